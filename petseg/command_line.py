@@ -1,0 +1,85 @@
+"""What every command does alike: flags, one-line errors, exit statuses, quiet logs.
+
+Import this before anything that imports TensorFlow.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+
+import absl.logging
+from absl import app, flags
+
+from petseg.errors import StoppedBySignal, UserError
+
+
+def _import_tensorflow_quietly() -> None:
+    """Holds back what TensorFlow's libraries print while they load.
+
+    TensorFlow 2.21 writes several lines to file descriptor 2 whatever
+    TF_CPP_MIN_LOG_LEVEL says. Set that variable to 0 to see them.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        return
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            held_back.seek(0)
+            os.write(stderr, held_back.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+_import_tensorflow_quietly()
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Parses the flags, calls main(arguments) and ends the process.
+
+    Statuses: 0 success; 1 the work found a fault; 2 a wrong command, config or
+    data set; 130 after SIGINT and 143 after SIGTERM. A user's mistake is one line
+    on standard error; only an error in petseg itself shows a traceback.
+    """
+    absl.logging.set_verbosity(absl.logging.WARNING)
+    app.run(lambda argv: sys.exit(_call(main, argv[1:])), flags_parser=_parse_flags)
+
+
+def _call(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        main(arguments)
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except StoppedBySignal as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_status
+    except KeyboardInterrupt:
+        print("stopped by SIGINT", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that temporary files go."""
+    raise StoppedBySignal(number, "before it was done")
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """As absl's parser, but every wrong flag ends in one line and status 2."""
+    try:
+        return flags.FLAGS(argv)
+    # ml_collections reports a config's unknown field or wrong type in these ways.
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        print(f"error: {' '.join(text.split())} (see --help)", file=sys.stderr)
+        sys.exit(UserError.exit_status)

@@ -1,0 +1,236 @@
+"""Every setting, typed and documented; `validate` is called once, before any work.
+
+A config file in configs/ returns a `Config`; a flag such as
+--config.data.batch_size=64 changes one field of it.
+"""
+
+import dataclasses
+import json
+import typing
+
+from petseg import label_map
+from petseg.errors import UserError
+
+HEADS = ("fcn8s", "five_tap")
+LOSSES = ("cross_entropy", "dice", "cross_entropy+dice")
+STRATEGIES = ("auto", "one_device", "mirrored")
+STRIDE_PX = 32  # VGG16 halves an image five times
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """What is read.
+
+    Attributes:
+      dir: the folder that tools/convert.py wrote.
+      label_map: a preset (three_class, border_ignored, border_is_pet) or
+        'name=values; ...; ignored=values' over the masks' raw values.
+      image_size: height and width of the model's input in pixels; a multiple of 32.
+      batch_size: images per step over all replicas together (the global batch).
+      shuffle_records: how many serialized records the shuffle buffer holds.
+      verify_hashes: compare every shard's SHA-256 with the manifest before
+        training; if False, only its existence and size.
+    """
+
+    dir: str = ""
+    label_map: str = "three_class"
+    image_size: int = 224
+    batch_size: int = 32
+    shuffle_records: int = 4096
+    verify_hashes: bool = True
+
+
+@dataclasses.dataclass
+class AugmentConfig:
+    """How a training image and its mask vary together.
+
+    Attributes:
+      flip: mirror left and right with probability 1/2.
+      min_crop_area: the smallest share of the image's area that a random window
+        covers; 1.0 takes whole images.
+      max_crop_aspect: the window's width over height, relative to the image's, is
+        drawn between 1/max_crop_aspect and max_crop_aspect.
+    """
+
+    flip: bool = True
+    min_crop_area: float = 1.0
+    max_crop_aspect: float = 4 / 3
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    """The VGG16 skip-layer model.
+
+    Attributes:
+      head: fcn8s (pools 3-5; strides 2, 2, 8) or five_tap (pools 1-5; five strides
+        of 2).
+      backbone_weights: 'imagenet' (Keras downloads them), 'none', or the path of a
+        Keras VGG16 weights file without its top.
+      freeze_backbone: train the head only.
+      backbone_width: filters of the first block; 64 is VGG16.
+      backbone_convs: convolutions of each of the five blocks; 2, 2, 3, 3, 3 is VGG16.
+      dropout_rate: share of each tapped pool's channels dropped while training.
+    """
+
+    head: str = "fcn8s"
+    backbone_weights: str = "imagenet"
+    freeze_backbone: bool = True
+    backbone_width: int = 64
+    backbone_convs: tuple[int, ...] = (2, 2, 3, 3, 3)
+    dropout_rate: float = 0.1
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    """How it is trained.
+
+    Attributes:
+      epochs: passes over the training split; may be a fraction.
+      learning_rate: Adam's, at its peak.
+      warmup_steps: steps from 0 up to learning_rate; a cosine to 0 follows.
+      loss: cross_entropy, dice, or cross_entropy+dice (their sum).
+      seed: of the weights, the order, the augmentation and the dropout.
+      strategy: auto (MirroredStrategy over all GPUs, else one device), one_device
+        or mirrored.
+      cpu_replicas: with strategy=mirrored and no GPU, how many logical CPU devices
+        to rehearse on.
+      log_every_steps: steps between two points of the training curves.
+      evaluate_every_epochs: epochs between two evaluations, each followed by a
+        checkpoint; may be a fraction.
+      keep_checkpoints: how many of the latest checkpoints stay.
+      panel_images: how many validation images the panel shows.
+    """
+
+    epochs: float = 4.0
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    loss: str = "cross_entropy+dice"
+    seed: int = 0
+    strategy: str = "auto"
+    cpu_replicas: int = 0
+    log_every_steps: int = 10
+    evaluate_every_epochs: float = 1.0
+    keep_checkpoints: int = 3
+    panel_images: int = 8
+
+
+@dataclasses.dataclass
+class Config:
+    """All settings of a run.
+
+    Attributes:
+      data: what is read.
+      augment: how training images vary.
+      model: the network.
+      train: how it is trained.
+    """
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+
+def validate(config: Config) -> None:
+    """Checks every field that does not depend on files or devices.
+
+    Raises:
+      UserError: names the first field that is wrong, its value and what it may be.
+    """
+    data, augment, model, train = config.data, config.augment, config.model, config.train
+    _require(bool(data.dir), "data.dir", data.dir, "be the folder that tools/convert.py wrote")
+    label_map.parse_label_map(data.label_map)
+    _require(
+        data.image_size > 0 and data.image_size % STRIDE_PX == 0,
+        "data.image_size",
+        data.image_size,
+        f"be a positive multiple of {STRIDE_PX}",
+    )
+    for name in ("batch_size", "shuffle_records"):
+        _at_least("data", name, getattr(data, name), 1)
+    _between("augment", "min_crop_area", augment.min_crop_area, 0.01, 1)
+    _at_least("augment", "max_crop_aspect", augment.max_crop_aspect, 1)
+    _one_of("model", "head", model.head, HEADS)
+    _at_least("model", "backbone_width", model.backbone_width, 1)
+    _require(
+        len(model.backbone_convs) == 5
+        and all(isinstance(n, int) and n >= 1 for n in model.backbone_convs),
+        "model.backbone_convs",
+        model.backbone_convs,
+        "be five whole numbers of at least 1",
+    )
+    _require(bool(model.backbone_weights), "model.backbone_weights", "", "be imagenet, none or a path")
+    _between("model", "dropout_rate", model.dropout_rate, 0, 0.95)
+    _require(train.epochs > 0, "train.epochs", train.epochs, "be above 0")
+    _require(
+        train.evaluate_every_epochs > 0,
+        "train.evaluate_every_epochs",
+        train.evaluate_every_epochs,
+        "be above 0",
+    )
+    _require(train.learning_rate > 0, "train.learning_rate", train.learning_rate, "be above 0")
+    _one_of("train", "loss", train.loss, LOSSES)
+    _one_of("train", "strategy", train.strategy, STRATEGIES)
+    for name, least in (
+        ("warmup_steps", 0),
+        ("cpu_replicas", 0),
+        ("log_every_steps", 1),
+        ("keep_checkpoints", 1),
+        ("panel_images", 1),
+    ):
+        _at_least("train", name, getattr(train, name), least)
+
+
+def to_json(config: Config) -> str:
+    """The settings as JSON; `from_json` reads it back."""
+    return json.dumps(dataclasses.asdict(config), indent=1) + "\n"
+
+
+def from_json(text: str) -> Config:
+    """Reads what `to_json` wrote.
+
+    Raises:
+      ValueError: it is not JSON, or a field is unknown.
+    """
+    content = json.loads(text)
+    try:
+        return Config(**{
+            room.name: typing.get_type_hints(Config)[room.name](**_with_tuples(content[room.name]))
+            for room in dataclasses.fields(Config)
+        })
+    except (TypeError, KeyError) as error:
+        raise ValueError(str(error)) from error
+
+
+def differences(old: object, new: object, prefix: str = "config") -> dict[str, tuple]:
+    """Fields in which two configs differ: 'config.data.seed' -> (old, new)."""
+    found = {}
+    for field in dataclasses.fields(old):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        name = f"{prefix}.{field.name}"
+        if dataclasses.is_dataclass(before):
+            found.update(differences(before, after, name))
+        elif before != after:
+            found[name] = (before, after)
+    return found
+
+
+def _with_tuples(fields: dict) -> dict:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def _require(holds: bool, field: str, value: object, must: str) -> None:
+    if not holds:
+        raise UserError(f"config.{field}={value!r} must {must}")
+
+
+def _at_least(room: str, field: str, value: float, least: float) -> None:
+    _require(value >= least, f"{room}.{field}", value, f"be at least {least}")
+
+
+def _between(room: str, field: str, value: float, low: float, high: float) -> None:
+    _require(low <= value <= high, f"{room}.{field}", value, f"lie between {low} and {high}")
+
+
+def _one_of(room: str, field: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{room}.{field}", value, f"be one of {', '.join(allowed)}")

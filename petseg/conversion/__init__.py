@@ -1,0 +1,1 @@
+"""Raw files -> TFRecord shards, TFDS metadata and a manifest."""

@@ -1,0 +1,24 @@
+"""How a command ends early, for reasons that are not petseg's fault."""
+
+import signal
+
+
+class UserError(Exception):
+    """A wrong command, config, data set or run folder: one line, exit status 2."""
+
+    exit_status = 2
+
+
+class FaultFound(UserError):
+    """The work itself met a fault (a bad file, a damaged record): exit status 1."""
+
+    exit_status = 1
+
+
+class StoppedBySignal(Exception):
+    """SIGINT or SIGTERM came; everything is saved. Exit status 128 + the signal."""
+
+    def __init__(self, number: int, where: str):
+        """`where`: what was saved and how to go on, in one line."""
+        super().__init__(f"stopped by {signal.Signals(number).name} {where}")
+        self.exit_status = 128 + number

@@ -1,0 +1,43 @@
+"""Scores a run's newest checkpoint on one split.
+
+  python -m petseg.evaluate --workdir=RUN --split=validation [--data_dir=OUT]
+
+Prints a table and, as its last line, the same as one JSON object, which is also
+written to RUN/evaluation/SPLIT.json, with an image | truth | prediction panel
+beside it. Statuses: 0 done; 1 a damaged shard; 2 a wrong command, workdir or data
+set.
+"""
+
+import json
+from collections.abc import Sequence
+
+from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
+from absl import flags
+
+from petseg.errors import UserError
+from petseg.trained import scoring
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
+_SPLIT = flags.DEFINE_string("split", "validation", "Which split to score.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
+_PANEL_IMAGES = flags.DEFINE_integer("panel_images", 8, "Rows of the panel.", lower_bound=1)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Scores --split and prints the figures."""
+    if arguments:
+        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    report = scoring.score_split(
+        _WORKDIR.value, _SPLIT.value, _DATA_DIR.value, _PANEL_IMAGES.value
+    )
+    print(scoring.table(report))
+    print(json.dumps(report))
+
+
+def run() -> None:
+    """The console entry point."""
+    command_line.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,102 @@
+"""The one forward path that validation, evaluate, predict and export share."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from petseg.input_pipeline.batches import resize_image
+from petseg.modeling import metrics
+from petseg.modeling.vgg16_skip import SkipModel
+
+EvalStep = Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What one pass over a split counted.
+
+    Attributes:
+      confusion: int64 [classes, classes], rows the truth.
+      images: how many images were counted.
+    """
+
+    confusion: np.ndarray
+    images: int
+
+
+def make_eval_step(
+    model: SkipModel, num_classes: int, strategy: tf.distribute.Strategy
+) -> EvalStep:
+    """Compiles the counting of one (distributed) batch of make_for_eval.
+
+    Returns:
+      A function: batch -> int64 [classes, classes] counts with the truth in rows,
+      int64 [] images; both summed over all replicas.
+    """
+
+    def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        predicted = tf.argmax(model(batch["image"]), axis=-1)
+        counts = metrics.count_pairs(batch["mask"], predicted, num_classes)
+        return counts, tf.reduce_sum(batch["weight"])
+
+    @tf.function
+    def eval_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        per_replica = strategy.run(count, args=(batch,))
+        return tuple(
+            strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in per_replica
+        )
+
+    return eval_step
+
+
+def evaluate(
+    eval_step: EvalStep,
+    batches: Iterable[dict[str, tf.Tensor]],
+    num_batches: int,
+    show_progress: bool,
+) -> Evaluation:
+    """One pass over (distributed) batches of make_for_eval; counts are exact."""
+    confusion, images = np.zeros((), np.int64), 0
+    for batch in tqdm(
+        batches, "evaluate", num_batches, leave=False, unit="batch", disable=not show_progress
+    ):
+        counts, count = eval_step(batch)
+        confusion = confusion + counts.numpy()
+        images += int(count.numpy())
+    return Evaluation(confusion, images)
+
+
+def predict_sample(
+    model: SkipModel, dataset: tf.data.Dataset, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first `count` examples of make_for_eval with their predictions.
+
+    Returns:
+      images uint8 [count, size, size, 3], truth uint8 [count, size, size] (class ids
+      or IGNORE), predicted uint8 [count, size, size] (class ids).
+    """
+    sample = next(iter(dataset.unbatch().batch(count)))
+    predicted = tf.cast(tf.argmax(model(sample["image"]), axis=-1), tf.uint8)
+    return sample["image"].numpy(), sample["mask"].numpy(), predicted.numpy()
+
+
+def make_segment(model: SkipModel) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that segments one image of any size at that size.
+
+    The image is squashed to the model's size, its logits are resized back.
+
+    Returns:
+      A function: uint8 [height, width, 3], RGB -> uint8 [height, width], class ids.
+    """
+    size = model.backbone.inputs[0].shape[1]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def segment(image: tf.Tensor) -> tf.Tensor:
+        logits = model(resize_image(image, size)[None])
+        resized = tf.image.resize(logits, tf.shape(image)[:2])
+        return tf.cast(tf.argmax(resized[0], axis=-1), tf.uint8)
+
+    return lambda image: segment(image).numpy()

@@ -1,0 +1,1 @@
+"""TFRecord shards -> batches of uint8 images and class ids."""

@@ -1,0 +1,1 @@
+"""Batches of uint8 images -> logits, losses and counts."""

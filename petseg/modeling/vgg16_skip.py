@@ -1,0 +1,258 @@
+"""VGG16 without its top, and skip heads that add its pools' scores from deep to shallow.
+
+Sources: Simonyan and Zisserman 2015 (VGG16); Long, Shelhamer and Darrell 2015 (FCN-8s).
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from petseg.errors import UserError
+
+VGG16_WIDTH = 64
+VGG16_CONVS = (2, 2, 3, 3, 3)
+# The blocks whose pools each head reads, from deep to shallow.
+TAPPED_BLOCKS = {"fcn8s": (5, 4, 3), "five_tap": (5, 4, 3, 2, 1)}
+
+_IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+# ImageNet VGG16's pools differ in size by two orders of magnitude. Dividing each by
+# its root mean square over natural images lets one learning rate fit them all.
+_POOL_RMS = {1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0, 5: 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class SkipModel:
+    """A backbone and a head, apart, so that a frozen backbone stays out of the tape.
+
+    Attributes:
+      backbone: uint8 images [batch, size, size, 3], RGB -> the tapped pools, from
+        deep to shallow, float32 [batch, size/2^block, size/2^block, channels].
+      head: those pools -> logits, float32 [batch, size, size, classes].
+    """
+
+    backbone: keras.Model
+    head: keras.Model
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """uint8 [batch, size, size, 3] -> logits float32 [batch, size, size, classes]."""
+        return self.head(self.backbone(images, training=False), training=False)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Every variable of backbone and head."""
+        return [*self.backbone.variables, *self.head.variables]
+
+    def joined(self) -> keras.Model:
+        """One Keras model, from images to logits."""
+        images = self.backbone.inputs[0]
+        return keras.Model(images, self.head(self.backbone(images)), name="vgg16_skip")
+
+
+def build_model(
+    *,
+    head: str,
+    num_classes: int,
+    image_size: int,
+    backbone_weights: str,
+    backbone_width: int = VGG16_WIDTH,
+    backbone_convs: Sequence[int] = VGG16_CONVS,
+    seed: int = 0,
+) -> SkipModel:
+    """Builds backbone and head.
+
+    Args:
+      head: 'fcn8s' or 'five_tap'.
+      num_classes: number of logits a pixel.
+      image_size: pixels, a multiple of 32.
+      backbone_weights: 'imagenet', 'none' or a path; see build_vgg16.
+      backbone_width: filters of the first block.
+      backbone_convs: convolutions of each block.
+      seed: of every initial weight that is not read from a file.
+
+    Raises:
+      UserError: the backbone's weights cannot be had or do not fit.
+    """
+    vgg16 = build_vgg16(image_size, backbone_weights, backbone_width, backbone_convs, seed)
+    images = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
+    blocks = TAPPED_BLOCKS[head]
+    taps = keras.Model(vgg16.inputs, [vgg16.get_layer(f"block{b}_pool").output for b in blocks])
+    backbone = keras.Model(images, taps(preprocess(images)), name="backbone")
+    shapes = [output.shape[1:] for output in backbone.outputs]
+    return SkipModel(backbone, build_head(blocks, shapes, num_classes, seed))
+
+
+def preprocess(images: tf.Tensor) -> tf.Tensor:
+    """RGB uint8 -> float32 BGR minus ImageNet's mean, as VGG16 was trained."""
+    bgr = keras.ops.flip(keras.ops.cast(images, "float32"), axis=-1)
+    return bgr - np.array(_IMAGENET_MEAN_BGR, np.float32)
+
+
+def build_vgg16(
+    image_size: int,
+    weights: str,
+    width: int = VGG16_WIDTH,
+    convs: Sequence[int] = VGG16_CONVS,
+    seed: int = 0,
+) -> keras.Model:
+    """VGG16 without its top: float32 BGR [batch, size, size, 3] -> its last pool.
+
+    Args:
+      image_size: pixels, a multiple of 32.
+      weights: 'imagenet' (Keras downloads them), 'none' (random), or the path of a
+        Keras weights file.
+      width: filters of the first block; the others have 2, 4, 8 and 8 times as many.
+      convs: convolutions of each of the five blocks.
+      seed: of random weights.
+
+    Raises:
+      UserError: the weights cannot be downloaded, read or fitted.
+    """
+    inputs = x = keras.Input((image_size, image_size, 3), name="bgr")
+    for block, (factor, count) in enumerate(zip((1, 2, 4, 8, 8), convs, strict=True), 1):
+        for conv in range(1, count + 1):
+            x = keras.layers.Conv2D(
+                factor * width,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer=keras.initializers.HeNormal(seed=seed + 10 * block + conv),
+                name=f"block{block}_conv{conv}",
+            )(x)
+        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    model = keras.Model(inputs, x, name="vgg16")
+    if weights == "imagenet":
+        _load_imagenet(model)
+    elif weights != "none":
+        _load_file(model, weights)
+    return model
+
+
+def build_head(
+    blocks: Sequence[int],
+    shapes: Sequence[tuple[int, int, int]],
+    num_classes: int,
+    seed: int = 0,
+) -> keras.Model:
+    """A 1x1 score on each pool; transpose convolutions add them, deep to shallow.
+
+    Each transpose convolution starts as bilinear interpolation, each score at zero,
+    as in FCN-8s.
+
+    Args:
+      blocks: the VGG16 blocks whose pools come in, from deep to shallow.
+      shapes: [height, width, channels] of each pool.
+      num_classes: number of logits a pixel.
+      seed: of the scores' kernels.
+    """
+    pools = [
+        keras.Input(shape, name=f"pool{b}") for b, shape in zip(blocks, shapes, strict=True)
+    ]
+    total = None
+    for block, pool in zip(blocks, pools, strict=True):
+        scaled = keras.layers.Rescaling(1 / _POOL_RMS[block], name=f"scale{block}")(pool)
+        score = keras.layers.Conv2D(
+            num_classes,
+            1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=1e-3, seed=seed + block),
+            name=f"score{block}",
+        )(scaled)
+        if total is None:
+            total = score
+        else:
+            total = upsample(total, 2, f"up_to_pool{block}")
+            total = keras.layers.Add(name=f"add{block}")([total, score])
+    # From the shallowest pool back to the image's size.
+    logits = upsample(total, 2 ** blocks[-1], "up_to_image")
+    return keras.Model(pools, logits, name="head")
+
+
+def upsample(x: keras.KerasTensor, stride: int, name: str) -> keras.KerasTensor:
+    """A transpose convolution of twice the stride, initialised to bilinear interpolation."""
+    channels = x.shape[-1]
+    return keras.layers.Conv2DTranspose(
+        channels,
+        2 * stride,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=keras.initializers.Constant(bilinear_kernel(stride, channels)),
+        name=name,
+    )(x)
+
+
+def bilinear_kernel(stride: int, channels: int) -> np.ndarray:
+    """float32 [2 stride, 2 stride, channels, channels]; a channel sees itself alone."""
+    place = np.arange(2 * stride)
+    line = 1 - np.abs(place + 0.5 - stride) / stride
+    kernel = np.zeros((2 * stride, 2 * stride, channels, channels), np.float32)
+    for channel in range(channels):
+        kernel[:, :, channel, channel] = np.outer(line, line)
+    return kernel
+
+
+def drop_channels(
+    pools: Sequence[tf.Tensor],
+    rate: float,
+    seed: tf.Tensor,
+    replica: tf.Tensor,
+    num_replicas: int,
+) -> list[tf.Tensor]:
+    """Spatial dropout: zeroes whole channels, each example its own, and scales the rest.
+
+    The draws are made for the global batch and cut to this replica's share, so that
+    any number of replicas drops the same channels of the same examples.
+
+    Args:
+      pools: float [local batch, height, width, channels] each.
+      rate: share of channels dropped, at least 0 and below 1.
+      seed: int64 [2], new at every step.
+      replica: int32 [], which share of the global batch this is.
+      num_replicas: how many shares there are.
+    """
+    if rate == 0:
+        return list(pools)
+    dropped = []
+    for index, pool in enumerate(pools):
+        local, channels = tf.shape(pool)[0], pool.shape[-1]
+        draws = tf.random.stateless_uniform(
+            [local * num_replicas, channels], tf.random.fold_in(seed, index)
+        )
+        keep = draws[replica * local : (replica + 1) * local] >= rate
+        factor = tf.cast(keep, pool.dtype) / (1 - rate)
+        dropped.append(pool * factor[:, None, None, :])
+    return dropped
+
+
+def _load_imagenet(model: keras.Model) -> None:
+    try:
+        stock = keras.applications.VGG16(include_top=False, weights="imagenet")
+    except Exception as error:  # Keras raises whatever its downloader met
+        raise UserError(
+            "config.model.backbone_weights=imagenet: the download failed "
+            f"({' '.join(str(error).split())}); fetch the VGG16 'notop' weights file on a "
+            "connected machine and pass its path as --config.model.backbone_weights=PATH"
+        ) from error
+    try:
+        model.set_weights(stock.get_weights())
+    except ValueError as error:
+        raise UserError(
+            "config.model.backbone_weights=imagenet fits only backbone_width=64 and "
+            "backbone_convs=(2, 2, 3, 3, 3)"
+        ) from error
+
+
+def _load_file(model: keras.Model, path: str) -> None:
+    where = f"config.model.backbone_weights={path}"
+    if not os.path.isfile(path):
+        raise UserError(f"{where}: no such file")
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{where} does not fit VGG16 of width {model.layers[1].filters}: {reason}"
+        ) from error

@@ -1,0 +1,100 @@
+"""The contract of one example: a tf.train.Example and how it is written and read.
+
+The keys are those of TF Model Garden's and DeepLab2's segmentation decoders.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+IMAGE = "image/encoded"
+IMAGE_FORMAT = "image/format"
+FILENAME = "image/filename"
+HEIGHT = "image/height"
+WIDTH = "image/width"
+SOURCE_ID = "image/source_id"
+MASK = "image/segmentation/class/encoded"
+MASK_FORMAT = "image/segmentation/class/format"
+CLASS_LABEL = "image/class/label"
+CLASS_TEXT = "image/class/text"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One image with its mask, encoded.
+
+    Attributes:
+      name: unique in its data set; the source file's stem.
+      filename: the source file's name.
+      image: RGB JPEG bytes.
+      mask: 8-bit single-channel PNG bytes of raw labels, of the image's size.
+      height: pixels.
+      width: pixels.
+      class_label: id of the image's class (for pets the breed, from 0).
+      class_text: name of the image's class.
+    """
+
+    name: str
+    filename: str
+    image: bytes
+    mask: bytes
+    height: int
+    width: int
+    class_label: int
+    class_text: str
+
+
+def encode_record(record: Record) -> bytes:
+    """Serializes a record as a tf.train.Example; the same record, the same bytes."""
+    features = {
+        IMAGE: record.image,
+        IMAGE_FORMAT: b"jpeg",
+        FILENAME: record.filename.encode(),
+        HEIGHT: record.height,
+        WIDTH: record.width,
+        SOURCE_ID: record.name.encode(),
+        MASK: record.mask,
+        MASK_FORMAT: b"png",
+        CLASS_LABEL: record.class_label,
+        CLASS_TEXT: record.class_text.encode(),
+    }
+    example = tf.train.Example()
+    for key, value in features.items():
+        if isinstance(value, bytes):
+            example.features.feature[key].bytes_list.value.append(value)
+        else:
+            example.features.feature[key].int64_list.value.append(value)
+    # Protobuf writes maps in any order unless told otherwise.
+    return example.SerializeToString(deterministic=True)
+
+
+def parse_record(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Parses one serialized example without decoding its pictures.
+
+    Args:
+      serialized: string, shape [].
+
+    Returns:
+      A dict of scalars: IMAGE, MASK and SOURCE_ID (string), HEIGHT and WIDTH
+      (int64).
+    """
+    return tf.io.parse_single_example(
+        serialized,
+        {
+            IMAGE: tf.io.FixedLenFeature([], tf.string),
+            MASK: tf.io.FixedLenFeature([], tf.string),
+            SOURCE_ID: tf.io.FixedLenFeature([], tf.string),
+            HEIGHT: tf.io.FixedLenFeature([], tf.int64),
+            WIDTH: tf.io.FixedLenFeature([], tf.int64),
+        },
+    )
+
+
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a record's image: string [] -> uint8 [height, width, 3], RGB."""
+    return tf.io.decode_jpeg(encoded, channels=3)
+
+
+def decode_mask(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a record's mask: string [] -> uint8 [height, width, 1], raw labels."""
+    return tf.io.decode_png(encoded, channels=1)

@@ -1,0 +1,39 @@
+"""Trains a segmentation model, or goes on with a run.
+
+  python -m petseg.train --config=configs/oxford_pets.py --workdir=RUN --config.data.dir=OUT
+
+The same command resumes a run that was stopped. Statuses: 0 done; 1 a damaged shard
+or a loss that is not finite; 2 a wrong command, config, data set or workdir; 143 or
+130 after SIGTERM or SIGINT, with everything saved.
+"""
+
+from collections.abc import Sequence
+
+from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
+from absl import flags
+from ml_collections import config_flags
+
+from petseg.errors import UserError
+from petseg.training import loop
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/; --config.ROOM.FIELD=VALUE changes one setting."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and TensorBoard's events.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Trains with --config in --workdir."""
+    if arguments:
+        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+
+
+def run() -> None:
+    """The console entry point."""
+    command_line.run(main)
+
+
+if __name__ == "__main__":
+    run()

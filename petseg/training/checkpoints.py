@@ -1,0 +1,66 @@
+"""Saving and restoring every variable of a run under its own name."""
+
+import re
+from collections.abc import Iterable
+
+import keras
+import tensorflow as tf
+from etils import epath
+
+from petseg.errors import UserError
+
+FOLDER = "checkpoints"
+_INDEX = re.compile(r"ckpt-(\d+)\.index")
+
+
+def make_checkpoint(variables: Iterable[keras.Variable]) -> tf.train.Checkpoint:
+    """A checkpoint of variables by path, whatever objects hold them."""
+    return tf.train.Checkpoint(variables={v.path: v.value for v in variables})
+
+
+def save(checkpoint: tf.train.Checkpoint, workdir: str, step: int, keep: int) -> None:
+    """Saves RUN/checkpoints/ckpt-STEP and removes all but the `keep` latest."""
+    folder = epath.Path(workdir) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write(str(folder / f"ckpt-{step}"))
+    for old in saved_steps(workdir)[:-keep]:
+        # The index goes first: without it a checkpoint is not seen at all.
+        for path in sorted(folder.glob(f"ckpt-{old}.*"), reverse=True):
+            path.unlink()
+
+
+def saved_steps(workdir: str) -> list[int]:
+    """The steps at which checkpoints stand in a run folder, in order."""
+    folder = epath.Path(workdir) / FOLDER
+    if not folder.is_dir():
+        return []
+    found = (_INDEX.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match.group(1)) for match in found if match)
+
+
+def restore_newest(checkpoint: tf.train.Checkpoint, workdir: str) -> tuple[int, list[str]]:
+    """Restores the newest checkpoint that can be read.
+
+    Args:
+      checkpoint: of every variable to restore; what else a file holds is left.
+      workdir: the run.
+
+    Returns:
+      The step, and one line for each newer checkpoint that was skipped.
+
+    Raises:
+      UserError: there is none, or none can be read.
+    """
+    steps = saved_steps(workdir)
+    skipped = []
+    for step in reversed(steps):
+        path = str(epath.Path(workdir) / FOLDER / f"ckpt-{step}")
+        try:
+            checkpoint.read(path).assert_existing_objects_matched()
+            return step, skipped
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            reason = " ".join(str(getattr(error, "message", error)).split())[:200]
+            skipped.append(f"{path} cannot be restored: {reason}")
+    if not steps:
+        raise UserError(f"--workdir={workdir} holds no checkpoint; train first")
+    raise UserError(f"--workdir={workdir}: no checkpoint can be restored; {skipped[0]}")

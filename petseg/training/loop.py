@@ -1,0 +1,426 @@
+"""The custom training loop: one step function for every strategy."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from petseg import config as config_lib
+from petseg import inference, manifest
+from petseg.config import Config
+from petseg.errors import FaultFound, StoppedBySignal, UserError
+from petseg.input_pipeline import batches
+from petseg.label_map import LabelMap, parse_label_map
+from petseg.manifest import Manifest, Split
+from petseg.modeling import losses, metrics, vgg16_skip
+from petseg.modeling.vgg16_skip import SkipModel
+from petseg.training import checkpoints, distribution, summaries, workdir
+from petseg.training.progress import Progress
+from petseg.training.stopping import StopNow, StopRequest, noticing_signals, until_stopped
+
+_DROPOUT = 4  # its own stream of the run's seed, beside those of the input pipeline
+
+TrainStep = Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """The data set of a run, checked."""
+
+    manifest: Manifest
+    label_map: LabelMap
+    train: Split
+    validation: Split
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What every part of the loop needs."""
+
+    config: Config
+    workdir: str
+    data: _Data
+    strategy: tf.distribute.Strategy
+    model: SkipModel
+    checkpoint: tf.train.Checkpoint
+    eval_step: inference.EvalStep
+    train_writer: tf.summary.SummaryWriter
+    validation_writer: tf.summary.SummaryWriter
+    progress: Progress
+    request: StopRequest
+    total_steps: int
+    evaluate_every_steps: int
+
+
+def train_and_evaluate(config: Config, run_dir: str) -> None:
+    """Trains, evaluates and saves; goes on where a run in `run_dir` ended.
+
+    Raises:
+      UserError: a setting, the data set or the run folder is wrong.
+      FaultFound: a shard is damaged, or the loss is not finite.
+      StoppedBySignal: SIGINT or SIGTERM came; the step was finished and saved.
+    """
+    config_lib.validate(config)
+    data = _open_data(config)
+    strategy = distribution.make_strategy(
+        config.train.strategy, config.train.cpu_replicas, config.data.batch_size
+    )
+    changed = workdir.open_for_training(run_dir, config, data.manifest)
+    resuming = bool(checkpoints.saved_steps(run_dir))
+    total_steps = _steps(config.train.epochs, data.train.records, config.data.batch_size)
+    with strategy.scope():
+        # A checkpoint holds the backbone too, so its weights file is read only once.
+        model = workdir.build_from_config(
+            config,
+            data.label_map.num_classes,
+            "none" if resuming else config.model.backbone_weights,
+        )
+        schedule = make_schedule(
+            config.train.learning_rate, config.train.warmup_steps, total_steps
+        )
+        optimizer = keras.optimizers.Adam(schedule)
+        trained = trained_variables(model, config.model.freeze_backbone)
+        optimizer.build(trained)
+    checkpoint = checkpoints.make_checkpoint([*model.variables, *optimizer.variables])
+    step, skipped = checkpoints.restore_newest(checkpoint, run_dir) if resuming else (0, [])
+    train_writer, validation_writer = summaries.make_writers(run_dir)
+    progress = Progress(step, total_steps)
+    for line in changed + skipped:
+        progress.say(line)
+    progress.say(_opening_line(config, data, strategy, step, total_steps))
+    train_step = make_train_step(
+        model,
+        optimizer,
+        strategy,
+        loss=config.train.loss,
+        freeze_backbone=config.model.freeze_backbone,
+        dropout_rate=config.model.dropout_rate,
+        global_batch=config.data.batch_size,
+        seed=config.train.seed,
+    )
+    with noticing_signals() as request:
+        run = _Run(
+            config,
+            run_dir,
+            data,
+            strategy,
+            model,
+            checkpoint,
+            inference.make_eval_step(model, data.label_map.num_classes, strategy),
+            train_writer,
+            validation_writer,
+            progress,
+            request,
+            total_steps,
+            _steps(
+                config.train.evaluate_every_epochs, data.train.records, config.data.batch_size
+            ),
+        )
+        try:
+            _run_to_the_end(run, train_step, schedule, step)
+        except tf.errors.DataLossError as error:
+            raise FaultFound(_name_damaged_shard(config, data, error)) from error
+        finally:
+            train_writer.close()
+            validation_writer.close()
+            progress.close()
+
+
+def make_schedule(
+    learning_rate: float, warmup_steps: int, total_steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up, over at most half of all steps, then a cosine to 0."""
+    warmup = min(warmup_steps, total_steps // 2)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else learning_rate,
+        decay_steps=max(total_steps - warmup, 1),
+        warmup_target=learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def trained_variables(model: SkipModel, freeze_backbone: bool) -> list[keras.Variable]:
+    """The variables that training moves."""
+    backbone = [] if freeze_backbone else model.backbone.trainable_variables
+    return [*backbone, *model.head.trainable_variables]
+
+
+def make_train_step(
+    model: SkipModel,
+    optimizer: keras.optimizers.Optimizer,
+    strategy: tf.distribute.Strategy,
+    *,
+    loss: str,
+    freeze_backbone: bool,
+    dropout_rate: float,
+    global_batch: int,
+    seed: int,
+) -> TrainStep:
+    """Compiles one training step; its result does not depend on the replica count.
+
+    Args:
+      model: in the strategy's scope.
+      optimizer: built, in the strategy's scope.
+      strategy: whose replicas share a batch.
+      loss: 'cross_entropy', 'dice' or 'cross_entropy+dice'.
+      freeze_backbone: train the head only; the backbone stays out of the tape.
+      dropout_rate: see vgg16_skip.drop_channels.
+      global_batch: images a step, over all replicas.
+      seed: of the dropout.
+
+    Returns:
+      A function: (distributed) batch of make_for_train, int64 [] step -> the loss
+      ('loss/total') and its parts, float32 [] each.
+    """
+    variables = [v.value for v in trained_variables(model, freeze_backbone)]
+    keras_variables = trained_variables(model, freeze_backbone)
+
+    def replica_step(batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        global_valid = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, losses.count_valid_pixels(batch["mask"])
+        )
+        step_seed = tf.random.fold_in(tf.constant([seed, _DROPOUT], tf.int64), step)
+
+        def drop(pools: list[tf.Tensor]) -> list[tf.Tensor]:
+            return vgg16_skip.drop_channels(
+                pools,
+                dropout_rate,
+                step_seed,
+                context.replica_id_in_sync_group,
+                strategy.num_replicas_in_sync,
+            )
+
+        def compute_loss(pools: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+            logits = model.head(drop(pools), training=True)
+            parts = {}
+            if "cross_entropy" in loss:
+                total = losses.cross_entropy_sum(logits, batch["mask"])
+                parts["loss/cross_entropy"] = tf.math.divide_no_nan(total, global_valid)
+            if "dice" in loss:
+                parts["loss/dice"] = losses.dice_loss_sum(logits, batch["mask"]) / global_batch
+            return {**parts, "loss/total": tf.add_n(list(parts.values()))}
+
+        if freeze_backbone:
+            pools = model.backbone(batch["image"], training=False)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            if not freeze_backbone:
+                pools = model.backbone(batch["image"], training=True)
+            values = compute_loss(pools)
+        gradients = tape.gradient(values["loss/total"], variables)
+        # Under a strategy Keras sums the gradients over all replicas.
+        optimizer.apply(gradients, keras_variables)
+        return values
+
+    @tf.function
+    def train_step(batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = strategy.run(replica_step, args=(batch, step))
+        return {
+            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+            for name, value in values.items()
+        }
+
+    return train_step
+
+
+def _open_data(config: Config) -> _Data:
+    found = manifest.read_manifest(config.data.dir)
+    splits = {name: found.split(name, config.data.dir) for name in ("train", "validation")}
+    faults = manifest.check_shards(
+        config.data.dir, splits.values(), hashes=config.data.verify_hashes
+    )
+    if faults:
+        raise UserError(f"config.data.dir: {faults[0]}; convert the data set again")
+    label_map = parse_label_map(config.data.label_map)
+    raw_values = {value for split in splits.values() for value in split.pixels_per_label}
+    label_map.check_covers(raw_values, config.data.dir)
+    return _Data(found, label_map, **splits)
+
+
+def _steps(epochs: float, records: int, batch_size: int) -> int:
+    return max(1, int(epochs * records / batch_size))
+
+
+def _opening_line(
+    config: Config, data: _Data, strategy: tf.distribute.Strategy, step: int, total_steps: int
+) -> str:
+    return (
+        f"{'resuming at' if step else 'starting at'} step {step} of {total_steps}: "
+        f"{config.model.head}, {data.train.records:,} training and "
+        f"{data.validation.records:,} validation images, batches of {config.data.batch_size} "
+        f"over {strategy.num_replicas_in_sync} replica(s)"
+    )
+
+
+def _run_to_the_end(
+    run: _Run,
+    train_step: TrainStep,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    step: int,
+) -> None:
+    """Steps, with host work only at log and evaluation steps."""
+    if step == 0:
+        text = config_lib.to_json(run.config)
+        summaries.write_text(run.train_writer, 0, "config", text)
+    try:
+        if step not in workdir.read_evaluations(run.workdir):
+            _evaluate(run, step)
+        window = _Window()
+        for batch in until_stopped(_training_batches(run, step, window), run.request):
+            values = train_step(batch, tf.constant(step, tf.int64))
+            step += 1
+            window.add(values)
+            run.progress.advance()
+            if step % run.config.train.log_every_steps == 0:
+                _log(run, step, window, float(schedule(step)))
+            if step % run.evaluate_every_steps == 0 or step == run.total_steps:
+                _save(run, step)
+                _evaluate(run, step)
+                window.restart()
+            if step == run.total_steps:
+                break
+    except StopNow:
+        _save(run, step)
+        raise StoppedBySignal(
+            run.request.signal, f"at step {step}, saved; the same command goes on from there"
+        ) from None
+
+
+class _Window:
+    """What happened since the training curves got their last point."""
+
+    def __init__(self):
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins anew; what took the time until now does not count."""
+        self._values: list[dict[str, tf.Tensor]] = []
+        self._wait_s = 0.0
+        self._started_s = time.perf_counter()
+
+    def add_wait(self, seconds: float) -> None:
+        """The loop stood still for its next batch."""
+        self._wait_s += seconds
+
+    def add(self, values: dict[str, tf.Tensor]) -> None:
+        """One step's losses, still on the device."""
+        self._values.append(values)
+
+    def close(self, batch_size: int) -> dict[str, float]:
+        """Means of the losses, and speeds, since the last restart; restarts."""
+        means = {
+            name: float(np.mean([values[name].numpy() for values in self._values]))
+            for name in self._values[0]
+        }
+        elapsed_s = time.perf_counter() - self._started_s
+        means["input/images_per_second"] = len(self._values) * batch_size / elapsed_s
+        means["input/wait_fraction"] = self._wait_s / elapsed_s
+        self.restart()
+        return means
+
+
+def _training_batches(
+    run: _Run, start_step: int, window: _Window
+) -> Iterator[dict[str, tf.Tensor]]:
+    config, train = run.config, run.data.train
+    dataset = batches.make_for_train(
+        manifest.shard_paths(config.data.dir, train),
+        num_records=train.records,
+        class_ids=run.data.label_map.class_ids(),
+        image_size=config.data.image_size,
+        batch_size=config.data.batch_size,
+        shuffle_records=config.data.shuffle_records,
+        flip=config.augment.flip,
+        min_crop_area=config.augment.min_crop_area,
+        max_crop_aspect=config.augment.max_crop_aspect,
+        seed=config.train.seed,
+        start_step=start_step,
+    )
+    if start_step >= run.total_steps:
+        return
+    iterator = iter(run.strategy.experimental_distribute_dataset(dataset))
+    window.restart()
+    while True:
+        before_s = time.perf_counter()
+        batch = next(iterator)
+        window.add_wait(time.perf_counter() - before_s)
+        yield batch
+
+
+def _log(run: _Run, step: int, window: _Window, learning_rate: float) -> None:
+    values = window.close(run.config.data.batch_size)
+    if not np.isfinite(values["loss/total"]):
+        raise FaultFound(
+            f"the loss is {values['loss/total']} at step {step} (learning rate "
+            f"{learning_rate:.2g}); the last checkpoint is untouched; try a smaller "
+            "--config.train.learning_rate in a new --workdir"
+        )
+    summaries.write_scalars(
+        run.train_writer, step, {**values, "rate/learning_rate": learning_rate}
+    )
+    run.progress.show(
+        step,
+        f"loss {values['loss/total']:.4f}  {values['input/images_per_second']:.1f} images/s  "
+        f"input wait {values['input/wait_fraction']:.0%}",
+    )
+
+
+def _save(run: _Run, step: int) -> None:
+    try:
+        checkpoints.save(run.checkpoint, run.workdir, step, run.config.train.keep_checkpoints)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise FaultFound(f"--workdir: cannot save step {step}: {reason}") from error
+    run.train_writer.flush()
+
+
+def _evaluate(run: _Run, step: int) -> None:
+    """Scores the validation split; tells TensorBoard, the run folder and the terminal."""
+    dataset = _validation_batches(run)
+    counted = inference.evaluate(
+        run.eval_step,
+        until_stopped(run.strategy.experimental_distribute_dataset(dataset), run.request),
+        -(-run.data.validation.records // run.config.data.batch_size),
+        show_progress=False,
+    )
+    scores = metrics.score(counted.confusion)
+    names = run.data.label_map.names
+    shown = min(run.config.train.panel_images, run.data.validation.records)
+    sample = inference.predict_sample(run.model, dataset, shown)
+    summaries.write_panel(run.validation_writer, step, *sample, names)
+    summaries.write_evaluation(run.validation_writer, step, scores, names)
+    run.validation_writer.flush()
+    workdir.add_evaluation(
+        run.workdir,
+        step,
+        {
+            "mean_iou": scores.mean_iou,
+            "iou": metrics.by_name(scores.iou, names),
+            "pixel_accuracy": scores.pixel_accuracy,
+        },
+    )
+    epoch = step * run.config.data.batch_size / run.data.train.records
+    per_class = ", ".join(f"{name} {iou:.3f}" for name, iou in zip(names, scores.iou, strict=True))
+    run.progress.say(
+        f"epoch {epoch:.1f}  step {step}  validation mean IoU {scores.mean_iou:.4f} ({per_class})"
+    )
+
+
+def _validation_batches(run: _Run) -> tf.data.Dataset:
+    return batches.make_for_eval(
+        manifest.shard_paths(run.config.data.dir, run.data.validation),
+        class_ids=run.data.label_map.class_ids(),
+        image_size=run.config.data.image_size,
+        batch_size=run.config.data.batch_size,
+    )
+
+
+def _name_damaged_shard(config: Config, data: _Data, error: tf.errors.DataLossError) -> str:
+    faults = manifest.check_shards(
+        config.data.dir, (data.train, data.validation), hashes=True
+    )
+    return f"config.data.dir: {faults[0] if faults else error.message}; convert it again"

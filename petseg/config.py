@@ -159,7 +159,9 @@ def validate(config: Config) -> None:
         model.backbone_convs,
         "be five whole numbers of at least 1",
     )
-    _require(bool(model.backbone_weights), "model.backbone_weights", "", "be imagenet, none or a path")
+    _require(
+        bool(model.backbone_weights), "model.backbone_weights", "", "be imagenet, none or a path"
+    )
     _between("model", "dropout_rate", model.dropout_rate, 0, 0.95)
     _require(train.epochs > 0, "train.epochs", train.epochs, "be above 0")
     _require(
@@ -194,10 +196,14 @@ def from_json(text: str) -> Config:
     """
     content = json.loads(text)
     try:
-        return Config(**{
-            room.name: typing.get_type_hints(Config)[room.name](**_with_tuples(content[room.name]))
-            for room in dataclasses.fields(Config)
-        })
+        return Config(
+            **{
+                room.name: typing.get_type_hints(Config)[room.name](
+                    **_with_tuples(content[room.name])
+                )
+                for room in dataclasses.fields(Config)
+            }
+        )
     except (TypeError, KeyError) as error:
         raise ValueError(str(error)) from error
 

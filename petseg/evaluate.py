@@ -27,9 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     """Scores --split and prints the figures."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    report = scoring.score_split(
-        _WORKDIR.value, _SPLIT.value, _DATA_DIR.value, _PANEL_IMAGES.value
-    )
+    report = scoring.score_split(_WORKDIR.value, _SPLIT.value, _DATA_DIR.value, _PANEL_IMAGES.value)
     print(scoring.table(report))
     print(json.dumps(report))
 

@@ -41,9 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     if not _SHARD_MIB.value > 0:
         raise UserError(f"--shard_mib={_SHARD_MIB.value} must be above 0")
     if not _NAME.value.isidentifier() or not _NAME.value.islower():
-        raise UserError(
-            f"--name={_NAME.value} must be lower-case letters, digits and underscores"
-        )
+        raise UserError(f"--name={_NAME.value} must be lower-case letters, digits and underscores")
     listing = sources.list_oxford_iiit_pet(_RAW_DIR.value, _VALIDATION_FRACTION.value)
     finished = write_dataset.write_dataset(
         listing,

@@ -142,9 +142,7 @@ def _read_list(path: epath.Path) -> list[_ListedName]:
     return listed
 
 
-def _carve_validation(
-    trainval: list[_ListedName], fraction: float
-) -> dict[str, list[_ListedName]]:
+def _carve_validation(trainval: list[_ListedName], fraction: float) -> dict[str, list[_ListedName]]:
     if not 0 <= fraction < 1:
         raise UserError(f"--validation_fraction={fraction} must be at least 0 and below 1")
     breeds: dict[int, set[str]] = {}

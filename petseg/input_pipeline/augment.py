@@ -51,9 +51,7 @@ def sample_window(
     return tf.stack([top, left, window_height, window_width])
 
 
-def random_flip(
-    image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def random_flip(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mirrors image and mask left to right, both or neither, with probability 1/2.
 
     Args:

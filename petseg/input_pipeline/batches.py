@@ -195,6 +195,4 @@ def _to_class_ids(mask: tf.Tensor, class_ids: np.ndarray) -> tf.Tensor:
 
 def _seed(seed: int, stream: int, place: tf.Tensor) -> tf.Tensor:
     """An int64 [2] seed of its own for each run, use of randomness and place."""
-    return tf.random.fold_in(
-        tf.constant([seed, stream], tf.int64), tf.cast(place, tf.int64)
-    )
+    return tf.random.fold_in(tf.constant([seed, stream], tf.int64), tf.cast(place, tf.int64))

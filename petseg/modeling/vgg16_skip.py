@@ -148,9 +148,7 @@ def build_head(
       num_classes: number of logits a pixel.
       seed: of the scores' kernels.
     """
-    pools = [
-        keras.Input(shape, name=f"pool{b}") for b, shape in zip(blocks, shapes, strict=True)
-    ]
+    pools = [keras.Input(shape, name=f"pool{b}") for b, shape in zip(blocks, shapes, strict=True)]
     total = None
     for block, pool in zip(blocks, pools, strict=True):
         scaled = keras.layers.Rescaling(1 / _POOL_RMS[block], name=f"scale{block}")(pool)

@@ -43,9 +43,7 @@ def list_jobs(paths: Sequence[str], output_dir: str) -> list[PredictionJob]:
         root = path if path.is_dir() else path.parent
         for image in found:
             stem = Path(output_dir) / image.relative_to(root).with_suffix("")
-            job = PredictionJob(
-                image, stem.with_name(f"{stem.name}_mask.png"), _overlay_path(stem)
-            )
+            job = PredictionJob(image, stem.with_name(f"{stem.name}_mask.png"), _overlay_path(stem))
             if job.mask in jobs and jobs[job.mask].image != image:
                 raise UserError(
                     f"{jobs[job.mask].image} and {image} would both write {job.mask}; "
@@ -53,9 +51,7 @@ def list_jobs(paths: Sequence[str], output_dir: str) -> list[PredictionJob]:
                 )
             jobs[job.mask] = job
     if not jobs:
-        raise UserError(
-            f"no picture in {', '.join(paths)} (looked for {' '.join(_SUFFIXES)})"
-        )
+        raise UserError(f"no picture in {', '.join(paths)} (looked for {' '.join(_SUFFIXES)})")
     return list(jobs.values())
 
 

@@ -56,7 +56,8 @@ def restore_newest(checkpoint: tf.train.Checkpoint, workdir: str) -> tuple[int, 
     for step in reversed(steps):
         path = str(epath.Path(workdir) / FOLDER / f"ckpt-{step}")
         try:
-            checkpoint.read(path).assert_existing_objects_matched()
+            # A reader that only wants the model leaves the optimizer's state in the file.
+            checkpoint.read(path).assert_existing_objects_matched().expect_partial()
             return step, skipped
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             reason = " ".join(str(getattr(error, "message", error)).split())[:200]

@@ -78,9 +78,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             data.label_map.num_classes,
             "none" if resuming else config.model.backbone_weights,
         )
-        schedule = make_schedule(
-            config.train.learning_rate, config.train.warmup_steps, total_steps
-        )
+        schedule = make_schedule(config.train.learning_rate, config.train.warmup_steps, total_steps)
         optimizer = keras.optimizers.Adam(schedule)
         trained = trained_variables(model, config.model.freeze_backbone)
         optimizer.build(trained)
@@ -115,9 +113,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             progress,
             request,
             total_steps,
-            _steps(
-                config.train.evaluate_every_epochs, data.train.records, config.data.batch_size
-            ),
+            _steps(config.train.evaluate_every_epochs, data.train.records, config.data.batch_size),
         )
         try:
             _run_to_the_end(run, train_step, schedule, step)
@@ -359,9 +355,7 @@ def _log(run: _Run, step: int, window: _Window, learning_rate: float) -> None:
             f"{learning_rate:.2g}); the last checkpoint is untouched; try a smaller "
             "--config.train.learning_rate in a new --workdir"
         )
-    summaries.write_scalars(
-        run.train_writer, step, {**values, "rate/learning_rate": learning_rate}
-    )
+    summaries.write_scalars(run.train_writer, step, {**values, "rate/learning_rate": learning_rate})
     run.progress.show(
         step,
         f"loss {values['loss/total']:.4f}  {values['input/images_per_second']:.1f} images/s  "
@@ -420,7 +414,5 @@ def _validation_batches(run: _Run) -> tf.data.Dataset:
 
 
 def _name_damaged_shard(config: Config, data: _Data, error: tf.errors.DataLossError) -> str:
-    faults = manifest.check_shards(
-        config.data.dir, (data.train, data.validation), hashes=True
-    )
+    faults = manifest.check_shards(config.data.dir, (data.train, data.validation), hashes=True)
     return f"config.data.dir: {faults[0] if faults else error.message}; convert it again"

@@ -19,9 +19,7 @@ def make_writers(workdir: str) -> tuple[tf.summary.SummaryWriter, tf.summary.Sum
     return train, validation
 
 
-def write_scalars(
-    writer: tf.summary.SummaryWriter, step: int, values: Mapping[str, float]
-) -> None:
+def write_scalars(writer: tf.summary.SummaryWriter, step: int, values: Mapping[str, float]) -> None:
     """One point on each named curve."""
     with writer.as_default(step):
         for name, value in values.items():

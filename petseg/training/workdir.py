@@ -1,10 +1,10 @@
 """The contract of a run folder: settings, data set and weights belong together.
 
-  RUN/config.json     the settings
-  RUN/manifest.json   the manifest of the data set it was trained on
-  RUN/checkpoints/    weights and optimizer state
-  RUN/evaluation/     figures, as JSON, and the panel
-  RUN/train, RUN/validation   TensorBoard's events
+RUN/config.json     the settings
+RUN/manifest.json   the manifest of the data set it was trained on
+RUN/checkpoints/    weights and optimizer state
+RUN/evaluation/     figures, as JSON, and the panel
+RUN/train, RUN/validation   TensorBoard's events
 """
 
 import dataclasses

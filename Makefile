@@ -1,0 +1,52 @@
+# Python 3.11 or newer; another one: make PYTHON=python3.12 ...
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DIR ?= quickstart
+
+.PHONY: help quickstart test lint test-fast constraints clean
+
+help:
+	@echo "make quickstart   install, draw toy pets, convert, train, evaluate, predict"
+	@echo "make test         install, then lint, import contracts and every test"
+	@echo "make lint         lint and import contracts alone"
+	@echo "make test-fast    the tests that are not marked slow"
+	@echo "make constraints  pin the newest versions that the requirements allow"
+	@echo "make clean        remove the environment and the quickstart's output"
+
+quickstart: $(VENV)/installed
+	$(BIN)/python tools/quickstart.py --dir=$(DIR)
+
+test: $(VENV)/installed-test lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+constraints:
+	rm -rf $(VENV)-pins
+	$(PYTHON) -m venv $(VENV)-pins
+	$(VENV)-pins/bin/pip install --quiet ".[test]"
+	$(VENV)-pins/bin/pip freeze --exclude petseg > constraints.txt
+	rm -rf $(VENV)-pins
+
+clean:
+	rm -rf $(VENV) $(DIR)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; try make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(BIN)/python constraints.txt setup.cfg
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(BIN)/python constraints.txt setup.cfg
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $@ $(VENV)/installed

@@ -138,7 +138,6 @@ def validate(config: Config) -> None:
       UserError: names the first field that is wrong, its value and what it may be.
     """
     data, augment, model, train = config.data, config.augment, config.model, config.train
-    _require(bool(data.dir), "data.dir", data.dir, "be the folder that tools/convert.py wrote")
     label_map.parse_label_map(data.label_map)
     _require(
         data.image_size > 0 and data.image_size % STRIDE_PX == 0,

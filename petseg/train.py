@@ -13,20 +13,30 @@ from petseg import command_line  # isort: skip  (quiets TensorFlow before it loa
 from absl import flags
 from ml_collections import config_flags
 
+from petseg import config as config_lib
 from petseg.errors import UserError
-from petseg.training import loop
+from petseg.training import loop, workdir
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/; --config.ROOM.FIELD=VALUE changes one setting."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and TensorBoard's events.")
-flags.mark_flags_as_required(["config", "workdir"])
+_PRINT_MODEL = flags.DEFINE_bool(
+    "print_model", False, "Print VGG16's and the model's layers and stop; needs no data."
+)
+flags.mark_flag_as_required("config")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Trains with --config in --workdir."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    if _PRINT_MODEL.value:
+        config_lib.validate(_CONFIG.value)
+        print(workdir.describe_model(_CONFIG.value))
+        return
+    if not _WORKDIR.value:
+        raise UserError("--workdir must name the folder for checkpoints and events")
     loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
 
 

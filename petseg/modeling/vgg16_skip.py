@@ -21,7 +21,7 @@ TAPPED_BLOCKS = {"fcn8s": (5, 4, 3), "five_tap": (5, 4, 3, 2, 1)}
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 # ImageNet VGG16's pools differ in size by two orders of magnitude. Dividing each by
 # its root mean square over natural images lets one learning rate fit them all.
-_POOL_RMS = {1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0, 5: 1.0}
+_POOL_RMS = {1: 220.0, 2: 520.0, 3: 585.0, 4: 117.0, 5: 11.6}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,6 +64,8 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
       StoppedBySignal: SIGINT or SIGTERM came; the step was finished and saved.
     """
     config_lib.validate(config)
+    if not config.data.dir:
+        raise UserError("--config.data.dir must name the folder that tools/convert.py wrote")
     data = _open_data(config)
     strategy = distribution.make_strategy(
         config.train.strategy, config.train.cpu_replicas, config.data.batch_size

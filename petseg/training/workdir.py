@@ -18,7 +18,7 @@ from petseg.config import Config
 from petseg.errors import UserError
 from petseg.label_map import LabelMap, parse_label_map
 from petseg.manifest import Manifest
-from petseg.modeling import vgg16_skip
+from petseg.modeling import layer_table, vgg16_skip
 from petseg.modeling.vgg16_skip import SkipModel
 from petseg.training import checkpoints
 
@@ -102,6 +102,16 @@ def build_from_config(config: Config, num_classes: int, backbone_weights: str) -
         backbone_convs=config.model.backbone_convs,
         seed=config.train.seed,
     )
+
+
+def describe_model(config: Config) -> str:
+    """Tables of VGG16's layers and of the model that a config describes."""
+    num_classes = parse_label_map(config.data.label_map).num_classes
+    vgg16 = vgg16_skip.build_vgg16(
+        config.data.image_size, "none", config.model.backbone_width, config.model.backbone_convs
+    )
+    model = build_from_config(config, num_classes, backbone_weights="none")
+    return layer_table.describe_model(model, vgg16, config.model.freeze_backbone)
 
 
 def load_trained(workdir: str) -> TrainedModel:

@@ -1,0 +1,85 @@
+"""What several tests share: toy pets, raw and converted, and the real data if it is there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from petseg import command_line  # noqa: F401  isort: skip  (quiets TensorFlow)
+from petseg.config import Config
+from petseg.conversion import sources, write_dataset
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+sys.path.insert(0, str(ROOT / "tools"))
+
+import draw_toy_pets  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real pets and VGG16 weights."""
+    if not (SHARED / "README.md").exists():
+        pytest.skip(f"real data is not there: {SHARED}")
+    return SHARED
+
+
+def convert(raw: Path, output: Path, **changes) -> write_dataset.Manifest:
+    """Converts a pets folder as tools/convert.py does, without a progress bar."""
+    arguments = {
+        "name": "pets",
+        "source": {"source": "oxford_iiit_pet"},
+        "shard_mib": 0.05,
+        "fail_on_bad": False,
+        "show_progress": False,
+    }
+    listing = sources.list_oxford_iiit_pet(str(raw), changes.pop("validation_fraction", 0.25))
+    return write_dataset.write_dataset(listing, str(output), **{**arguments, **changes})
+
+
+@pytest.fixture(scope="session")
+def raw_pets(tmp_path_factory) -> Path:
+    """28 trainval and 4 test toy pets in the official layout."""
+    folder = tmp_path_factory.mktemp("raw")
+    draw_toy_pets.draw_dataset(folder, trainval_images=28, test_images=4, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(raw_pets, tmp_path_factory) -> Path:
+    """The toy pets, converted to several shards: 20 train, 8 validation, 4 test."""
+    folder = tmp_path_factory.mktemp("data") / "out"
+    convert(raw_pets, folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_config(data_dir) -> Config:
+    """Settings that train in seconds."""
+    config = Config()
+    config.data.dir = str(data_dir)
+    config.data.image_size = 32
+    config.data.batch_size = 4
+    config.model.backbone_weights = "none"
+    config.model.backbone_width = 2
+    config.model.backbone_convs = (1, 1, 1, 1, 1)
+    config.train.epochs = 2.0
+    config.train.warmup_steps = 2
+    config.train.log_every_steps = 2
+    config.train.panel_images = 2
+    return config
+
+
+def run_module(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    """Runs python with arguments in the repository's root and captures its output."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )

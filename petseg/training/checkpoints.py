@@ -59,7 +59,8 @@ def restore_newest(checkpoint: tf.train.Checkpoint, workdir: str) -> tuple[int, 
             # A reader that only wants the model leaves the optimizer's state in the file.
             checkpoint.read(path).assert_existing_objects_matched().expect_partial()
             return step, skipped
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        # A file that is cut short comes as IndexError, another model's as ValueError.
+        except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
             reason = " ".join(str(getattr(error, "message", error)).split())[:200]
             skipped.append(f"{path} cannot be restored: {reason}")
     if not steps:

@@ -81,7 +81,8 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             "none" if resuming else config.model.backbone_weights,
         )
         schedule = make_schedule(config.train.learning_rate, config.train.warmup_steps, total_steps)
-        optimizer = keras.optimizers.Adam(schedule)
+        # Named, or a second run in one process would save its slots under other names.
+        optimizer = keras.optimizers.Adam(schedule, name="adam")
         trained = trained_variables(model, config.model.freeze_backbone)
         optimizer.build(trained)
     checkpoint = checkpoints.make_checkpoint([*model.variables, *optimizer.variables])
@@ -265,7 +266,8 @@ def _run_to_the_end(
         text = config_lib.to_json(run.config)
         summaries.write_text(run.train_writer, 0, "config", text)
     try:
-        if step not in workdir.read_evaluations(run.workdir):
+        # The untrained model's score, or one that a stop has cut short.
+        if _is_due(run, step) and step not in workdir.read_evaluations(run.workdir):
             _evaluate(run, step)
         window = _Window()
         for batch in until_stopped(_training_batches(run, step, window), run.request):
@@ -275,7 +277,7 @@ def _run_to_the_end(
             run.progress.advance()
             if step % run.config.train.log_every_steps == 0:
                 _log(run, step, window, float(schedule(step)))
-            if step % run.evaluate_every_steps == 0 or step == run.total_steps:
+            if _is_due(run, step):
                 _save(run, step)
                 _evaluate(run, step)
                 window.restart()
@@ -286,6 +288,11 @@ def _run_to_the_end(
         raise StoppedBySignal(
             run.request.signal, f"at step {step}, saved; the same command goes on from there"
         ) from None
+
+
+def _is_due(run: _Run, step: int) -> bool:
+    """Whether a checkpoint and an evaluation belong to this step."""
+    return step % run.evaluate_every_steps == 0 or step == run.total_steps
 
 
 class _Window:

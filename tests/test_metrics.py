@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from petseg.label_map import IGNORE
+from petseg.modeling import metrics
+
+CLASSES = 4
+LABELS = hnp.arrays(
+    np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 8), st.integers(1, 8)),
+    elements=st.sampled_from([0, 1, 2, 3, IGNORE]),
+)  # fmt: skip
+
+
+@st.composite
+def pairs(draw):
+    truth = draw(LABELS)
+    predicted = draw(hnp.arrays(np.int64, truth.shape, elements=st.integers(0, CLASSES - 1)))
+    return truth, predicted
+
+
+@settings(deadline=None)
+@given(pairs())
+def test_pairs_are_counted_as_a_plain_loop_counts_them(pair):
+    truth, predicted = pair
+    expected = np.zeros((CLASSES, CLASSES), np.int64)
+    for t, p in zip(truth.ravel(), predicted.ravel(), strict=True):
+        if t != IGNORE:
+            expected[t, p] += 1
+    counts = metrics.count_pairs(truth, predicted, CLASSES)
+    assert counts.dtype == "int64"
+    np.testing.assert_array_equal(counts, expected)
+
+
+@settings(deadline=None)
+@given(pairs())
+def test_scores_are_those_of_sets_of_pixels(pair):
+    truth, predicted = pair
+    scores = metrics.score(metrics.count_pairs(truth, predicted, CLASSES).numpy())
+    valid = truth != IGNORE
+    ious = []
+    for class_id in range(CLASSES):
+        t, p = (truth == class_id) & valid, (predicted == class_id) & valid
+        union = (t | p).sum()
+        if union == 0:
+            assert class_id in scores.absent
+            assert np.isnan(scores.iou[class_id]) and np.isnan(scores.dice[class_id])
+        else:
+            ious.append((t & p).sum() / union)
+            assert scores.iou[class_id] == pytest.approx(ious[-1])
+            assert scores.dice[class_id] == pytest.approx(2 * (t & p).sum() / (t.sum() + p.sum()))
+    assert scores.pixels == valid.sum()
+    if ious:
+        assert scores.mean_iou == pytest.approx(np.mean(ious))
+        assert scores.pixel_accuracy == pytest.approx((truth == predicted)[valid].mean())
+    else:
+        assert np.isnan(scores.mean_iou) and np.isnan(scores.pixel_accuracy)
+
+
+def test_counts_stay_exact_beyond_float32():
+    # 2^24 + 1 is the first whole number that float32 cannot hold.
+    half = np.zeros(2**24 + 1, np.uint8)
+    confusion = metrics.count_pairs(half, half, 2).numpy() * 3
+    assert confusion[0, 0] == 3 * (2**24 + 1)
+    confusion[0, 1] = 1
+    assert metrics.score(confusion).pixels == 3 * (2**24 + 1) + 1
+    assert metrics.score(confusion).iou[0] < 1
+
+
+def test_absent_classes_have_no_value_by_name():
+    confusion = np.array([[5, 0, 0], [1, 4, 0], [0, 0, 0]])
+    scores = metrics.score(confusion)
+    assert metrics.by_name(scores.iou, ("a", "b", "c")) == {"a": 5 / 6, "b": 4 / 5, "c": None}
+    assert scores.mean_iou == pytest.approx((5 / 6 + 4 / 5) / 2)

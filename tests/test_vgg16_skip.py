@@ -1,0 +1,187 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from petseg.errors import UserError
+from petseg.modeling import layer_table, vgg16_skip
+
+TINY = {"backbone_weights": "none", "backbone_width": 2, "backbone_convs": (1, 1, 1, 1, 1)}
+
+
+def images(count: int, size: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def stock() -> keras.Model:
+    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(64, 64, 3))
+
+
+def test_the_backbone_is_kerass_own_vgg16(stock):
+    ours = vgg16_skip.build_vgg16(64, "none")
+    described = [
+        [(layer.name, layer.output.shape, layer.count_params()) for layer in model.layers[1:]]
+        for model in (ours, stock)
+    ]
+    assert described[0] == described[1]
+    ours.set_weights(stock.get_weights())
+    x = np.random.default_rng(0).normal(0, 60, (2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(ours(x), stock(x), rtol=1e-4, atol=1e-4)
+
+
+def test_preprocessing_is_kerass_own():
+    x = images(2, 8)
+    expected = keras.applications.vgg16.preprocess_input(x.astype(np.float32).copy())
+    np.testing.assert_allclose(vgg16_skip.preprocess(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("head", "strides"), [("fcn8s", [2, 2, 8]), ("five_tap", [2, 2, 2, 2, 2])]
+)
+def test_heads_have_the_taps_and_strides_of_the_issue(head, strides):
+    model = vgg16_skip.build_model(head=head, num_classes=3, image_size=64, **TINY)
+    sizes = [tuple(output.shape[1:3]) for output in model.backbone.outputs]
+    assert sizes == [(64 >> block, 64 >> block) for block in vgg16_skip.TAPPED_BLOCKS[head]]
+    found = [
+        layer.strides
+        for layer in model.head.layers
+        if isinstance(layer, keras.layers.Conv2DTranspose)
+    ]
+    assert found == [(stride, stride) for stride in strides]
+    scores = [
+        layer for layer in model.head.layers if type(layer) is keras.layers.Conv2D
+    ]
+    assert [layer.kernel_size for layer in scores] == [(1, 1)] * len(strides)
+    assert model(images(2, 64)).shape == (2, 64, 64, 3)
+
+
+def test_scores_are_added_from_deep_to_shallow():
+    # With one channel and scores that copy their pool, the sum can be made by hand.
+    shapes = [(2, 2, 1), (4, 4, 1), (8, 8, 1)]
+    head = vgg16_skip.build_head((5, 4, 3), shapes, 1)
+    for block in (5, 4, 3):
+        head.get_layer(f"score{block}").set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+        head.get_layer(f"scale{block}").scale = 1.0
+    rng = np.random.default_rng(0)
+    pools = [rng.normal(size=(1, *shape)).astype(np.float32) for shape in shapes]
+
+    def up(x, stride):
+        kernel = vgg16_skip.bilinear_kernel(stride, 1)
+        side = x.shape[1] * stride
+        return tf.nn.conv2d_transpose(x, kernel, (1, side, side, 1), stride).numpy()
+
+    expected = up(up(up(pools[0], 2) + pools[1], 2) + pools[2], 8)
+    np.testing.assert_allclose(head(pools), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [2, 8])
+def test_a_transpose_convolution_starts_as_bilinear_interpolation(stride):
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 3)).astype(np.float32)
+    inputs = keras.Input((6, 6, 3))
+    layer = keras.Model(inputs, vgg16_skip.upsample(inputs, stride, "up"))
+    expected = tf.image.resize(x, (6 * stride, 6 * stride)).numpy()
+    # At the rim a transpose convolution fades out where a resize repeats the edge.
+    inner = slice(stride, -stride)
+    np.testing.assert_allclose(
+        layer(x)[:, inner, inner], expected[:, inner, inner], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_joined_model_gives_the_same_logits():
+    model = vgg16_skip.build_model(head="fcn8s", num_classes=3, image_size=64, **TINY)
+    x = images(2, 64)
+    np.testing.assert_allclose(model.joined()(x), model(x), rtol=1e-6, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_weights():
+    models = [
+        vgg16_skip.build_model(head="fcn8s", num_classes=2, image_size=32, seed=seed, **TINY)
+        for seed in (1, 1, 2)
+    ]
+    first, same, other = ([v.numpy() for v in model.variables] for model in models)
+    assert all((a == b).all() for a, b in zip(first, same, strict=True))
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_replicas_drop_the_channels_that_one_device_drops():
+    rng = np.random.default_rng(0)
+    pools = [rng.normal(1, 1, (8, s, s, c)).astype(np.float32) for s, c in ((2, 9), (4, 5))]
+    seed = tf.constant([3, 4], tf.int64)
+    whole = vgg16_skip.drop_channels(pools, 0.4, seed, 0, 1)
+    for replicas in (2, 4, 8):
+        parts = []
+        for replica in range(replicas):
+            local = slice(8 // replicas * replica, 8 // replicas * (replica + 1))
+            shares = [pool[local] for pool in pools]
+            parts.append(vgg16_skip.drop_channels(shares, 0.4, seed, replica, replicas))
+        for index, expected in enumerate(whole):
+            joined = np.concatenate([part[index] for part in parts])
+            np.testing.assert_array_equal(joined, expected)
+
+
+def test_dropout_zeroes_whole_channels_and_keeps_the_mean():
+    pool = np.ones((64, 3, 3, 128), np.float32)
+    (dropped,) = vgg16_skip.drop_channels([pool], 0.25, tf.constant([1, 2], tf.int64), 0, 1)
+    dropped = dropped.numpy()
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert (dropped == dropped[:, :1, :1]).all()
+    assert 0.97 < dropped.mean() < 1.03
+    # Another step drops others.
+    (other,) = vgg16_skip.drop_channels([pool], 0.25, tf.constant([1, 3], tf.int64), 0, 1)
+    assert (other.numpy() != dropped).any()
+
+
+def test_weights_of_the_wrong_shape_are_one_line(tmp_path):
+    path = str(tmp_path / "narrow.weights.h5")
+    vgg16_skip.build_vgg16(32, "none", width=3).save_weights(path)
+    with pytest.raises(UserError, match=r"backbone_weights=.*narrow") as caught:
+        vgg16_skip.build_vgg16(32, path, width=2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an h5 file", b"\x89HDF\r\n\x1a\n rest"])
+def test_a_file_that_holds_no_weights_is_one_line(tmp_path, content):
+    path = tmp_path / "vgg16.h5"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"backbone_weights=.*vgg16\.h5") as caught:
+        vgg16_skip.build_vgg16(32, str(path), width=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_weights_file_is_named():
+    with pytest.raises(UserError, match="no such file"):
+        vgg16_skip.build_vgg16(32, "absent.h5", width=2)
+
+
+def test_a_failed_download_says_how_to_pass_a_path(monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise Exception("URL fetch failure on https://host/file: None -- no route\nto host")
+
+    monkeypatch.setattr(keras.applications, "VGG16", fail)
+    with pytest.raises(UserError, match=r"--config\.model\.backbone_weights=PATH") as caught:
+        vgg16_skip.build_vgg16(32, "imagenet")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.real_data
+def test_the_real_weights_load_and_see_what_vgg16_sees(real_data):
+    path = str(real_data / "vgg16" / "vgg16_imagenet_notop.h5")
+    ours = vgg16_skip.build_vgg16(64, path)
+    stock = keras.applications.VGG16(include_top=False, weights=path, input_shape=(64, 64, 3))
+    for one, other in zip(ours.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_layer_table_counts_what_is_trained():
+    model = vgg16_skip.build_model(head="fcn8s", num_classes=3, image_size=32, **TINY)
+    vgg16 = vgg16_skip.build_vgg16(32, "none", 2, (1, 1, 1, 1, 1))
+    head = sum(int(np.prod(v.shape)) for v in model.head.variables)
+    whole = head + sum(int(np.prod(v.shape)) for v in model.backbone.variables)
+    frozen = layer_table.describe_model(model, vgg16, freeze_backbone=True)
+    assert f"{whole:,} parameters, {head:,} of them trained" in frozen
+    assert all("frozen" in line for line in frozen.split("skip-layer")[1].splitlines()
+               if line.strip().startswith("block"))  # fmt: skip
+    free = layer_table.describe_model(model, vgg16, freeze_backbone=False)
+    assert f"{whole:,} parameters, {whole:,} of them trained" in free
+    assert "frozen" not in free

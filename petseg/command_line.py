@@ -78,8 +78,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     """As absl's parser, but every wrong flag ends in one line and status 2."""
     try:
         return flags.FLAGS(argv)
-    # ml_collections reports a config's unknown field or wrong type in these ways.
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    # A config file is its user's code, and ml_collections reports an unknown field or a
+    # wrong type in several ways: whatever it is, it is about the command.
+    except Exception as error:
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         print(f"error: {' '.join(text.split())} (see --help)", file=sys.stderr)
         sys.exit(UserError.exit_status)

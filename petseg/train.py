@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from petseg import config as config_lib
+from petseg.config import Config
 from petseg.errors import UserError
 from petseg.training import loop, workdir
 
@@ -31,13 +32,17 @@ def main(arguments: Sequence[str]) -> None:
     """Trains with --config in --workdir."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    config = _CONFIG.value
+    if not isinstance(config, Config):
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        raise UserError(f"--config={path} is no file whose get_config() gives a petseg Config")
     if _PRINT_MODEL.value:
-        config_lib.validate(_CONFIG.value)
-        print(workdir.describe_model(_CONFIG.value))
+        config_lib.validate(config)
+        print(workdir.describe_model(config))
         return
     if not _WORKDIR.value:
         raise UserError("--workdir must name the folder for checkpoints and events")
-    loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    loop.train_and_evaluate(config, _WORKDIR.value)
 
 
 def run() -> None:

@@ -36,9 +36,7 @@ def test_preprocessing_is_kerass_own():
     np.testing.assert_allclose(vgg16_skip.preprocess(x), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("head", "strides"), [("fcn8s", [2, 2, 8]), ("five_tap", [2, 2, 2, 2, 2])]
-)
+@pytest.mark.parametrize(("head", "strides"), [("fcn8s", [2, 2, 8]), ("five_tap", [2, 2, 2, 2, 2])])
 def test_heads_have_the_taps_and_strides_of_the_issue(head, strides):
     model = vgg16_skip.build_model(head=head, num_classes=3, image_size=64, **TINY)
     sizes = [tuple(output.shape[1:3]) for output in model.backbone.outputs]
@@ -49,9 +47,7 @@ def test_heads_have_the_taps_and_strides_of_the_issue(head, strides):
         if isinstance(layer, keras.layers.Conv2DTranspose)
     ]
     assert found == [(stride, stride) for stride in strides]
-    scores = [
-        layer for layer in model.head.layers if type(layer) is keras.layers.Conv2D
-    ]
+    scores = [layer for layer in model.head.layers if type(layer) is keras.layers.Conv2D]
     assert [layer.kernel_size for layer in scores] == [(1, 1)] * len(strides)
     assert model(images(2, 64)).shape == (2, 64, 64, 3)
 

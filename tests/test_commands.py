@@ -1,0 +1,238 @@
+"""What a user sees: statuses, one-line errors, files. Each test starts real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_module
+from PIL import Image
+
+from petseg.training import checkpoints
+
+TINY = (
+    "--config.data.image_size=32",
+    "--config.data.batch_size=4",
+    "--config.model.backbone_weights=none",
+    "--config.model.backbone_width=2",
+    "--config.model.backbone_convs=(1,1,1,1,1)",
+    "--config.train.epochs=1",
+)
+
+
+def train_command(workdir, data_dir, *more) -> list[str]:
+    return [
+        *("-m", "petseg.train", "--config=configs/oxford_pets.py", f"--workdir={workdir}"),
+        *(f"--config.data.dir={data_dir}", *TINY, *more),
+    ]
+
+
+@pytest.fixture(scope="session")
+def run_dir(data_dir, tmp_path_factory):
+    """A run folder made by the command itself."""
+    folder = tmp_path_factory.mktemp("commands") / "run"
+    done = run_module(*train_command(folder, data_dir))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def assert_one_line_error(done, status, *expected):
+    assert done.returncode == status, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert "Traceback" not in done.stderr
+    assert lines[-1].startswith("error: ")
+    for text in expected:
+        assert text in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config.data.btch_size=4"], ["btch_size"]),
+        (["--config.data.batch_size=four"], ["batch_size", "four"]),
+        (["--config.data.batch_size=0"], ["config.data.batch_size=0", "at least 1"]),
+        (["--config.data.image_size=100"], ["config.data.image_size=100", "multiple of 32"]),
+        (["--config.model.head=unet"], ["config.model.head='unet'", "fcn8s, five_tap"]),
+        (["--config.train.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
+        (
+            [
+                "--config.train.strategy=mirrored",
+                "--config.train.cpu_replicas=2",
+                "--config.data.batch_size=5",
+            ],
+            ["config.data.batch_size=5", "2 replicas", "4 or 6"],
+        ),
+        (["--config.data.label_map=pet=1;rest=2"], ["config.data.label_map", "values 3"]),
+        (["--config.model.backbone_weights=absent.h5"], ["backbone_weights=absent.h5", "no such"]),
+        (["stray"], ["'stray'"]),
+        (["--unknown=1"], ["unknown"]),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_status_2(data_dir, tmp_path, arguments, expected):
+    done = run_module(*train_command(tmp_path / "run", data_dir, *arguments))
+    assert_one_line_error(done, 2, *expected)
+    assert not list(tmp_path.rglob("ckpt*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-m", "petseg.train", "--config=configs/absent.py", "--workdir=x"], "absent.py"),
+        (["-m", "petseg.train", "--config=pyproject.toml", "--workdir=x"], "see --help"),
+        (["-m", "petseg.train", "--config=configs/oxford_pets.py"], "--workdir"),
+        (["-m", "petseg.evaluate", "--workdir=absent"], "absent"),
+        (["-m", "petseg.predict", "--workdir=absent", "--output_dir=x"], "at least one picture"),
+        (["-m", "petseg.export", "--workdir=absent", "--output_dir=x"], "absent"),
+        (["tools/convert.py", "--output_dir=x"], "raw_dir"),
+        (["tools/convert.py", "--raw_dir=absent", "--output_dir=x"], "absent is not a folder"),
+    ],
+)
+def test_every_command_names_what_is_wrong(arguments, expected):
+    assert_one_line_error(run_module(*arguments), 2, expected)
+    assert not (ROOT / "x").exists()
+
+
+def test_evaluate_prints_a_table_and_one_json_line(run_dir):
+    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}", "--split=test")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report == json.loads((run_dir / "evaluation" / "test.json").read_text())
+    assert (report["split"], report["images"], report["checkpoint_step"]) == ("test", 4, 5)
+    assert report["pixels"] == 4 * 32 * 32
+    assert list(report["iou"]) == list(report["dice"]) == ["pet", "background", "border"]
+    for name, iou in report["iou"].items():
+        row = next(line for line in done.stdout.splitlines() if line.startswith(name))
+        assert ("absent" if iou is None else f"{iou:.4f}") in row
+    with Image.open(report["panel"]) as panel:
+        assert panel.width > 3 * 32
+    history = json.loads((run_dir / "evaluation" / "validation_by_step.json").read_text())
+    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}")
+    again = json.loads(done.stdout.splitlines()[-1])
+    assert again["mean_iou"] == pytest.approx(history["5"]["mean_iou"])
+
+
+def test_evaluate_names_the_splits_that_are_there(run_dir, tmp_path):
+    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}", "--split=tset")
+    assert_one_line_error(done, 2, "no split 'tset'", "train, validation, test")
+
+
+def test_predict_writes_what_it_can_and_its_status_says_what_it_could_not(
+    run_dir, raw_pets, tmp_path
+):
+    folder = tmp_path / "in"
+    (folder / "sub folder").mkdir(parents=True)
+    good = {"a.jpg": (40, 30), "sub folder/ü b.png": (17, 61)}
+    rng = np.random.default_rng(0)
+    for name, size in good.items():
+        Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8)).save(folder / name)
+    (folder / "broken.jpg").write_bytes((raw_pets / "images" / "Slate_1.jpg").read_bytes()[:300])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("no picture")
+    output = tmp_path / "out"
+    done = run_module(
+        "-m", "petseg.predict", f"--workdir={run_dir}", f"--output_dir={output}", folder
+    )
+    assert_one_line_error(done, 1, "2 of 4 pictures")
+    assert "broken.jpg: cannot be read" in done.stderr
+    assert "empty.png: cannot be read" in done.stderr
+    written = sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file())
+    assert written == sorted(
+        f"{name.rpartition('.')[0]}_{kind}" for name in good for kind in ("mask.png", "overlay.jpg")
+    )
+    for name, size in good.items():
+        stem = output / name.rpartition(".")[0]
+        with Image.open(f"{stem}_mask.png") as mask, Image.open(f"{stem}_overlay.jpg") as overlay:
+            assert mask.size == overlay.size == size
+            assert mask.mode == "L"
+            assert set(np.unique(mask)) <= {0, 1, 2}
+
+
+def test_predict_refuses_two_pictures_of_one_name(run_dir, tmp_path):
+    for name in ("a.jpg", "a.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    output = tmp_path / "out"
+    done = run_module(
+        *("-m", "petseg.predict", f"--workdir={run_dir}", f"--output_dir={output}", tmp_path)
+    )
+    assert_one_line_error(done, 2, "a.jpg", "a.png", "would both write")
+    assert not output.exists()
+
+
+SERVE = """
+import sys
+import tensorflow as tf
+
+served = tf.saved_model.load(sys.argv[1]).signatures
+content = [tf.io.read_file(path) for path in sys.argv[2:]]
+from_bytes = served["serving_default"](encoded=tf.stack(content))["class_ids"]
+decoded = [tf.io.decode_jpeg(c, channels=3) for c in content]
+sized = [tf.image.resize(d, [32, 32], antialias=True) for d in decoded]
+images = tf.saturate_cast(tf.round(tf.stack(sized)), tf.uint8)
+from_images = served["images"](images=images)["class_ids"]
+assert from_bytes.dtype == tf.uint8 and from_bytes.shape == [len(content), 32, 32]
+tf.debugging.assert_equal(from_bytes, from_images)
+assert not [name for name in sys.modules if name.startswith("petseg")]
+"""
+
+
+def test_an_export_serves_bytes_and_arrays_in_a_process_with_tensorflow_alone(
+    run_dir, raw_pets, tmp_path
+):
+    output = tmp_path / "model"
+    done = run_module("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}")
+    assert done.returncode == 0, done.stderr
+    card = json.loads((output / "model_card.json").read_text())
+    assert card["class_names"] == ["pet", "background", "border"]
+    assert card["agreement"] >= 0.9999
+    pictures = sorted((raw_pets / "images").iterdir())[:3]
+    served = run_module("-c", SERVE, output, *pictures)
+    assert served.returncode == 0, served.stderr
+    again = run_module("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}")
+    assert_one_line_error(again, 2, "not an empty folder")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_ends_with_its_status_and_the_same_command_goes_on(
+    data_dir, tmp_path, number, status
+):
+    command = train_command(tmp_path / "run", data_dir, "--config.train.epochs=2000")
+    started = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        events = tmp_path / "run" / "evaluation" / "validation_by_step.json"
+        deadline = time.monotonic() + 120
+        while not events.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(float(np.random.default_rng().uniform(0, 2)))
+        started.send_signal(number)
+        _, told = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode == status, told
+    assert "Traceback" not in told
+    (last,) = told.strip().splitlines()[-1:]
+    step = checkpoints.saved_steps(str(tmp_path / "run"))[-1]
+    assert last.startswith(f"stopped by {signal.Signals(number).name} at step {step}, saved")
+    # One epoch more than was done, so that it ends soon.
+    more = f"--config.train.epochs={step * 4 / 20 + 1}"
+    done = run_module(*train_command(tmp_path / "run", data_dir, more))
+    assert done.returncode == 0, done.stderr
+    assert f"ing at step {step} of" in done.stderr
+
+
+def test_the_model_is_printed_without_data_or_weights():
+    done = run_module("-m", "petseg.train", "--config=configs/oxford_pets.py", "--print_model")
+    assert done.returncode == 0, done.stderr
+    assert "VGG16 without its top: 14,714,688 parameters" in done.stdout
+    assert "block5_conv3  14 x 14 x 512          2,359,808  frozen" in done.stdout
+    assert "up_to_image" in done.stdout
+
+
+def test_logs_are_quiet(run_dir):
+    done = run_module("-m", "petseg.train", "--config=configs/oxford_pets.py", "--print_model")
+    assert done.stderr == ""

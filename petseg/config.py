@@ -35,7 +35,7 @@ class DataConfig:
     dir: str = ""
     label_map: str = "three_class"
     image_size: int = 224
-    batch_size: int = 32
+    batch_size: int = 16
     shuffle_records: int = 4096
     verify_hashes: bool = True
 
@@ -69,6 +69,8 @@ class ModelConfig:
       freeze_backbone: train the head only.
       backbone_width: filters of the first block; 64 is VGG16.
       backbone_convs: convolutions of each of the five blocks; 2, 2, 3, 3, 3 is VGG16.
+      score_channels: channels of each pool's score map; 0 is one a class, as in the
+        paper's FCN-8s.
       dropout_rate: share of each tapped pool's channels dropped while training.
     """
 
@@ -77,7 +79,8 @@ class ModelConfig:
     freeze_backbone: bool = True
     backbone_width: int = 64
     backbone_convs: tuple[int, ...] = (2, 2, 3, 3, 3)
-    dropout_rate: float = 0.1
+    score_channels: int = 32
+    dropout_rate: float = 0.05
 
 
 @dataclasses.dataclass
@@ -102,7 +105,7 @@ class TrainConfig:
     """
 
     epochs: float = 4.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-3
     warmup_steps: int = 50
     loss: str = "cross_entropy+dice"
     seed: int = 0
@@ -151,6 +154,7 @@ def validate(config: Config) -> None:
     _at_least("augment", "max_crop_aspect", augment.max_crop_aspect, 1)
     _one_of("model", "head", model.head, HEADS)
     _at_least("model", "backbone_width", model.backbone_width, 1)
+    _at_least("model", "score_channels", model.score_channels, 0)
     _require(
         len(model.backbone_convs) == 5
         and all(isinstance(n, int) and n >= 1 for n in model.backbone_convs),

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 sys.path.insert(0, str(ROOT / "tools"))
 
-import draw_toy_pets  # noqa: E402
+import draw_toy_pets
 
 
 @pytest.fixture(scope="session")

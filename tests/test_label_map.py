@@ -47,9 +47,11 @@ def test_the_table_agrees_with_a_plain_search(label_map):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nonsense", "a=1", "a=1; b=", "a=1; b=x", "a=1; b=256", "a=1; b=-1", "a=1; a=2", "a=1; b=1",
-     "a=1; b=2; ignored=2", "=1; b=2", "a=1;; b=2"],
-)  # fmt: skip
+    [
+        *("", "nonsense", "a=1", "a=1; b=", "a=1; b=x", "a=1; b=256", "a=1; b=-1"),
+        *("a=1; a=2", "a=1; b=1", "a=1; b=2; ignored=2", "=1; b=2", "a=1;; b=2"),
+    ],
+)
 def test_a_malformed_text_is_refused_in_one_line_that_names_the_field(text):
     with pytest.raises(UserError, match=r"^config\.data\.label_map: [^\n]*$"):
         parse_label_map(text)

@@ -92,7 +92,7 @@ def test_a_name_listed_twice_counts_once(pets, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: shutil.rmtree(p), "is not a folder"),
+        (shutil.rmtree, "is not a folder"),
         (lambda p: shutil.rmtree(p / "images"), "images is not a folder"),
         (lambda p: shutil.rmtree(p / "annotations" / "trimaps"), "trimaps is not a folder"),
         (lambda p: (p / "annotations" / "trainval.txt").unlink(), "trainval.txt not found"),

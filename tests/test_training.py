@@ -251,7 +251,7 @@ def flip_a_bit(path):
     ("damage", "message"),
     [
         (lambda d: (d / "manifest.json").unlink(), r"has no manifest\.json"),
-        (lambda d: shutil.rmtree(d), "no such data set folder"),
+        (shutil.rmtree, "no such data set folder"),
         (lambda d: first_shard(d).unlink(), "00000-of-0000. is missing"),
         (lambda d: first_shard(d).write_bytes(b""), "has 0 bytes"),
         (lambda d: first_shard(d).write_bytes(first_shard(d).read_bytes()[:-7]), "bytes, its man"),
@@ -271,7 +271,7 @@ def test_a_bit_flipped_while_training_is_traced_to_its_shard(own_data, tmp_path)
     data, config = own_data
     config.data.verify_hashes = False
     flip_a_bit(first_shard(data))
-    with pytest.raises(FaultFound, match="train.tfrecord-00000.*differs from its manifest"):
+    with pytest.raises(FaultFound, match=r"train.tfrecord-00000.*differs from its manifest"):
         loop.train_and_evaluate(config, str(tmp_path / "run"))
 
 
@@ -281,7 +281,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tiny_conf
     before = weights(str(tmp_path), 5)
     tiny_config.train.epochs = 4.0
     tiny_config.train.learning_rate = 1e38
-    with pytest.raises(FaultFound, match="the loss is (nan|inf) at step"):
+    with pytest.raises(FaultFound, match=r"the loss is (nan|inf) at step"):
         loop.train_and_evaluate(tiny_config, str(tmp_path))
     assert checkpoints.saved_steps(str(tmp_path)) == [5]
     assert_same_weights(weights(str(tmp_path), 5), before)
@@ -309,9 +309,9 @@ def test_replicas_end_with_the_weights_of_one_device(tiny_config, tmp_path, head
         config.train.strategy = "mirrored"
         config.train.cpu_replicas = replicas
         config_file = tmp_path / f"config_{replicas}.py"
-        text = config_lib.to_json(config)
         config_file.write_text(
-            f"from petseg.config import from_json\ndef get_config():\n    return from_json({text!r})\n"
+            "from petseg.config import from_json\n"
+            f"def get_config():\n    return from_json({config_lib.to_json(config)!r})\n"
         )
         run = tmp_path / f"run_{replicas}"
         done = run_module("-m", "petseg.train", f"--config={config_file}", f"--workdir={run}")

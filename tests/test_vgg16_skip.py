@@ -49,13 +49,14 @@ def test_heads_have_the_taps_and_strides_of_the_issue(head, strides):
     assert found == [(stride, stride) for stride in strides]
     scores = [layer for layer in model.head.layers if type(layer) is keras.layers.Conv2D]
     assert [layer.kernel_size for layer in scores] == [(1, 1)] * len(strides)
+    assert {layer.filters for layer in scores} == {score_channels or 3}
     assert model(images(2, 64)).shape == (2, 64, 64, 3)
 
 
 def test_scores_are_added_from_deep_to_shallow():
     # With one channel and scores that copy their pool, the sum can be made by hand.
     shapes = [(2, 2, 1), (4, 4, 1), (8, 8, 1)]
-    head = vgg16_skip.build_head((5, 4, 3), shapes, 1)
+    head = vgg16_skip.build_head((5, 4, 3), shapes, 1, 1)
     for block in (5, 4, 3):
         head.get_layer(f"score{block}").set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
         head.get_layer(f"scale{block}").scale = 1.0
@@ -63,7 +64,7 @@ def test_scores_are_added_from_deep_to_shallow():
     pools = [rng.normal(size=(1, *shape)).astype(np.float32) for shape in shapes]
 
     def up(x, stride):
-        kernel = vgg16_skip.bilinear_kernel(stride, 1)
+        kernel = vgg16_skip.bilinear_kernel(stride, 1, 1)
         side = x.shape[1] * stride
         return tf.nn.conv2d_transpose(x, kernel, (1, side, side, 1), stride).numpy()
 
@@ -75,7 +76,7 @@ def test_scores_are_added_from_deep_to_shallow():
 def test_a_transpose_convolution_starts_as_bilinear_interpolation(stride):
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 3)).astype(np.float32)
     inputs = keras.Input((6, 6, 3))
-    layer = keras.Model(inputs, vgg16_skip.upsample(inputs, stride, "up"))
+    layer = keras.Model(inputs, vgg16_skip.upsample(inputs, stride, 3, "up", 0))
     expected = tf.image.resize(x, (6 * stride, 6 * stride)).numpy()
     # At the rim a transpose convolution fades out where a resize repeats the edge.
     inner = slice(stride, -stride)

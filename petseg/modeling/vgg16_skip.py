@@ -19,6 +19,8 @@ VGG16_CONVS = (2, 2, 3, 3, 3)
 TAPPED_BLOCKS = {"fcn8s": (5, 4, 3), "five_tap": (5, 4, 3, 2, 1)}
 
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+_SCORE_STDDEV = 0.02
+_EXTRA_CHANNEL_STDDEV = 0.01
 # ImageNet VGG16's pools differ in size by two orders of magnitude. Dividing each by
 # its root mean square over natural images lets one learning rate fit them all.
 _POOL_RMS = {1: 220.0, 2: 520.0, 3: 585.0, 4: 117.0, 5: 11.6}
@@ -58,6 +60,7 @@ def build_model(
     num_classes: int,
     image_size: int,
     backbone_weights: str,
+    score_channels: int = 0,
     backbone_width: int = VGG16_WIDTH,
     backbone_convs: Sequence[int] = VGG16_CONVS,
     seed: int = 0,
@@ -69,6 +72,7 @@ def build_model(
       num_classes: number of logits a pixel.
       image_size: pixels, a multiple of 32.
       backbone_weights: 'imagenet', 'none' or a path; see build_vgg16.
+      score_channels: channels of each score map; 0 is one a class.
       backbone_width: filters of the first block.
       backbone_convs: convolutions of each block.
       seed: of every initial weight that is not read from a file.
@@ -82,7 +86,8 @@ def build_model(
     taps = keras.Model(vgg16.inputs, [vgg16.get_layer(f"block{b}_pool").output for b in blocks])
     backbone = keras.Model(images, taps(preprocess(images)), name="backbone")
     shapes = [output.shape[1:] for output in backbone.outputs]
-    return SkipModel(backbone, build_head(blocks, shapes, num_classes, seed))
+    scores = score_channels or num_classes
+    return SkipModel(backbone, build_head(blocks, shapes, num_classes, scores, seed))
 
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
@@ -135,61 +140,76 @@ def build_head(
     blocks: Sequence[int],
     shapes: Sequence[tuple[int, int, int]],
     num_classes: int,
+    score_channels: int,
     seed: int = 0,
 ) -> keras.Model:
     """A 1x1 score on each pool; transpose convolutions add them, deep to shallow.
 
-    Each transpose convolution starts as bilinear interpolation, each score at zero,
-    as in FCN-8s.
+    FCN-8s scores a pool with one channel a class. More channels let the last transpose
+    convolution draw edges inside a pool's pixel; the head stays linear.
 
     Args:
       blocks: the VGG16 blocks whose pools come in, from deep to shallow.
       shapes: [height, width, channels] of each pool.
       num_classes: number of logits a pixel.
-      seed: of the scores' kernels.
+      score_channels: channels of each score map.
+      seed: of the initial weights that are not bilinear interpolation.
     """
     pools = [keras.Input(shape, name=f"pool{b}") for b, shape in zip(blocks, shapes, strict=True)]
     total = None
     for block, pool in zip(blocks, pools, strict=True):
         scaled = keras.layers.Rescaling(1 / _POOL_RMS[block], name=f"scale{block}")(pool)
         score = keras.layers.Conv2D(
-            num_classes,
+            score_channels,
             1,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=1e-3, seed=seed + block),
+            kernel_initializer=keras.initializers.RandomNormal(
+                stddev=_SCORE_STDDEV, seed=seed + block
+            ),
             name=f"score{block}",
         )(scaled)
         if total is None:
             total = score
         else:
-            total = upsample(total, 2, f"up_to_pool{block}")
+            total = upsample(total, 2, score_channels, f"up_to_pool{block}", seed)
             total = keras.layers.Add(name=f"add{block}")([total, score])
     # From the shallowest pool back to the image's size.
-    logits = upsample(total, 2 ** blocks[-1], "up_to_image")
+    logits = upsample(total, 2 ** blocks[-1], num_classes, "up_to_image", seed)
     return keras.Model(pools, logits, name="head")
 
 
-def upsample(x: keras.KerasTensor, stride: int, name: str) -> keras.KerasTensor:
-    """A transpose convolution of twice the stride, initialised to bilinear interpolation."""
-    channels = x.shape[-1]
+def upsample(
+    x: keras.KerasTensor, stride: int, channels: int, name: str, seed: int
+) -> keras.KerasTensor:
+    """A transpose convolution of twice the stride that starts as bilinear interpolation."""
+    kernel = bilinear_kernel(stride, channels, x.shape[-1], seed)
     return keras.layers.Conv2DTranspose(
         channels,
         2 * stride,
         strides=stride,
         padding="same",
         use_bias=False,
-        kernel_initializer=keras.initializers.Constant(bilinear_kernel(stride, channels)),
+        kernel_initializer=keras.initializers.Constant(kernel),
         name=name,
     )(x)
 
 
-def bilinear_kernel(stride: int, channels: int) -> np.ndarray:
-    """float32 [2 stride, 2 stride, channels, channels]; a channel sees itself alone."""
+def bilinear_kernel(stride: int, channels_out: int, channels_in: int, seed: int = 0) -> np.ndarray:
+    """The kernel of a transpose convolution: each channel interpolates its own.
+
+    Channels that come in beyond those that go out start with small random weights:
+    zeros would never receive a gradient of their own.
+
+    Returns:
+      float32 [2 stride, 2 stride, channels_out, channels_in].
+    """
+    shape = (2 * stride, 2 * stride, channels_out, channels_in)
+    kernel = np.random.default_rng(seed).normal(0, _EXTRA_CHANNEL_STDDEV, shape)
+    kernel[..., :channels_out] = 0
     place = np.arange(2 * stride)
     line = 1 - np.abs(place + 0.5 - stride) / stride
-    kernel = np.zeros((2 * stride, 2 * stride, channels, channels), np.float32)
-    for channel in range(channels):
+    for channel in range(min(channels_out, channels_in)):
         kernel[:, :, channel, channel] = np.outer(line, line)
-    return kernel
+    return kernel.astype(np.float32)
 
 
 def drop_channels(

@@ -98,7 +98,8 @@ def export_saved_model(run_dir: str, output_dir: str) -> dict:
     if agreement < _AGREEMENT:
         raise FaultFound(
             f"the exported model agrees with the trained one on {agreement:.2%} of the pixels "
-            f"of {len(images)} validation images, less than {_AGREEMENT:.2%}; it stays in {temporary}"
+            f"of {len(images)} validation images, less than {_AGREEMENT:.2%}; "
+            f"it stays in {temporary}"
         )
     card = {
         "label_map": trained.label_map.spec(),

@@ -98,6 +98,7 @@ def build_from_config(config: Config, num_classes: int, backbone_weights: str) -
         num_classes=num_classes,
         image_size=config.data.image_size,
         backbone_weights=backbone_weights,
+        score_channels=config.model.score_channels,
         backbone_width=config.model.backbone_width,
         backbone_convs=config.model.backbone_convs,
         seed=config.train.seed,

@@ -6,6 +6,7 @@ A config file in configs/ returns a `Config`; a flag such as
 
 import dataclasses
 import json
+import os
 import typing
 
 from petseg import label_map
@@ -186,6 +187,27 @@ def validate(config: Config) -> None:
         _at_least("train", name, getattr(train, name), least)
 
 
+def spell_out(config: Config) -> Config:
+    """A copy whose label map is spelled out and whose local paths are absolute.
+
+    So a run folder says what it means whatever a preset's name comes to mean, and
+    wherever the next command is started.
+    """
+    weights = config.model.backbone_weights
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(
+            config.data,
+            dir=_absolute(config.data.dir),
+            label_map=label_map.parse_label_map(config.data.label_map).spec(),
+        ),
+        model=dataclasses.replace(
+            config.model,
+            backbone_weights=weights if weights in ("imagenet", "none") else _absolute(weights),
+        ),
+    )
+
+
 def to_json(config: Config) -> str:
     """The settings as JSON; `from_json` reads it back."""
     return json.dumps(dataclasses.asdict(config), indent=1) + "\n"
@@ -222,6 +244,10 @@ def differences(old: object, new: object, prefix: str = "config") -> dict[str, t
         elif before != after:
             found[name] = (before, after)
     return found
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)
 
 
 def _with_tuples(fields: dict) -> dict:

@@ -53,16 +53,14 @@ def make_eval_step(
 
 
 def evaluate(
-    eval_step: EvalStep,
-    batches: Iterable[dict[str, tf.Tensor]],
-    num_batches: int,
-    show_progress: bool,
+    eval_step: EvalStep, batches: Iterable[dict[str, tf.Tensor]], num_batches: int
 ) -> Evaluation:
-    """One pass over (distributed) batches of make_for_eval; counts are exact."""
+    """One pass over (distributed) batches of make_for_eval; counts are exact.
+
+    A terminal shows a bar while it lasts.
+    """
     confusion, images = np.zeros((), np.int64), 0
-    for batch in tqdm(
-        batches, "evaluate", num_batches, leave=False, unit="batch", disable=not show_progress
-    ):
+    for batch in tqdm(batches, "evaluate", num_batches, leave=False, unit="batch", disable=None):
         counts, count = eval_step(batch)
         confusion = confusion + counts.numpy()
         images += int(count.numpy())

@@ -75,7 +75,7 @@ def test_a_run_leaves_checkpoints_figures_and_events(finished_run):
     assert {name for name, _ in validation if name.startswith("iou/")} == {
         f"iou/{name}" for name in ("pet", "background", "border")
     }
-    assert workdir.read_config(folder) == config
+    assert workdir.read_config(folder) == config_lib.spell_out(config)
     assert manifest.read_manifest(folder) == manifest.read_manifest(config.data.dir)
 
 

@@ -36,9 +36,12 @@ def test_preprocessing_is_kerass_own():
     np.testing.assert_allclose(vgg16_skip.preprocess(x), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("head", "strides"), [("fcn8s", [2, 2, 8]), ("five_tap", [2, 2, 2, 2, 2])])
-def test_heads_have_the_taps_and_strides_of_the_issue(head, strides):
-    model = vgg16_skip.build_model(head=head, num_classes=3, image_size=64, **TINY)
+@pytest.mark.parametrize("score_channels", [0, 2, 3, 8])
+@pytest.mark.parametrize(("head", "strides"), [("fcn8s", [2, 2, 8]), ("five_tap", [2] * 5)])
+def test_heads_have_the_taps_strides_and_channels_asked_for(head, strides, score_channels):
+    model = vgg16_skip.build_model(
+        head=head, num_classes=3, image_size=64, score_channels=score_channels, **TINY
+    )
     sizes = [tuple(output.shape[1:3]) for output in model.backbone.outputs]
     assert sizes == [(64 >> block, 64 >> block) for block in vgg16_skip.TAPPED_BLOCKS[head]]
     found = [

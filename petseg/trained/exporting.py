@@ -47,7 +47,7 @@ class ServingModel(tf.Module):
         return {"class_ids": tf.cast(tf.argmax(logits, axis=-1), tf.uint8)}
 
 
-def export_saved_model(run_dir: str, output_dir: str) -> dict:
+def export_saved_model(run_dir: str, output_dir: str, data_dir: str | None) -> dict:
     """Writes a SavedModel and its model card, after comparing it with the trained model.
 
     Signatures: `serving_default` takes encoded pictures, `images` takes uint8 images
@@ -56,6 +56,8 @@ def export_saved_model(run_dir: str, output_dir: str) -> dict:
     Args:
       run_dir: the run whose newest checkpoint to export.
       output_dir: a new or empty folder.
+      data_dir: data set whose validation images are compared, or None for the one that
+        the run was trained on.
 
     Returns:
       The model card: label_map, class_names, image_size, checkpoint_step,
@@ -72,7 +74,7 @@ def export_saved_model(run_dir: str, output_dir: str) -> dict:
     for line in trained.skipped:
         print(line, file=sys.stderr)
     config = trained.config.data
-    data_dir = config.dir
+    data_dir = data_dir or config.dir
     split = manifest.read_manifest(data_dir).split("validation", data_dir)
     dataset = batches.make_for_eval(
         manifest.shard_paths(data_dir, split),

@@ -54,7 +54,6 @@ def score_split(run_dir: str, split_name: str, data_dir: str | None, panel_image
         ),
         dataset,
         -(-split.records // config.batch_size),
-        show_progress=True,
     )
     sample = inference.predict_sample(trained.model, dataset, min(panel_images, split.records))
     folder = workdir.evaluation_folder(run_dir)

@@ -37,6 +37,19 @@ class _Data:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Learner:
+    """What is trained, how, and how far it has come."""
+
+    model: SkipModel
+    schedule: keras.optimizers.schedules.LearningRateSchedule
+    train_step: TrainStep
+    checkpoint: tf.train.Checkpoint
+    first_step: int
+    total_steps: int
+    skipped: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Run:
     """What every part of the loop needs."""
 
@@ -44,15 +57,12 @@ class _Run:
     workdir: str
     data: _Data
     strategy: tf.distribute.Strategy
-    model: SkipModel
-    checkpoint: tf.train.Checkpoint
+    learner: _Learner
     eval_step: inference.EvalStep
     train_writer: tf.summary.SummaryWriter
     validation_writer: tf.summary.SummaryWriter
     progress: Progress
     request: StopRequest
-    total_steps: int
-    evaluate_every_steps: int
 
 
 def train_and_evaluate(config: Config, run_dir: str) -> None:
@@ -64,62 +74,32 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
       StoppedBySignal: SIGINT or SIGTERM came; the step was finished and saved.
     """
     config_lib.validate(config)
-    if not config.data.dir:
-        raise UserError("--config.data.dir must name the folder that tools/convert.py wrote")
+    config = config_lib.spell_out(config)
     data = _open_data(config)
     strategy = distribution.make_strategy(
         config.train.strategy, config.train.cpu_replicas, config.data.batch_size
     )
     changed = workdir.open_for_training(run_dir, config, data.manifest)
-    resuming = bool(checkpoints.saved_steps(run_dir))
-    total_steps = _steps(config.train.epochs, data.train.records, config.data.batch_size)
-    with strategy.scope():
-        # A checkpoint holds the backbone too, so its weights file is read only once.
-        model = workdir.build_from_config(
-            config,
-            data.label_map.num_classes,
-            "none" if resuming else config.model.backbone_weights,
-        )
-        schedule = make_schedule(config.train.learning_rate, config.train.warmup_steps, total_steps)
-        # Named, or a second run in one process would save its slots under other names.
-        optimizer = keras.optimizers.Adam(schedule, name="adam")
-        trained = trained_variables(model, config.model.freeze_backbone)
-        optimizer.build(trained)
-    checkpoint = checkpoints.make_checkpoint([*model.variables, *optimizer.variables])
-    step, skipped = checkpoints.restore_newest(checkpoint, run_dir) if resuming else (0, [])
-    train_writer, validation_writer = summaries.make_writers(run_dir)
-    progress = Progress(step, total_steps)
-    for line in changed + skipped:
+    learner = _make_learner(config, run_dir, data, strategy)
+    progress = Progress(learner.first_step, learner.total_steps)
+    for line in (*changed, *learner.skipped, _opening_line(config, data, strategy, learner)):
         progress.say(line)
-    progress.say(_opening_line(config, data, strategy, step, total_steps))
-    train_step = make_train_step(
-        model,
-        optimizer,
-        strategy,
-        loss=config.train.loss,
-        freeze_backbone=config.model.freeze_backbone,
-        dropout_rate=config.model.dropout_rate,
-        global_batch=config.data.batch_size,
-        seed=config.train.seed,
-    )
+    train_writer, validation_writer = summaries.make_writers(run_dir)
     with noticing_signals() as request:
         run = _Run(
             config,
             run_dir,
             data,
             strategy,
-            model,
-            checkpoint,
-            inference.make_eval_step(model, data.label_map.num_classes, strategy),
+            learner,
+            inference.make_eval_step(learner.model, data.label_map.num_classes, strategy),
             train_writer,
             validation_writer,
             progress,
             request,
-            total_steps,
-            _steps(config.train.evaluate_every_epochs, data.train.records, config.data.batch_size),
         )
         try:
-            _run_to_the_end(run, train_step, schedule, step)
+            _run_to_the_end(run)
         except tf.errors.DataLossError as error:
             raise FaultFound(_name_damaged_shard(config, data, error)) from error
         finally:
@@ -226,6 +206,35 @@ def make_train_step(
     return train_step
 
 
+def _make_learner(
+    config: Config, run_dir: str, data: _Data, strategy: tf.distribute.Strategy
+) -> _Learner:
+    """Builds model, optimizer and step, with the run's newest weights if it has any."""
+    resuming = bool(checkpoints.saved_steps(run_dir))
+    total_steps = _steps(config.train.epochs, config, data)
+    schedule = make_schedule(config.train.learning_rate, config.train.warmup_steps, total_steps)
+    with strategy.scope():
+        # A checkpoint holds the backbone too, so its weights file is read only once.
+        weights = "none" if resuming else config.model.backbone_weights
+        model = workdir.build_from_config(config, data.label_map.num_classes, weights)
+        # Named, or a second run in one process would save its slots under other names.
+        optimizer = keras.optimizers.Adam(schedule, name="adam")
+        optimizer.build(trained_variables(model, config.model.freeze_backbone))
+    checkpoint = checkpoints.make_checkpoint([*model.variables, *optimizer.variables])
+    step, skipped = checkpoints.restore_newest(checkpoint, run_dir) if resuming else (0, [])
+    train_step = make_train_step(
+        model,
+        optimizer,
+        strategy,
+        loss=config.train.loss,
+        freeze_backbone=config.model.freeze_backbone,
+        dropout_rate=config.model.dropout_rate,
+        global_batch=config.data.batch_size,
+        seed=config.train.seed,
+    )
+    return _Learner(model, schedule, train_step, checkpoint, step, total_steps, skipped)
+
+
 def _open_data(config: Config) -> _Data:
     found = manifest.read_manifest(config.data.dir)
     splits = {name: found.split(name, config.data.dir) for name in ("train", "validation")}
@@ -240,28 +249,24 @@ def _open_data(config: Config) -> _Data:
     return _Data(found, label_map, **splits)
 
 
-def _steps(epochs: float, records: int, batch_size: int) -> int:
-    return max(1, int(epochs * records / batch_size))
+def _steps(epochs: float, config: Config, data: _Data) -> int:
+    return max(1, int(epochs * data.train.records / config.data.batch_size))
 
 
 def _opening_line(
-    config: Config, data: _Data, strategy: tf.distribute.Strategy, step: int, total_steps: int
+    config: Config, data: _Data, strategy: tf.distribute.Strategy, learner: _Learner
 ) -> str:
     return (
-        f"{'resuming at' if step else 'starting at'} step {step} of {total_steps}: "
-        f"{config.model.head}, {data.train.records:,} training and "
+        f"{'resuming' if learner.first_step else 'starting'} at step {learner.first_step} of "
+        f"{learner.total_steps}: {config.model.head}, {data.train.records:,} training and "
         f"{data.validation.records:,} validation images, batches of {config.data.batch_size} "
         f"over {strategy.num_replicas_in_sync} replica(s)"
     )
 
 
-def _run_to_the_end(
-    run: _Run,
-    train_step: TrainStep,
-    schedule: keras.optimizers.schedules.LearningRateSchedule,
-    step: int,
-) -> None:
+def _run_to_the_end(run: _Run) -> None:
     """Steps, with host work only at log and evaluation steps."""
+    learner, step = run.learner, run.learner.first_step
     if step == 0:
         text = config_lib.to_json(run.config)
         summaries.write_text(run.train_writer, 0, "config", text)
@@ -270,18 +275,17 @@ def _run_to_the_end(
         if _is_due(run, step) and step not in workdir.read_evaluations(run.workdir):
             _evaluate(run, step)
         window = _Window()
-        for batch in until_stopped(_training_batches(run, step, window), run.request):
-            values = train_step(batch, tf.constant(step, tf.int64))
+        for batch in until_stopped(_training_batches(run, window), run.request):
+            window.add(learner.train_step(batch, tf.constant(step, tf.int64)))
             step += 1
-            window.add(values)
             run.progress.advance()
             if step % run.config.train.log_every_steps == 0:
-                _log(run, step, window, float(schedule(step)))
+                _log(run, step, window)
             if _is_due(run, step):
                 _save(run, step)
                 _evaluate(run, step)
                 window.restart()
-            if step == run.total_steps:
+            if step == learner.total_steps:
                 break
     except StopNow:
         _save(run, step)
@@ -292,7 +296,8 @@ def _run_to_the_end(
 
 def _is_due(run: _Run, step: int) -> bool:
     """Whether a checkpoint and an evaluation belong to this step."""
-    return step % run.evaluate_every_steps == 0 or step == run.total_steps
+    every = _steps(run.config.train.evaluate_every_epochs, run.config, run.data)
+    return step % every == 0 or step == run.learner.total_steps
 
 
 class _Window:
@@ -328,10 +333,11 @@ class _Window:
         return means
 
 
-def _training_batches(
-    run: _Run, start_step: int, window: _Window
-) -> Iterator[dict[str, tf.Tensor]]:
+def _training_batches(run: _Run, window: _Window) -> Iterator[dict[str, tf.Tensor]]:
+    """Endless, from the first step on; tells the window how long each was waited for."""
     config, train = run.config, run.data.train
+    if run.learner.first_step >= run.learner.total_steps:
+        return
     dataset = batches.make_for_train(
         manifest.shard_paths(config.data.dir, train),
         num_records=train.records,
@@ -343,10 +349,8 @@ def _training_batches(
         min_crop_area=config.augment.min_crop_area,
         max_crop_aspect=config.augment.max_crop_aspect,
         seed=config.train.seed,
-        start_step=start_step,
+        start_step=run.learner.first_step,
     )
-    if start_step >= run.total_steps:
-        return
     iterator = iter(run.strategy.experimental_distribute_dataset(dataset))
     window.restart()
     while True:
@@ -356,7 +360,8 @@ def _training_batches(
         yield batch
 
 
-def _log(run: _Run, step: int, window: _Window, learning_rate: float) -> None:
+def _log(run: _Run, step: int, window: _Window) -> None:
+    learning_rate = float(run.learner.schedule(step))
     values = window.close(run.config.data.batch_size)
     if not np.isfinite(values["loss/total"]):
         raise FaultFound(
@@ -374,7 +379,9 @@ def _log(run: _Run, step: int, window: _Window, learning_rate: float) -> None:
 
 def _save(run: _Run, step: int) -> None:
     try:
-        checkpoints.save(run.checkpoint, run.workdir, step, run.config.train.keep_checkpoints)
+        checkpoints.save(
+            run.learner.checkpoint, run.workdir, step, run.config.train.keep_checkpoints
+        )
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise FaultFound(f"--workdir: cannot save step {step}: {reason}") from error
@@ -388,12 +395,11 @@ def _evaluate(run: _Run, step: int) -> None:
         run.eval_step,
         until_stopped(run.strategy.experimental_distribute_dataset(dataset), run.request),
         -(-run.data.validation.records // run.config.data.batch_size),
-        show_progress=False,
     )
     scores = metrics.score(counted.confusion)
     names = run.data.label_map.names
     shown = min(run.config.train.panel_images, run.data.validation.records)
-    sample = inference.predict_sample(run.model, dataset, shown)
+    sample = inference.predict_sample(run.learner.model, dataset, shown)
     summaries.write_panel(run.validation_writer, step, *sample, names)
     summaries.write_evaluation(run.validation_writer, step, scores, names)
     run.validation_writer.flush()

@@ -67,7 +67,10 @@ def assert_one_line_error(done, status, *expected):
             ["config.data.batch_size=5", "2 replicas", "4 or 6"],
         ),
         (["--config.data.label_map=pet=1;rest=2"], ["config.data.label_map", "values 3"]),
-        (["--config.model.backbone_weights=absent.h5"], ["backbone_weights=", "absent.h5", "no such"]),
+        (
+            ["--config.model.backbone_weights=absent.h5"],
+            ["backbone_weights=", "absent.h5", "no such"],
+        ),
         (["stray"], ["'stray'"]),
         (["--unknown=1"], ["unknown"]),
     ],

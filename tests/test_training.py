@@ -295,6 +295,14 @@ def test_old_checkpoints_go_and_the_latest_stay(tiny_config, tmp_path):
     assert len(list((tmp_path / "checkpoints").iterdir())) == 4
 
 
+def test_evaluations_keep_to_epochs_that_batches_do_not_divide(tiny_config, tmp_path):
+    # 20 images in batches of 3: epochs end within steps 7, 14 and 20.
+    tiny_config.data.batch_size = 3
+    tiny_config.train.epochs = 3.0
+    loop.train_and_evaluate(tiny_config, str(tmp_path))
+    assert sorted(workdir.read_evaluations(str(tmp_path))) == [0, 7, 14, 20]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["fcn8s", "five_tap"])
 def test_replicas_end_with_the_weights_of_one_device(tiny_config, tmp_path, head):

@@ -211,7 +211,8 @@ def _make_learner(
 ) -> _Learner:
     """Builds model, optimizer and step, with the run's newest weights if it has any."""
     resuming = bool(checkpoints.saved_steps(run_dir))
-    total_steps = _steps(config.train.epochs, config, data)
+    images = config.train.epochs * data.train.records
+    total_steps = max(1, int(images / config.data.batch_size))
     schedule = make_schedule(config.train.learning_rate, config.train.warmup_steps, total_steps)
     with strategy.scope():
         # A checkpoint holds the backbone too, so its weights file is read only once.
@@ -247,10 +248,6 @@ def _open_data(config: Config) -> _Data:
     raw_values = {value for split in splits.values() for value in split.pixels_per_label}
     label_map.check_covers(raw_values, config.data.dir)
     return _Data(found, label_map, **splits)
-
-
-def _steps(epochs: float, config: Config, data: _Data) -> int:
-    return max(1, int(epochs * data.train.records / config.data.batch_size))
 
 
 def _opening_line(
@@ -295,9 +292,19 @@ def _run_to_the_end(run: _Run) -> None:
 
 
 def _is_due(run: _Run, step: int) -> bool:
-    """Whether a checkpoint and an evaluation belong to this step."""
-    every = _steps(run.config.train.evaluate_every_epochs, run.config, run.data)
-    return step % every == 0 or step == run.learner.total_steps
+    """Whether a checkpoint and an evaluation belong to this step.
+
+    They belong to the start, to the step that completes each interval of epochs
+    (counted from the start, so that rounding does not add up), and to the end.
+    """
+    batch_size, train = run.config.data.batch_size, run.config.train
+    interval_images = train.evaluate_every_epochs * run.data.train.records
+
+    def intervals(steps: int) -> int:
+        return int(steps * batch_size / interval_images)
+
+    at_an_end = step in (0, run.learner.total_steps)
+    return at_an_end or intervals(step) > intervals(step - 1)
 
 
 class _Window:

@@ -21,6 +21,7 @@ _PALETTE = (
 _IGNORE_COLOUR = (0, 0, 0)
 _OVERLAY_OPACITY = 0.45
 _GAP_PX, _TITLE_PX = 4, 16
+_TWO_ABREAST_FROM = 4  # examples
 
 
 def colours(num_classes: int) -> np.ndarray:
@@ -49,32 +50,39 @@ def overlay(image: np.ndarray, class_ids: np.ndarray, num_classes: int) -> np.nd
 def panel(
     images: np.ndarray, truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]
 ) -> np.ndarray:
-    """Rows of image | truth | prediction under a title and a legend of the classes.
+    """Image | truth | prediction of each example, under titles and above a legend.
+
+    From four examples on, two stand side by side: a screen is wider than high.
 
     Args:
-      images: uint8 [rows, size, size, 3].
-      truth: uint8 [rows, size, size], class ids or IGNORE (drawn black).
-      predicted: uint8 [rows, size, size], class ids.
+      images: uint8 [examples, size, size, 3].
+      truth: uint8 [examples, size, size], class ids or IGNORE (drawn black).
+      predicted: uint8 [examples, size, size], class ids.
       names: of the classes.
 
     Returns:
       uint8 [height, width, 3].
     """
-    rows, size = images.shape[:2]
+    count, size = images.shape[:2]
+    side_by_side = 2 if count >= _TWO_ABREAST_FROM else 1
+    rows = -(-count // side_by_side)
     step = size + _GAP_PX
-    canvas = Image.new("RGB", (3 * step + _GAP_PX, rows * step + 2 * _TITLE_PX), "white")
+    width = side_by_side * (3 * step + _GAP_PX) + _GAP_PX
+    canvas = Image.new("RGB", (width, rows * step + 2 * _TITLE_PX), "white")
     draw = ImageDraw.Draw(canvas)
-    for column, title in enumerate(("image", "truth", "prediction")):
-        draw.text((_GAP_PX + column * step, 2), title, fill="black")
-    for row in range(rows):
-        cells = (
-            images[row],
-            colour_mask(truth[row], len(names)),
-            colour_mask(predicted[row], len(names)),
-        )
-        for column, cell in enumerate(cells):
-            place = (_GAP_PX + column * step, _TITLE_PX + row * step)
-            canvas.paste(Image.fromarray(cell), place)
+    for example in range(count):
+        group, row = divmod(example, rows)
+        left = _GAP_PX + group * (3 * step + _GAP_PX)
+        cells = {
+            "image": images[example],
+            "truth": colour_mask(truth[example], len(names)),
+            "prediction": colour_mask(predicted[example], len(names)),
+        }
+        for column, (title, cell) in enumerate(cells.items()):
+            x = left + column * step
+            canvas.paste(Image.fromarray(cell), (x, _TITLE_PX + row * step))
+            if row == 0:
+                draw.text((x, 2), title, fill="black")
     _draw_legend(draw, names, bool((truth == IGNORE).any()), _TITLE_PX + rows * step)
     return np.asarray(canvas)
 

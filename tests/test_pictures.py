@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from petseg import pictures
@@ -21,37 +22,37 @@ def test_an_overlay_lies_between_picture_and_colour():
     assert (drawn != image).any()
 
 
-def test_a_panel_shows_image_truth_and_prediction_in_rows():
+@pytest.mark.parametrize(("count", "side_by_side"), [(1, 1), (3, 1), (4, 2), (7, 2), (8, 2)])
+def test_a_panel_shows_image_truth_and_prediction_of_each_example(count, side_by_side):
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (3, 20, 20, 3), np.uint8)
-    truth = rng.choice(np.array([0, 1, IGNORE], np.uint8), (3, 20, 20))
-    predicted = rng.integers(0, 2, (3, 20, 20), np.uint8)
+    images = rng.integers(0, 256, (count, 20, 20, 3), np.uint8)
+    truth = rng.choice(np.array([0, 1, IGNORE], np.uint8), (count, 20, 20))
+    predicted = rng.integers(0, 2, (count, 20, 20), np.uint8)
     drawn = pictures.panel(images, truth, predicted, ("pet", "background"))
 
-    def stands_in(cell: np.ndarray) -> list[tuple[int, int]]:
-        rows, columns = (n - 20 + 1 for n in drawn.shape[:2])
-        return [
-            (y, x)
-            for y in range(rows)
-            for x in range(columns)
-            if (drawn[y, x] == cell[0, 0]).all() and (drawn[y : y + 20, x : x + 20] == cell).all()
+    def place_of(cell: np.ndarray) -> tuple[int, int]:
+        starts = np.argwhere((drawn == cell[0, 0]).all(-1))
+        (found,) = [
+            (int(y), int(x))
+            for y, x in starts
+            if drawn[y : y + 20, x : x + 20].shape == cell.shape
+            and (drawn[y : y + 20, x : x + 20] == cell).all()
         ]
+        return found
 
     places = [
-        [
-            stands_in(cell)[0]
-            for cell in (
-                images[row],
-                pictures.colour_mask(truth[row], 2),
-                pictures.colour_mask(predicted[row], 2),
-            )
-        ]
-        for row in range(3)
+        (
+            place_of(images[i]),
+            place_of(pictures.colour_mask(truth[i], 2)),
+            place_of(pictures.colour_mask(predicted[i], 2)),
+        )
+        for i in range(count)
     ]
-    for row in places:
-        assert row[0][0] == row[1][0] == row[2][0]
-        assert row[0][1] < row[1][1] < row[2][1]
-    assert places[0][0][0] < places[1][0][0] < places[2][0][0]
+    for image, true, prediction in places:
+        assert image[0] == true[0] == prediction[0]
+        assert image[1] < true[1] < prediction[1]
+    assert len({image[1] for image, _, _ in places}) == side_by_side
+    assert len({image for image, _, _ in places}) == count
 
 
 def test_a_panel_names_the_ignored_pixels_only_where_there_are_some():

@@ -144,13 +144,16 @@ def test_bad_inputs_are_left_out_and_named(pets, data_dir, tmp_path):
     (images / "Slate_4.jpg").unlink()
     (images / "Slate_4.jpg").mkdir()
     Image.open(images / "Slate_5.jpg").save(images / "Slate_5.jpg", "PNG")
+    (images / "Slate_6.jpg").unlink()
+    (images / "Slate_6.jpg").symlink_to("Slate_6.jpg")
     finished = convert(pets, tmp_path / "out")
     rejected = {finding.name: finding.reason for finding in finished.rejected}
-    assert rejected.keys() == {"Slate_1", "Slate_2", "Slate_3", "Slate_4"}
+    assert rejected.keys() == {f"Slate_{i}" for i in (1, 2, 3, 4, 6)}
     assert rejected["Slate_1"] == "image is a damaged JPEG"
     assert rejected["Slate_2"] == "mask is empty (0 bytes)"
     assert rejected["Slate_3"].startswith("mask is 30x20 px, its image ")
     assert rejected["Slate_4"].startswith("image cannot be read")
+    assert rejected["Slate_6"].startswith("image cannot be read")
     assert [f.name for f in finished.repaired] == ["Slate_5"]
     stored = read_back(tmp_path / "out")
     assert stored.keys() == good.keys() - rejected.keys()

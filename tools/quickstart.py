@@ -7,6 +7,8 @@ Every step is a command that you could type; each is printed before it runs.
 
 import json
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "MADE_BY_QUICKSTART").touch()
     if not (raw / "annotations" / "list.txt").exists():
-        _remove(raw)
+        shutil.rmtree(raw, ignore_errors=True)
         _step("tools/draw_toy_pets.py", f"--output_dir={raw}")
     if not (data / "manifest.json").exists():
         _step("tools/convert.py", f"--raw_dir={raw}", f"--output_dir={data}", "--name=toy_pets")
@@ -50,14 +52,12 @@ def _is_ours(folder: Path) -> bool:
     return (folder / "MADE_BY_QUICKSTART").exists() or not any(folder.iterdir())
 
 
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-
-
 def _step(*arguments: str) -> None:
     print(f"\n$ python {shlex.join(arguments)}", flush=True)
-    status = subprocess.run([sys.executable, *arguments], check=False).returncode
+    try:
+        status = subprocess.run([sys.executable, *arguments], check=False).returncode
+    except KeyboardInterrupt:  # the step was told as well, and has said so
+        sys.exit(128 + signal.SIGINT)
     if status:
         sys.exit(status)
 

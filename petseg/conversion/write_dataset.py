@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -171,34 +172,15 @@ def _write_split(
     fail_on_bad: bool,
     progress: tqdm,
 ) -> tuple[list[Shard], _SplitTally]:
-    """Writes one split's shards; no shard is empty."""
-    split = examples[0].split
+    """Writes one split's shards, none of them empty; no shard if no example is good."""
     rejected: list[Finding] = []
     while examples:
-        written: list[Shard] = []
-        tally = _SplitTally()
         sizes = [_size_bytes(example) for example in examples]
         plan = shards.plan_shards(examples, sizes, int(shard_mib * (1 << 20)))
-        prepared = _in_order(
-            lambda example: _prepare(example, raw_labels), [e for part in plan for e in part]
-        )
-        for index, part in enumerate(plan):
-            path = output / shards.shard_name(name, split, index, len(plan))
-            with shards.open_shard(path, written) as shard:
-                for _ in part:
-                    item = next(prepared)
-                    progress.update()
-                    if item.rejected:
-                        if fail_on_bad:
-                            raise FaultFound(f"--on_bad=fail: {_describe(item)}")
-                        tally.rejected.append(Finding(item.example.name, split, item.rejected))
-                        continue
-                    shard.write(item.serialized)
-                    tally.add(item)
+        written, tally = _write_planned(plan, output, name, raw_labels, fail_on_bad, progress)
         rejected += tally.rejected
         if all(shard.records for shard in written):
-            tally.rejected = rejected
-            return written, tally
+            return written, dataclasses.replace(tally, rejected=rejected)
         # A shard whose examples were all bad stayed empty: plan again without them.
         for shard in written:
             (output / shard.name).unlink()
@@ -208,13 +190,45 @@ def _write_split(
     return [], _SplitTally(rejected=rejected)
 
 
+def _write_planned(
+    plan: Sequence[Sequence[SourceExample]],
+    output: epath.Path,
+    name: str,
+    raw_labels: Mapping[int, str],
+    fail_on_bad: bool,
+    progress: tqdm,
+) -> tuple[list[Shard], _SplitTally]:
+    """Writes each part of a plan to its shard; a bad example is tallied, not written."""
+    written: list[Shard] = []
+    tally = _SplitTally()
+    in_order = [example for part in plan for example in part]
+    prepared = _in_order(lambda example: _prepare(example, raw_labels), in_order)
+    for index, part in enumerate(plan):
+        path = output / shards.shard_name(name, part[0].split, index, len(plan))
+        with shards.open_shard(path, written) as shard:
+            for item in itertools.islice(prepared, len(part)):
+                progress.update()
+                if item.rejected is None:
+                    shard.write(item.serialized)
+                    tally.add(item)
+                elif fail_on_bad:
+                    raise FaultFound(f"--on_bad=fail: {_describe(item)}")
+                else:
+                    finding = Finding(item.example.name, item.example.split, item.rejected)
+                    tally.rejected.append(finding)
+    return written, tally
+
+
 def _describe(item: _Prepared) -> str:
     is_mask = item.rejected.startswith("mask")
     return f"{item.example.mask_path if is_mask else item.example.image_path}: {item.rejected}"
 
 
 def _size_bytes(example: SourceExample) -> int:
-    return sum(epath.Path(p).stat().length for p in (example.image_path, example.mask_path))
+    try:
+        return sum(epath.Path(p).stat().length for p in (example.image_path, example.mask_path))
+    except OSError:  # a broken link, say: reading it will give the reason
+        return 0
 
 
 def _prepare(example: SourceExample, raw_labels: Mapping[int, str]) -> _Prepared:

@@ -3,6 +3,7 @@
 Import this before anything that imports TensorFlow.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -12,7 +13,13 @@ from collections.abc import Callable, Sequence
 import absl.logging
 from absl import app, flags
 
-from petseg.errors import StoppedBySignal, UserError
+from petseg.errors import FaultFound, StoppedBySignal, UserError
+
+# What a machine refuses whatever the program does: space, rights, paths of another kind.
+_MACHINE_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
+}
 
 
 def _import_tensorflow_quietly() -> None:
@@ -61,6 +68,11 @@ def _call(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> in
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
+    except OSError as error:
+        if error.errno not in _MACHINE_ERRORS:
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        return FaultFound.exit_status
     except StoppedBySignal as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status

@@ -82,6 +82,7 @@ def test_the_first_of_several_frames_is_taken_and_said():
         (JPEG[: len(JPEG) // 2], "damaged JPEG"),
         (JPEG[:20], "damaged JPEG"),
         (encoded(PICTURE, "PNG")[:-200], "damaged or unreadable PNG"),
+        (encoded(Image.new("I;16", (9, 9), 999), "PNG"), "pixels of mode I;16"),
         (encoded(PICTURE, "GIF")[:30], "damaged or unreadable GIF"),
     ],
 )

@@ -99,6 +99,13 @@ def test_every_command_names_what_is_wrong(arguments, expected):
     assert not (ROOT / "x").exists()
 
 
+def test_a_workdir_that_is_a_file_is_one_line(data_dir, tmp_path):
+    (tmp_path / "run").write_text("not a folder")
+    done = run_module(*train_command(tmp_path / "run", data_dir))
+    assert_one_line_error(done, 1, str(tmp_path / "run"))
+    assert (tmp_path / "run").read_text() == "not a folder"
+
+
 def test_evaluate_prints_a_table_and_one_json_line(run_dir):
     done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}", "--split=test")
     assert done.returncode == 0, done.stderr

@@ -146,6 +146,8 @@ def _repair_image(content: bytes, found: str) -> CheckedImage:
     try:
         with Image.open(io.BytesIO(content)) as image:
             mode, frames = image.mode, getattr(image, "n_frames", 1)
+            if mode[0] in "IF":
+                raise BadFile(f"image has pixels of mode {mode}, not 8 bits a channel")
             rgb = _to_rgb(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadFile(f"image is a damaged or unreadable {found}") from error

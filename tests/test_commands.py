@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,21 @@ def test_evaluate_prints_a_table_and_one_json_line(run_dir):
     done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}")
     again = json.loads(done.stdout.splitlines()[-1])
     assert again["mean_iou"] == pytest.approx(history["5"]["mean_iou"])
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run_dir, tmp_path):
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    for path in (run / "checkpoints").glob("ckpt-5.*"):
+        shutil.copy(path, path.with_name(path.name.replace("ckpt-5", "ckpt-7")))
+    (run / "checkpoints" / "ckpt-7.data-00000-of-00001").write_bytes(b"")
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    done = run_module(
+        *("-m", "petseg.predict", f"--workdir={run}", f"--output_dir={tmp_path / 'out'}", picture)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ckpt-7 cannot be restored" in done.stderr
+    assert (tmp_path / "out" / "a_mask.png").exists()
 
 
 def test_evaluate_names_the_splits_that_are_there(run_dir, tmp_path):

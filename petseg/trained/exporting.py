@@ -1,7 +1,7 @@
 """A trained model as a SavedModel that needs nothing but TensorFlow."""
 
 import json
-import sys
+import uuid
 
 import numpy as np
 import tensorflow as tf
@@ -71,8 +71,6 @@ def export_saved_model(run_dir: str, output_dir: str, data_dir: str | None) -> d
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output_dir: {output} is not an empty folder")
     trained = workdir.load_trained(run_dir)
-    for line in trained.skipped:
-        print(line, file=sys.stderr)
     config = trained.config.data
     data_dir = data_dir or config.dir
     split = manifest.read_manifest(data_dir).split("validation", data_dir)
@@ -85,9 +83,7 @@ def export_saved_model(run_dir: str, output_dir: str, data_dir: str | None) -> d
     images, _, expected = inference.predict_sample(
         trained.model, dataset, min(_CHECKED_IMAGES, split.records)
     )
-    temporary = output.with_name(output.name + ".tmp")
-    if temporary.exists():
-        temporary.rmtree()
+    temporary = output.with_name(f"{output.name}.{uuid.uuid4().hex[:8]}.tmp")
     serving = ServingModel(trained.model, config.image_size)
     tf.saved_model.save(
         serving,

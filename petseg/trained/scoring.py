@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 
 import tensorflow as tf
 from PIL import Image
@@ -34,8 +33,6 @@ def score_split(run_dir: str, split_name: str, data_dir: str | None, panel_image
       FaultFound: a shard differs from its manifest.
     """
     trained = workdir.load_trained(run_dir)
-    for line in trained.skipped:
-        print(line, file=sys.stderr)
     config, label_map = trained.config.data, trained.label_map
     data_dir = data_dir or config.dir
     split = manifest.read_manifest(data_dir).split(split_name, data_dir)

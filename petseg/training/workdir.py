@@ -9,6 +9,7 @@ RUN/train, RUN/validation   TensorBoard's events
 
 import dataclasses
 import json
+import sys
 
 from etils import epath
 
@@ -39,14 +40,12 @@ class TrainedModel:
       label_map: names and raw values of its classes.
       model: with its weights restored.
       step: of the checkpoint.
-      skipped: one line for each newer checkpoint that could not be read.
     """
 
     config: Config
     label_map: LabelMap
     model: SkipModel
     step: int
-    skipped: list[str]
 
 
 def open_for_training(workdir: str, config: Config, manifest: Manifest) -> list[str]:
@@ -118,6 +117,8 @@ def describe_model(config: Config) -> str:
 def load_trained(workdir: str) -> TrainedModel:
     """Rebuilds a run's model and restores its newest readable weights.
 
+    A newer checkpoint that cannot be read is named on standard error.
+
     Raises:
       UserError: it is no run folder, or no checkpoint of it can be read.
     """
@@ -127,7 +128,9 @@ def load_trained(workdir: str) -> TrainedModel:
     step, skipped = checkpoints.restore_newest(
         checkpoints.make_checkpoint(model.variables), workdir
     )
-    return TrainedModel(config, label_map, model, step, skipped)
+    for line in skipped:
+        print(line, file=sys.stderr)
+    return TrainedModel(config, label_map, model, step)
 
 
 def evaluation_folder(workdir: str) -> epath.Path:

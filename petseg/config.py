@@ -99,7 +99,7 @@ class TrainConfig:
       cpu_replicas: with strategy=mirrored and no GPU, how many logical CPU devices
         to rehearse on.
       log_every_steps: steps between two points of the training curves.
-      evaluate_every_epochs: epochs between two evaluations, each followed by a
+      evaluate_every_epochs: epochs between two evaluations, each with a
         checkpoint; may be a fraction.
       keep_checkpoints: how many of the latest checkpoints stay.
       panel_images: how many validation images the panel shows.

@@ -101,7 +101,7 @@ def make_for_eval(
     image_size: int,
     batch_size: int,
 ) -> tf.data.Dataset:
-    """Every record exactly once, in stored order.
+    """Every record exactly once, in an order that never varies.
 
     The last batch is filled up with examples of weight 0 whose mask is all IGNORE.
 

@@ -287,6 +287,39 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tiny_conf
     assert_same_weights(weights(str(tmp_path), 5), before)
 
 
+def test_weights_that_are_not_finite_are_never_saved(tiny_config, tmp_path):
+    # A checkpoint is due before the training curves would have told.
+    tiny_config.train.log_every_steps = 1000
+    tiny_config.train.learning_rate = 1e38
+    with pytest.raises(FaultFound, match="not finite at step 5"):
+        loop.train_and_evaluate(tiny_config, str(tmp_path))
+    assert checkpoints.saved_steps(str(tmp_path)) == []
+
+
+def test_a_damaged_later_checkpoint_does_not_push_out_the_one_just_saved(
+    finished_run, tmp_path, monkeypatch
+):
+    folder, config = finished_run
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    (run / "checkpoints" / "ckpt-10.data-00000-of-00001").write_bytes(b"")
+    careful = copy.deepcopy(config)
+    careful.train.keep_checkpoints = 1
+    steps = []
+
+    def advance(self):
+        steps.append(None)
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
+        patch.setattr(progress.Progress, "advance", advance)
+        loop.train_and_evaluate(careful, str(run))
+    assert 7 in checkpoints.saved_steps(str(run))
+    loop.train_and_evaluate(careful, str(run))
+    assert_same_weights(weights(str(run), TOTAL_STEPS), weights(folder, TOTAL_STEPS))
+
+
 def test_old_checkpoints_go_and_the_latest_stay(tiny_config, tmp_path):
     tiny_config.train.evaluate_every_epochs = 0.2
     tiny_config.train.keep_checkpoints = 2

@@ -19,11 +19,15 @@ def make_checkpoint(variables: Iterable[keras.Variable]) -> tf.train.Checkpoint:
 
 
 def save(checkpoint: tf.train.Checkpoint, workdir: str, step: int, keep: int) -> None:
-    """Saves RUN/checkpoints/ckpt-STEP and removes all but the `keep` latest."""
+    """Saves RUN/checkpoints/ckpt-STEP and keeps the `keep` latest up to it.
+
+    A later one is what a run left behind that could not be restored: it must not push
+    out the one just saved.
+    """
     folder = epath.Path(workdir) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write(str(folder / f"ckpt-{step}"))
-    for old in saved_steps(workdir)[:-keep]:
+    for old in [saved for saved in saved_steps(workdir) if saved <= step][:-keep]:
         # The index goes first: without it a checkpoint is not seen at all.
         for path in sorted(folder.glob(f"ckpt-{old}.*"), reverse=True):
             path.unlink()

@@ -154,8 +154,8 @@ def make_train_step(
       A function: (distributed) batch of make_for_train, int64 [] step -> the loss
       ('loss/total') and its parts, float32 [] each.
     """
-    variables = [v.value for v in trained_variables(model, freeze_backbone)]
     keras_variables = trained_variables(model, freeze_backbone)
+    variables = [v.value for v in keras_variables]
 
     def replica_step(batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
@@ -371,11 +371,7 @@ def _log(run: _Run, step: int, window: _Window) -> None:
     learning_rate = float(run.learner.schedule(step))
     values = window.close(run.config.data.batch_size)
     if not np.isfinite(values["loss/total"]):
-        raise FaultFound(
-            f"the loss is {values['loss/total']} at step {step} (learning rate "
-            f"{learning_rate:.2g}); the last checkpoint is untouched; try a smaller "
-            "--config.train.learning_rate in a new --workdir"
-        )
+        raise _diverged(run, f"the loss is {values['loss/total']}", step)
     summaries.write_scalars(run.train_writer, step, {**values, "rate/learning_rate": learning_rate})
     run.progress.show(
         step,
@@ -384,7 +380,19 @@ def _log(run: _Run, step: int, window: _Window) -> None:
     )
 
 
+def _diverged(run: _Run, what: str, step: int) -> FaultFound:
+    return FaultFound(
+        f"{what} at step {step} (learning rate {float(run.learner.schedule(step)):.2g}); "
+        "the last checkpoint is untouched; try a smaller --config.train.learning_rate in a "
+        "new --workdir"
+    )
+
+
 def _save(run: _Run, step: int) -> None:
+    """Saves a checkpoint, unless the weights have become useless since the last log."""
+    trained = trained_variables(run.learner.model, run.config.model.freeze_backbone)
+    if not all(np.isfinite(variable.numpy()).all() for variable in trained):
+        raise _diverged(run, "the weights are not finite", step)
     try:
         checkpoints.save(
             run.learner.checkpoint, run.workdir, step, run.config.train.keep_checkpoints

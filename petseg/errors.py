@@ -22,3 +22,8 @@ class StoppedBySignal(Exception):
         """`where`: what was saved and how to go on, in one line."""
         super().__init__(f"stopped by {signal.Signals(number).name} {where}")
         self.exit_status = 128 + number
+
+
+def shown(name: str) -> str:
+    """A file's name as it can stand in one line: escaped if it holds odd characters."""
+    return name if name.isprintable() else ascii(name)

@@ -4,6 +4,7 @@ A folder without a manifest is not a data set. TFRecord files alone do not show
 that they are complete: one cut at a record's boundary simply ends early.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -15,41 +16,9 @@ from etils import epath
 from petseg.errors import UserError
 
 FILE_NAME = "manifest.json"
-VERSION = 1
+VERSION = 2
 _CHUNK_BYTES = 8 << 20  # 8 MiB
 _HASH_THREADS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """One TFRecord file: its name, record count, size in bytes and SHA-256."""
-
-    name: str
-    records: int
-    bytes: int
-    sha256: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """One split.
-
-    Attributes:
-      shards: in order.
-      pixels_per_label: raw mask value -> number of pixels in all masks.
-      mean_height: of the stored images, in pixels.
-      mean_width: of the stored images, in pixels.
-    """
-
-    shards: tuple[Shard, ...]
-    pixels_per_label: dict[int, int]
-    mean_height: float
-    mean_width: float
-
-    @property
-    def records(self) -> int:
-        """The number of examples."""
-        return sum(shard.records for shard in self.shards)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +31,72 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file and the account of the inputs that were meant for it.
+
+    Attributes:
+      name: the file's.
+      records: their number.
+      bytes: the file's size.
+      sha256: of the file.
+      inputs: SHA-256 over the inputs' names, sizes and checksums and the settings:
+        the same inputs and settings give the same file.
+      pixels_per_label: raw mask value -> number of pixels; empty where masks were not
+        decoded (--validate=header).
+      height_sum: of the stored images' heights, in pixels.
+      width_sum: of the stored images' widths, in pixels.
+      repaired: inputs that were re-encoded.
+      rejected: inputs that were meant for this shard and are in none.
+    """
+
+    name: str
+    records: int
+    bytes: int
+    sha256: str
+    inputs: str
+    pixels_per_label: dict[int, int]
+    height_sum: int
+    width_sum: int
+    repaired: tuple[Finding, ...] = ()
+    rejected: tuple[Finding, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split: its shards, in order, and what they add up to."""
+
+    shards: tuple[Shard, ...]
+
+    @property
+    def records(self) -> int:
+        """The number of examples."""
+        return sum(shard.records for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """The size of all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def pixels_per_label(self) -> dict[int, int]:
+        """Raw mask value -> number of pixels in all masks; empty if not counted."""
+        total: collections.Counter = collections.Counter()
+        for shard in self.shards:
+            total.update(shard.pixels_per_label)
+        return {label: total[label] for label in sorted(total)}
+
+    @property
+    def mean_height(self) -> float:
+        """Of the stored images, in pixels."""
+        return sum(shard.height_sum for shard in self.shards) / self.records
+
+    @property
+    def mean_width(self) -> float:
+        """Of the stored images, in pixels."""
+        return sum(shard.width_sum for shard in self.shards) / self.records
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """Everything that is known of a finished data set.
 
@@ -70,16 +105,27 @@ class Manifest:
       source: how it was made: the kind of source and the settings that matter.
       raw_labels: raw mask value -> what it means.
       splits: by name; a split without examples is left out.
-      repaired: inputs that were re-encoded.
-      rejected: inputs that are not in any shard.
+      unplaced: inputs that were meant for no shard: without a partner, in no list.
     """
 
     name: str
     source: dict[str, str | int | float]
     raw_labels: dict[int, str]
     splits: dict[str, Split]
-    repaired: tuple[Finding, ...]
-    rejected: tuple[Finding, ...]
+    unplaced: tuple[Finding, ...]
+
+    @property
+    def repaired(self) -> tuple[Finding, ...]:
+        """Inputs that were re-encoded."""
+        return tuple(finding for shard in self._shards() for finding in shard.repaired)
+
+    @property
+    def rejected(self) -> tuple[Finding, ...]:
+        """Inputs that are not in any shard."""
+        return self.unplaced + tuple(f for shard in self._shards() for f in shard.rejected)
+
+    def _shards(self) -> list[Shard]:
+        return [shard for split in self.splits.values() for shard in split.shards]
 
     def digest(self) -> str:
         """SHA-256 of the manifest: names this data set, shard contents included."""
@@ -169,24 +215,56 @@ def sha256_of_file(path: epath.PathLike) -> str:
     return digest.hexdigest()
 
 
+def shard_to_json(shard: Shard) -> str:
+    """One shard's account as JSON; `shard_from_json` reads it back."""
+    return json.dumps(dataclasses.asdict(shard), indent=1) + "\n"
+
+
+def shard_from_json(text: str) -> Shard:
+    """Reads what `shard_to_json` wrote; raises ValueError if it is anything else."""
+    try:
+        return _shard(json.loads(text))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(repr(error)) from error
+
+
 def _to_json(manifest: Manifest) -> str:
-    return json.dumps({"version": VERSION, **dataclasses.asdict(manifest)}, indent=1) + "\n"
+    content = {"version": VERSION, **dataclasses.asdict(manifest)}
+    for name, split in manifest.splits.items():
+        # What the shards add up to stands here for people; it is not read back.
+        content["splits"][name] = {
+            "records": split.records,
+            "pixels_per_label": split.pixels_per_label,
+            "mean_height": split.mean_height,
+            "mean_width": split.mean_width,
+            **content["splits"][name],
+        }
+    return json.dumps(content, indent=1) + "\n"
 
 
 def _from_json(content: dict) -> Manifest:
-    def split(fields: dict) -> Split:
-        return Split(
-            shards=tuple(Shard(**shard) for shard in fields["shards"]),
-            pixels_per_label={int(k): v for k, v in fields["pixels_per_label"].items()},
-            mean_height=fields["mean_height"],
-            mean_width=fields["mean_width"],
-        )
-
     return Manifest(
         name=content["name"],
         source=content["source"],
         raw_labels={int(k): v for k, v in content["raw_labels"].items()},
-        splits={name: split(fields) for name, fields in content["splits"].items()},
-        repaired=tuple(Finding(**finding) for finding in content["repaired"]),
-        rejected=tuple(Finding(**finding) for finding in content["rejected"]),
+        splits={
+            name: Split(tuple(_shard(shard) for shard in split["shards"]))
+            for name, split in content["splits"].items()
+        },
+        unplaced=_findings(content["unplaced"]),
     )
+
+
+def _shard(fields: dict) -> Shard:
+    return Shard(
+        **{
+            **fields,
+            "pixels_per_label": {int(k): v for k, v in fields["pixels_per_label"].items()},
+            "repaired": _findings(fields["repaired"]),
+            "rejected": _findings(fields["rejected"]),
+        }
+    )
+
+
+def _findings(items: list[dict]) -> tuple[Finding, ...]:
+    return tuple(Finding(**item) for item in items)

@@ -49,14 +49,14 @@ def encode_record(record: Record) -> bytes:
     features = {
         IMAGE: record.image,
         IMAGE_FORMAT: b"jpeg",
-        FILENAME: record.filename.encode(),
+        FILENAME: _utf8(record.filename),
         HEIGHT: record.height,
         WIDTH: record.width,
-        SOURCE_ID: record.name.encode(),
+        SOURCE_ID: _utf8(record.name),
         MASK: record.mask,
         MASK_FORMAT: b"png",
         CLASS_LABEL: record.class_label,
-        CLASS_TEXT: record.class_text.encode(),
+        CLASS_TEXT: _utf8(record.class_text),
     }
     example = tf.train.Example()
     for key, value in features.items():
@@ -98,3 +98,8 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 def decode_mask(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a record's mask: string [] -> uint8 [height, width, 1], raw labels."""
     return tf.io.decode_png(encoded, channels=1)
+
+
+def _utf8(text: str) -> bytes:
+    """File names need not be valid Unicode; their bytes come through unchanged."""
+    return text.encode(errors="surrogateescape")

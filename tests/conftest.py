@@ -1,6 +1,7 @@
 """What several tests share: toy pets, raw and converted, and the real data if it is there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,10 @@ import pytest
 
 from petseg import command_line  # noqa: F401  isort: skip  (quiets TensorFlow)
 from petseg.config import Config
-from petseg.conversion import sources, write_dataset
+from petseg.conversion import output_folder, oxford_iiit_pet, shards
+from petseg.conversion.prepare import Settings
+from petseg.conversion.write_dataset import Runner, write_dataset
+from petseg.manifest import Manifest
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -26,17 +30,32 @@ def real_data() -> Path:
     return SHARED
 
 
-def convert(raw: Path, output: Path, **changes) -> write_dataset.Manifest:
-    """Converts a pets folder as tools/convert.py does, without a progress bar."""
-    arguments = {
-        "name": "pets",
-        "source": {"source": "oxford_iiit_pet"},
-        "shard_mib": 0.05,
-        "fail_on_bad": False,
-        "show_progress": False,
-    }
-    listing = sources.list_oxford_iiit_pet(str(raw), changes.pop("validation_fraction", 0.25))
-    return write_dataset.write_dataset(listing, str(output), **{**arguments, **changes})
+def convert(raw: Path, output: Path, **changes) -> Manifest:
+    """Converts a pets folder as tools/convert.py does, in this process."""
+    fraction = changes.pop("validation_fraction", 0.25)
+    return write(
+        lambda: oxford_iiit_pet.list_oxford_iiit_pet(
+            str(raw), fraction, f"{output}/{shards.WORK_DIR}"
+        ),
+        output,
+        **changes,
+    )
+
+
+def write(list_source, output: Path, **changes) -> Manifest:
+    """Converts what a function lists, in this process and without a progress bar."""
+    arguments = {"name": "pets", "source": {"split_by": ""}, "shard_mib": 0.05}
+    arguments |= {"fail_on_bad": False, "runner": Runner(show_progress=False)}
+    settings = {"validate": "full", "short_side_px": 0, "jpeg_quality": 95}
+    settings |= {key: changes.pop(key) for key in list(changes) if key in settings}
+    with output_folder.claim(str(output)):
+        listing = list_source()
+        return write_dataset(
+            listing,
+            str(output),
+            settings=Settings(listing.masks, **settings),
+            **{**arguments, **changes},
+        )
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +64,12 @@ def raw_pets(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
     draw_toy_pets.draw_dataset(folder, trainval_images=28, test_images=4, seed=0)
     return folder
+
+
+@pytest.fixture
+def pets(raw_pets, tmp_path) -> Path:
+    """A copy of the raw pets to damage."""
+    return shutil.copytree(raw_pets, tmp_path / "raw")
 
 
 @pytest.fixture(scope="session")

@@ -11,18 +11,12 @@ from conftest import convert, run_module
 from PIL import Image
 
 from petseg import manifest, record
+from petseg.conversion import output_folder
 from petseg.errors import FaultFound, UserError
 
 
 def files_of(folder) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
-
-
-@pytest.fixture
-def pets(raw_pets, tmp_path):
-    folder = tmp_path / "raw"
-    shutil.copytree(raw_pets, folder)
-    return folder
 
 
 def read_back(data_dir) -> dict[str, tuple[str, dict]]:
@@ -192,7 +186,7 @@ def test_nothing_good_at_all_makes_no_data_set(pets, tmp_path):
 
 def test_fail_on_bad_stops_and_leaves_no_manifest(pets, tmp_path):
     (pets / "annotations" / "trimaps" / "Slate_2.png").write_bytes(b"")
-    with pytest.raises(FaultFound, match=r"Slate_2\.png: mask is empty"):
+    with pytest.raises(FaultFound, match="Slate_2: mask is empty"):
         convert(pets, tmp_path / "out", fail_on_bad=True)
     assert not (tmp_path / "out" / "manifest.json").exists()
     (pets / "annotations" / "trimaps" / "Slate_2.png").unlink()
@@ -207,35 +201,179 @@ def test_a_folder_that_holds_something_else_is_refused_untouched(raw_pets, tmp_p
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_finished_data_set_is_not_written_over(raw_pets, tmp_path):
-    convert(raw_pets, tmp_path / "out")
+def test_a_finished_data_set_of_the_same_inputs_is_left_as_it_is(raw_pets, tmp_path):
+    finished = convert(raw_pets, tmp_path / "out")
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
+    assert convert(raw_pets, tmp_path / "out") == finished
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("change", ["flag", "name", "file", "fewer files"])
+def test_a_finished_data_set_of_other_inputs_is_refused_untouched(pets, tmp_path, change):
+    convert(pets, tmp_path / "out")
     before = files_of(tmp_path / "out")
-    with pytest.raises(UserError, match="not empty"):
-        convert(raw_pets, tmp_path / "out")
+    other = {}
+    if change == "flag":
+        other = {"shard_mib": 0.1}
+    elif change == "name":
+        other = {"name": "cats"}
+    elif change == "file":  # of the same size
+        path = pets / "annotations" / "trimaps" / "Slate_1.png"
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    else:
+        (pets / "images" / "Slate_1.jpg").unlink()
+    with pytest.raises(UserError, match="finished data set, made from other inputs"):
+        convert(pets, tmp_path / "out", **other)
     assert files_of(tmp_path / "out") == before
 
 
-def test_an_interrupted_conversion_is_no_data_set_and_starts_over(
-    raw_pets, data_dir, tmp_path, monkeypatch
+@pytest.mark.parametrize("damage", ["gone", "emptied", "bit"])
+def test_a_finished_data_set_gets_back_the_shards_that_it_lost(
+    raw_pets, data_dir, tmp_path, damage
 ):
-    rng = np.random.default_rng()
-    stop_after = int(rng.integers(1, 32))
+    out = tmp_path / "out"
+    convert(raw_pets, out)
+    path = sorted(out.glob("*train*"))[1]
+    kept = {p: p.stat().st_ino for p in out.iterdir() if p != path}
+    if damage == "gone":
+        path.unlink()
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    else:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    convert(raw_pets, out)
+    assert files_of(out) == files_of(data_dir)
+    assert {p: p.stat().st_ino for p in kept} == kept
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(raw, out, monkeypatch, **changes) -> None:
+    """Converts until a random example."""
+    stop_after = int(np.random.default_rng().integers(1, 32))
     print("stopped after", stop_after)
     real, calls = record.encode_record, []
 
     def interrupted(item):
         calls.append(item)
         if len(calls) == stop_after:
-            raise KeyboardInterrupt
+            raise Interrupted
         return real(item)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(record, "encode_record", interrupted)
-        convert(raw_pets, tmp_path / "out")
+        convert(raw, out, **changes)
     with pytest.raises(UserError, match="not a finished data set"):
-        manifest.read_manifest(str(tmp_path / "out"))
-    convert(raw_pets, tmp_path / "out")
-    assert files_of(tmp_path / "out") == files_of(data_dir)
+        manifest.read_manifest(str(out))
+
+
+def test_an_interrupted_conversion_is_no_data_set_and_goes_on(
+    raw_pets, data_dir, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    interrupt(raw_pets, out, monkeypatch)
+    written = {p.name: p.stat().st_ino for p in out.glob("*.tfrecord-*")}
+    convert(raw_pets, out)
+    assert files_of(out) == files_of(data_dir)
+    # What was whole was kept, not written again.
+    assert {name: (out / name).stat().st_ino for name in written} == written
+
+
+def test_going_on_after_a_change_takes_nothing_over_that_is_stale(pets, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    interrupt(pets, out, monkeypatch, shard_mib=0.03)
+    path = pets / "annotations" / "trimaps" / "Slate_1.png"
+    mask = np.asarray(Image.open(path)).copy()
+    mask[:5] = 3
+    Image.fromarray(mask).save(path)
+    convert(pets, out)
+    convert(pets, tmp_path / "fresh")
+    assert files_of(out) == files_of(tmp_path / "fresh")
+
+
+def test_a_second_conversion_at_the_same_time_is_refused(raw_pets, tmp_path, monkeypatch):
+    monkeypatch.setattr(output_folder, "_LOCK_WAIT_S", 0.2)
+    out = str(tmp_path / "out")
+    with (
+        output_folder.claim(out),
+        pytest.raises(UserError, match="another conversion writes to"),
+        output_folder.claim(out),
+    ):
+        pass
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_records_say_what_tf_model_garden_reads(data_dir):
+    """Field by field: the keys and types of Model Garden's segmentation decoder."""
+    contract = {
+        "image/encoded": tf.io.FixedLenFeature((), tf.string),
+        "image/height": tf.io.FixedLenFeature((), tf.int64),
+        "image/width": tf.io.FixedLenFeature((), tf.int64),
+        "image/segmentation/class/encoded": tf.io.FixedLenFeature((), tf.string),
+        # DeepLab2 reads these as well.
+        "image/filename": tf.io.FixedLenFeature((), tf.string),
+        "image/format": tf.io.FixedLenFeature((), tf.string),
+        "image/segmentation/class/format": tf.io.FixedLenFeature((), tf.string),
+    }
+    count = 0
+    for path in sorted(data_dir.glob("*.tfrecord-*")):
+        for serialized in tf.data.TFRecordDataset(str(path)):
+            fields = tf.io.parse_single_example(serialized, contract)
+            size = (int(fields["image/height"]), int(fields["image/width"]))
+            image = tf.io.decode_image(fields["image/encoded"], channels=3)
+            mask = tf.io.decode_image(fields["image/segmentation/class/encoded"], channels=1)
+            assert image.dtype == mask.dtype == tf.uint8
+            assert image.shape == (*size, 3)
+            assert mask.shape == (*size, 1)
+            assert fields["image/format"] == b"jpeg"
+            assert fields["image/segmentation/class/format"] == b"png"
+            assert fields["image/encoded"].numpy()[:3] == b"\xff\xd8\xff"
+            assert fields["image/segmentation/class/encoded"].numpy()[24:26] == bytes([8, 0])
+            count += 1
+    assert count == 32
+
+
+def test_smaller_pictures_keep_image_and_mask_together(raw_pets, tmp_path):
+    finished = convert(raw_pets, tmp_path / "out", short_side_px=64, jpeg_quality=90)
+    assert finished.repaired == ()
+    for name, (_, features) in read_back(tmp_path / "out").items():
+        image = tf.io.decode_jpeg(features[record.IMAGE].bytes_list.value[0]).numpy()
+        mask = tf.io.decode_png(features[record.MASK].bytes_list.value[0]).numpy()[..., 0]
+        source = Image.open(raw_pets / "images" / f"{name}.jpg")
+        assert min(image.shape[:2]) == 64
+        assert image.shape[:2] == mask.shape
+        assert image.shape[0] / image.shape[1] == pytest.approx(
+            source.height / source.width, rel=0.02
+        )
+        assert features[record.HEIGHT].int64_list.value[0] == image.shape[0]
+        # Sampled at pixel centres, as nearest neighbour is defined.
+        raw_mask = np.asarray(Image.open(raw_pets / "annotations" / "trimaps" / f"{name}.png"))
+        rows, columns = (
+            np.floor((np.arange(n) + 0.5) * full / n).astype(int)
+            for n, full in zip(mask.shape, raw_mask.shape, strict=True)
+        )
+        assert (mask == raw_mask[np.ix_(rows, columns)]).mean() > 0.99  # but for ties
+        small = source.convert("RGB").resize(image.shape[1::-1], Image.Resampling.BOX)
+        assert np.abs(image.astype(int) - np.asarray(small)).mean() < 12
+
+
+def test_pictures_that_are_small_enough_keep_their_bytes(raw_pets, data_dir, tmp_path):
+    convert(raw_pets, tmp_path / "out", short_side_px=5000)
+    for name, content in files_of(data_dir).items():
+        if "tfrecord" in name:
+            assert files_of(tmp_path / "out")[name] == content
+
+
+def test_headers_alone_store_the_same_bytes_and_count_nothing(raw_pets, data_dir, tmp_path):
+    finished = convert(raw_pets, tmp_path / "out", validate="header")
+    for name, content in files_of(data_dir).items():
+        if "tfrecord" in name:
+            assert files_of(tmp_path / "out")[name] == content
+    assert finished.splits["train"].pixels_per_label == {}
 
 
 def test_the_command_converts_and_reports(raw_pets, tmp_path):
@@ -247,7 +385,7 @@ def test_the_command_converts_and_reports(raw_pets, tmp_path):
     assert "image missing: Slate_1" in done.stdout
     content = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert content["source"]["validation_fraction"] == 0.1
-    assert [f["name"] for f in content["rejected"]] == ["Slate_1"]
+    assert [f.name for f in manifest.read_manifest(str(tmp_path / "out")).rejected] == ["Slate_1"]
 
 
 @pytest.mark.real_data

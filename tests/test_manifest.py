@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import json
 
 import pytest
 
@@ -14,14 +15,26 @@ def finished(tmp_path) -> Manifest:
     for index, content in enumerate((b"first shard", b"second, longer shard")):
         name = f"pets-train.tfrecord-{index:05d}-of-00002"
         (tmp_path / name).write_bytes(content)
-        shards.append(Shard(name, 3 + index, len(content), hashlib.sha256(content).hexdigest()))
+        shards.append(
+            Shard(
+                name=name,
+                records=3 + index,
+                bytes=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+                inputs="0" * 64,
+                pixels_per_label={1: 40, 2 + index: 60},
+                height_sum=1000 + index,
+                width_sum=2000,
+                repaired=(Finding(f"a{index}", "train", "was a GIF"),),
+                rejected=(Finding("c", "train", "empty"),) * index,
+            )
+        )
     made = Manifest(
         name="pets",
         source={"source": "oxford_iiit_pet", "validation_fraction": 0.1},
         raw_labels={1: "pet", 2: "background"},
-        splits={"train": Split(tuple(shards), {1: 40, 2: 60}, 375.5, 500.0)},
-        repaired=(Finding("a", "train", "was a GIF"),),
-        rejected=(Finding("b é", "test", "missing"),),
+        splits={"train": Split(tuple(shards))},
+        unplaced=(Finding("b é", "test", "missing"),),
     )
     manifest.write_manifest(str(tmp_path), made)
     return made
@@ -29,13 +42,26 @@ def finished(tmp_path) -> Manifest:
 
 def test_what_was_written_is_read_back(tmp_path, finished):
     assert manifest.read_manifest(str(tmp_path)) == finished
-    assert finished.splits["train"].records == 7
+
+
+def test_a_split_is_the_sum_of_its_shards(tmp_path, finished):
+    split = finished.splits["train"]
+    assert split.records == 7
+    assert split.bytes == len(b"first shard") + len(b"second, longer shard")
+    assert split.pixels_per_label == {1: 80, 2: 60, 3: 60}
+    assert split.mean_height == pytest.approx(2001 / 7)
+    assert split.mean_width == pytest.approx(4000 / 7)
+    assert [f.name for f in finished.repaired] == ["a0", "a1"]
+    assert [f.name for f in finished.rejected] == ["b é", "c"]
+    written = json.loads((tmp_path / "manifest.json").read_text())["splits"]["train"]
+    assert written["records"] == 7
+    assert written["pixels_per_label"] == {"1": 80, "2": 60, "3": 60}
 
 
 def test_any_change_changes_the_digest(finished):
     shard = finished.splits["train"].shards[0]
     other = dataclasses.replace(shard, sha256="0" * 64)
-    split = dataclasses.replace(finished.splits["train"], shards=(other,))
+    split = Split((other,))
     assert dataclasses.replace(finished, splits={"train": split}).digest() != finished.digest()
 
 
@@ -74,7 +100,7 @@ def test_every_flipped_bit_is_found(tmp_path, finished):
         ("{}", "damaged"),
         ("[1]", "damaged"),
         ('{"version": 99}', "version 99"),
-        ('{"version": 1, "name": "x"}', "damaged"),
+        ('{"version": 2, "name": "x"}', "damaged"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_refused(tmp_path, text, reason):

@@ -1,13 +1,7 @@
-import hashlib
-
-import pytest
-import tensorflow as tf
-from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
 from petseg.conversion import shards
-from petseg.errors import UserError
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=200), st.integers(1, 50_000))
@@ -23,27 +17,6 @@ def test_shards_of_like_items_come_near_the_wanted_size(sizes, shard_bytes):
     plan = shards.plan_shards(sizes, sizes, shard_bytes)
     even = sum(sizes) / len(plan)
     assert all(abs(sum(part) - even) <= max(sizes) for part in plan)
-
-
-def test_a_shard_is_written_whole_and_described(tmp_path):
-    path, finished = epath.Path(tmp_path) / "x-train.tfrecord-00000-of-00001", []
-    with shards.open_shard(path, finished) as shard:
-        shard.write(b"one")
-        shard.write(b"two")
-        assert not path.exists()
-    content = path.read_bytes()
-    assert [r.numpy() for r in tf.data.TFRecordDataset(str(path))] == [b"one", b"two"]
-    (described,) = finished
-    assert (described.name, described.records) == (path.name, 2)
-    assert described.bytes == len(content)
-    assert described.sha256 == hashlib.sha256(content).hexdigest()
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-
-
-def test_a_shard_that_cannot_be_written_is_one_line(tmp_path):
-    path = epath.Path(tmp_path) / "absent" / "x"
-    with pytest.raises(UserError, match="cannot write"), shards.open_shard(path, []):
-        pass
 
 
 def test_a_name_sorts_as_its_index():

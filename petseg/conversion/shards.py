@@ -1,20 +1,40 @@
-"""Which example goes into which shard, and how a shard is written."""
+"""Which example goes into which shard, and how one shard is written."""
 
-import contextlib
+import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import tensorflow as tf
 from etils import epath
 
-from petseg.errors import UserError
-from petseg.manifest import Shard, sha256_of_file
+from petseg import manifest, tfrecord
+from petseg.conversion.prepare import Prepared, Settings, prepare_example, read_inputs
+from petseg.conversion.sources import SourceExample
+from petseg.errors import FaultFound, UserError, shown
+from petseg.manifest import Finding, Shard
 
 T = TypeVar("T")
 
 # TFDS's words for the names that `shard_name` makes.
 TFDS_FILENAME_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+# Within the output folder while it is not finished: each shard's account, for a restart.
+WORK_DIR = "UNFINISHED_CONVERSION"
+_INPUTS_VERSION = "1"  # another one if the same inputs come to give other bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+    """One shard to write.
+
+    Attributes:
+      name: the file's name.
+      examples: what goes into it, in order.
+    """
+
+    name: str
+    examples: tuple[SourceExample, ...]
 
 
 def shard_name(name: str, split: str, index: int, count: int) -> str:
@@ -22,7 +42,9 @@ def shard_name(name: str, split: str, index: int, count: int) -> str:
     return f"{name}-{split}.tfrecord-{index:05d}-of-{count:05d}"
 
 
-def plan_shards(items: Sequence[T], sizes_bytes: Sequence[int], shard_bytes: int) -> list[list[T]]:
+def plan_shards(
+    items: Sequence[T], sizes_bytes: Sequence[int], shard_bytes: float
+) -> list[list[T]]:
     """Cuts a sequence into consecutive runs of nearly equal size, none empty.
 
     Args:
@@ -47,44 +69,132 @@ def plan_shards(items: Sequence[T], sizes_bytes: Sequence[int], shard_bytes: int
     return shards
 
 
-@dataclasses.dataclass
-class ShardWriter:
-    """Collects the records of one open shard.
+def write_shard(
+    task: ShardTask,
+    advance: Callable[[], None],
+    settings: Settings,
+    output_dir: str,
+    *,
+    fail_on_bad: bool,
+) -> Shard:
+    """Writes one shard under a temporary name, flushes it, and renames it once it is whole.
 
-    Attributes:
-      records: how many were written so far.
-    """
-
-    _writer: tf.io.TFRecordWriter
-    records: int = 0
-
-    def write(self, serialized: bytes) -> None:
-        """Appends one record."""
-        self._writer.write(serialized)
-        self.records += 1
-
-
-@contextlib.contextmanager
-def open_shard(path: epath.Path, finished: list[Shard]) -> Iterator[ShardWriter]:
-    """Writes a shard to a temporary name and renames it once it is whole.
+    Its account is written to the work folder just before, so that a shard that has its
+    name is one that a restart can trust. A shard whose examples are all bad gets an
+    account, but no file.
 
     Args:
-      path: the shard's final path.
-      finished: gets the shard's description appended once it has its name.
+      task: the shard.
+      advance: called after each example.
+      settings: what decides over the records.
+      output_dir: the data set's folder, with WORK_DIR in it.
+      fail_on_bad: raise for the first example that cannot be converted.
 
     Raises:
-      UserError: the disk is full or the path cannot be written.
+      UserError: the disk is full or the folder cannot be written.
+      FaultFound: an example is bad and fail_on_bad is set.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    path = epath.Path(output_dir) / task.name
+    # Of this process's own: on a cluster a task may be run twice at a time.
+    temporary = path.parent / WORK_DIR / f"{task.name}.tmp-{os.getpid()}-{os.urandom(4).hex()}"
+    writing = _Writing(settings)
     try:
-        with tf.io.TFRecordWriter(str(temporary)) as writer:
-            shard = ShardWriter(writer)
-            yield shard
-        described = Shard(
-            path.name, shard.records, temporary.stat().length, sha256_of_file(temporary)
+        with temporary.open("wb") as file:
+            for example in task.examples:
+                item = prepare_example(example, settings)
+                if item.rejected and fail_on_bad:
+                    raise FaultFound(f"--on_bad=fail: {shown(item.example.name)}: {item.rejected}")
+                file.write(writing.add(item))
+                advance()
+            file.flush()
+            if "://" not in output_dir:
+                os.fsync(file.fileno())
+        finished = writing.account(task.name)
+        account = path.parent / WORK_DIR / f"{task.name}.json"
+        account.write_text(manifest.shard_to_json(finished))
+        if finished.records:
+            temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"--output_dir: cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return finished
+
+
+def read_account(output_dir: str, name: str) -> Shard | None:
+    """A shard's account in the work folder, or None if there is none that can be read."""
+    try:
+        return manifest.shard_from_json(
+            (epath.Path(output_dir) / WORK_DIR / f"{name}.json").read_text()
         )
-        temporary.replace(path)
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        raise UserError(f"--output_dir: cannot write {path}: {reason}") from error
-    finished.append(described)
+    except (OSError, ValueError):
+        return None
+
+
+def is_written(account: Shard, output_dir: str) -> bool:
+    """Whether a shard's file is there and is the one of its account."""
+    path = epath.Path(output_dir) / account.name
+    if not account.records:
+        return not path.exists()
+    return (
+        path.exists()
+        and path.stat().length == account.bytes
+        and manifest.sha256_of_file(path) == account.sha256
+    )
+
+
+def digest_of_inputs(task: ShardTask, advance: Callable[[], None], settings: Settings) -> str:
+    """Reads a task's inputs, without decoding them: the `inputs` of its account."""
+    digest = _new_digest(settings)
+    for example in task.examples:
+        digest.update(read_inputs(example)[0].encode() + b"\n")
+        advance()
+    return digest.hexdigest()
+
+
+def _new_digest(settings: Settings):  # noqa: ANN202  (hashlib's own type has no public name)
+    return hashlib.sha256(f"{_INPUTS_VERSION} {settings.spec()}\n".encode())
+
+
+class _Writing:
+    """What a shard's records add up to while they are written."""
+
+    def __init__(self, settings: Settings):
+        self._inputs = _new_digest(settings)
+        self._sha256 = hashlib.sha256()
+        self._bytes = self._records = self._height_sum = self._width_sum = 0
+        self._pixels: collections.Counter = collections.Counter()
+        self._repaired: list[Finding] = []
+        self._rejected: list[Finding] = []
+
+    def add(self, item: Prepared) -> bytes:
+        """Counts an example and gives the bytes to append to the file."""
+        self._inputs.update(item.inputs.encode() + b"\n")
+        name, split = shown(item.example.name), item.example.split
+        if item.rejected is not None:
+            self._rejected.append(Finding(name, split, item.rejected))
+            return b""
+        framed = tfrecord.frame(item.serialized)
+        self._sha256.update(framed)
+        self._bytes += len(framed)
+        self._records += 1
+        self._height_sum += item.height
+        self._width_sum += item.width
+        self._pixels.update(item.pixels_per_label)
+        self._repaired += [Finding(name, split, reason) for reason in item.repairs]
+        return framed
+
+    def account(self, name: str) -> Shard:
+        """What was written."""
+        return Shard(
+            name=name,
+            records=self._records,
+            bytes=self._bytes,
+            sha256=self._sha256.hexdigest(),
+            inputs=self._inputs.hexdigest(),
+            pixels_per_label={label: self._pixels[label] for label in sorted(self._pixels)},
+            height_sum=self._height_sum,
+            width_sum=self._width_sum,
+            repaired=tuple(self._repaired),
+            rejected=tuple(self._rejected),
+        )

@@ -1,198 +1,152 @@
-"""Where examples come from: a listing of named image and mask files."""
+"""What a source of examples is: named pairs of image and mask, each with a split."""
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
-from etils import epath
-
-from petseg.conversion.checks import picture_format
+from petseg.conversion.files import StoredFile
 from petseg.errors import UserError
 from petseg.manifest import Finding
 
+SPLITS = ("train", "validation", "test")
+# Names of splits and of their folders that other data sets use.
+SPLIT_OF = {
+    **{"train": "train", "training": "train", "trn": "train"},
+    **{"validation": "validation", "val": "validation", "valid": "validation"},
+    **{"test": "test", "testing": "test"},
+}
 
-@dataclasses.dataclass(frozen=True)
+
+class Pair(Protocol):
+    """Where an image and its mask lie."""
+
+    @property
+    def bytes(self) -> int:
+        """The size of both."""
+
+    @property
+    def image_name(self) -> str:
+        """The image's file name."""
+
+    def read(self) -> tuple[bytes, bytes]:
+        """The image's and the mask's content; raises Unreadable."""
+
+
+class Unreadable(Exception):
+    """A file that could not be read; the message is the reason."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FilePair:
+    """An image file and a mask file."""
+
+    image: StoredFile
+    mask: StoredFile
+    name: str = ""  # of the image, where its path does not say it
+
+    @property
+    def bytes(self) -> int:
+        """The size of both files."""
+        return self.image.bytes + self.mask.bytes
+
+    @property
+    def image_name(self) -> str:
+        """The image's file name."""
+        return self.name or self.image.path.rpartition("/")[2]
+
+    def read(self) -> tuple[bytes, bytes]:
+        """Both files' content; raises Unreadable."""
+        return _read(self.image, "image"), _read(self.mask, "mask")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SourceExample:
-    """One listed pair of files, both known to exist.
+    """One pair to convert.
 
     Attributes:
-      name: unique in the source; the stem of both files.
-      split: 'train', 'validation' or 'test'.
-      image_path: the image file.
-      mask_path: the label mask.
+      name: unique in the source.
+      split: one of SPLITS.
+      pair: where its two pictures lie.
       class_label: id of the image's class, from 0.
       class_text: name of the image's class.
     """
 
     name: str
     split: str
-    image_path: str
-    mask_path: str
-    class_label: int
-    class_text: str
+    pair: Pair
+    class_label: int = 0
+    class_text: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskRules:
+    """What a mask may hold.
+
+    Attributes:
+      names: raw value -> what it means; None if any value may occur.
+      values_of_colours: RGB -> raw value, for colour-coded masks; empty if there
+        are none.
+    """
+
+    names: Mapping[int, str] | None
+    values_of_colours: Mapping[tuple[int, int, int], int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceListing:
-    """Everything that a raw folder holds.
+    """Everything that a source holds.
 
     Attributes:
       examples: the pairs to convert.
-      rejected: listed pairs that lack a file, and files that no list names.
-      raw_labels: every mask value that is allowed -> what it means.
+      rejected: what is no pair: without a partner, or in no list.
+      masks: what the masks may hold.
       class_names: names of the image classes, in the order of their ids.
+      split_by: how the splits came about, in words.
     """
 
     examples: tuple[SourceExample, ...]
     rejected: tuple[Finding, ...]
-    raw_labels: Mapping[int, str]
+    masks: MaskRules
     class_names: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class _ListedName:
-    name: str
-    class_id: int
-
-
-PET_LABELS = {1: "pet", 2: "background", 3: "border"}
+    split_by: str
 
 
 def hash_order(name: str) -> str:
     """A name's place in the one order that every petseg data set uses: its SHA-256."""
-    return hashlib.sha256(name.encode()).hexdigest()
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
 
 
-def list_oxford_iiit_pet(raw_dir: str, validation_fraction: float) -> SourceListing:
-    """Lists a folder in the official Oxford-IIIT pet layout.
+def split_by_hash(name: str, validation_fraction: float, test_fraction: float) -> str:
+    """A split that depends on the name alone, so that new images move no others."""
+    place = int(hash_order(name)[:15], 16) / 16**15
+    if place < validation_fraction:
+        return "validation"
+    return "test" if place < validation_fraction + test_fraction else "train"
 
-    The layout is images/NAME.jpg, annotations/trimaps/NAME.png and
-    annotations/trainval.txt (and test.txt, where there is one) with lines
-    'NAME CLASS-ID SPECIES BREED-ID'. `validation` is carved out of trainval,
-    from each breed the names that come first in hash order; the listed names
-    alone decide, so a missing file moves no other.
 
-    Args:
-      raw_dir: the folder.
-      validation_fraction: share of each breed's listed names, 0 to below 1.
-
-    Raises:
-      UserError: a folder or list is missing or malformed, or no listed pair exists.
-    """
-    root = epath.Path(raw_dir)
-    annotations = root / "annotations"
-    for folder in (root, root / "images", annotations / "trimaps"):
-        if not folder.is_dir():
-            raise UserError(
-                f"--raw_dir: {folder} is not a folder; expected the official layout "
-                "images/*.jpg, annotations/trimaps/*.png, annotations/trainval.txt"
-            )
-    splits = _carve_validation(_read_list(annotations / "trainval.txt"), validation_fraction)
-    if (annotations / "test.txt").exists():
-        splits["test"] = _read_list(annotations / "test.txt")
-    class_names = _class_names(splits)
-    images = _file_names(root / "images", ".jpg")
-    masks = _file_names(annotations / "trimaps", ".png")
-
-    examples, rejected, seen = [], [], set()
-    for split, listed in splits.items():
-        for item in listed:
-            if reason := _why_not(item.name, seen, images, masks):
-                rejected.append(Finding(item.name, split, reason))
-                continue
-            seen.add(item.name)
-            examples.append(
-                SourceExample(
-                    name=item.name,
-                    split=split,
-                    image_path=str(root / "images" / f"{item.name}.jpg"),
-                    mask_path=str(annotations / "trimaps" / f"{item.name}.png"),
-                    class_label=item.class_id - 1,
-                    class_text=class_names[item.class_id - 1],
-                )
-            )
-    if not examples:
+def check_fractions(validation_fraction: float, test_fraction: float = 0.0) -> None:
+    """Raises UserError unless both are shares that leave something to train on."""
+    for flag, value in (
+        ("validation_fraction", validation_fraction),
+        ("test_fraction", test_fraction),
+    ):
+        if not 0 <= value < 1:
+            raise UserError(f"--{flag}={value} must be at least 0 and below 1")
+    if not validation_fraction + test_fraction < 1:
         raise UserError(
-            f"--raw_dir: of {len(rejected)} names in the lists of {annotations} not one "
-            f"has both its files in {root / 'images'} and {annotations / 'trimaps'}"
+            f"--validation_fraction={validation_fraction} and --test_fraction={test_fraction} "
+            "leave nothing to train on"
         )
-    named = {item.name for listed in splits.values() for item in listed}
-    rejected.extend(_unlisted(root / "images", images - {f"{n}.jpg" for n in named}))
-    rejected.extend(_unlisted(annotations / "trimaps", masks - {f"{n}.png" for n in named}))
-    return SourceListing(tuple(examples), tuple(rejected), PET_LABELS, class_names)
 
 
-def _read_list(path: epath.Path) -> list[_ListedName]:
-    if not path.exists():
-        raise UserError(f"--raw_dir: {path} not found; it lists the images, one a line")
-    listed = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        fields = line.split()
-        if not fields or fields[0].startswith("#"):
-            continue
-        if len(fields) < 2 or not fields[1].isdecimal() or int(fields[1]) < 1:
-            raise UserError(
-                f"{path}, line {number}: '{line}' is not 'NAME CLASS-ID SPECIES BREED-ID'"
-            )
-        if "/" in fields[0] or "\\" in fields[0]:
-            raise UserError(f"{path}, line {number}: the name '{fields[0]}' must not be a path")
-        listed.append(_ListedName(fields[0], int(fields[1])))
-    if not listed:
-        raise UserError(f"{path} lists no image")
-    return listed
+def twins_finding(count: int, where: str) -> Finding:
+    """One line for all '._*' files of a folder."""
+    return Finding("._*", "", f"{count:,} in {where}: macOS's twins of other files, no pictures")
 
 
-def _carve_validation(trainval: list[_ListedName], fraction: float) -> dict[str, list[_ListedName]]:
-    if not 0 <= fraction < 1:
-        raise UserError(f"--validation_fraction={fraction} must be at least 0 and below 1")
-    breeds: dict[int, set[str]] = {}
-    for item in trainval:
-        breeds.setdefault(item.class_id, set()).add(item.name)
-    validation = set()
-    for names in breeds.values():
-        ordered = sorted(names, key=hash_order)
-        validation.update(ordered[: round(fraction * len(ordered))])
-    return {
-        "train": [item for item in trainval if item.name not in validation],
-        "validation": [item for item in trainval if item.name in validation],
-    }
-
-
-def _class_names(splits: Mapping[str, list[_ListedName]]) -> tuple[str, ...]:
-    """Breeds by class id; a name is its breed and a number, as in 'Abyssinian_100'."""
-    by_id = {
-        item.class_id: item.name.rpartition("_")[0] or item.name
-        for listed in splits.values()
-        for item in listed
-    }
-    return tuple(by_id.get(i, f"class_{i}") for i in range(1, max(by_id) + 1))
-
-
-def _file_names(folder: epath.Path, suffix: str) -> set[str]:
-    """Names in a folder; '._*' twins, which macOS leaves in archives, are no pictures."""
-    return {
-        path.name
-        for path in folder.iterdir()
-        if path.name.lower().endswith(suffix) and not path.name.startswith("._")
-    }
-
-
-def _why_not(name: str, seen: set[str], images: set[str], masks: set[str]) -> str | None:
-    if name in seen:
-        return "listed more than once; the first listing counts"
-    lacking = []
-    if f"{name}.jpg" not in images:
-        lacking.append("image")
-    if f"{name}.png" not in masks:
-        lacking.append("trimap")
-    return f"{' and '.join(lacking)} missing" if lacking else None
-
-
-def _unlisted(folder: epath.Path, names: Collection[str]) -> Iterator[Finding]:
-    """Files that no list names are reported, also those that are not what they claim."""
-    for name in sorted(names):
-        with (folder / name).open("rb") as file:
-            found = picture_format(file.read(16))
-        claimed = "PNG" if name.lower().endswith(".png") else "JPEG"
-        really = "" if found == claimed else f" (and really of format {found})"
-        yield Finding(name, "", f"in no official list{really}")
+def _read(file: StoredFile, what: str) -> bytes:
+    try:
+        return file.read()
+    except OSError as error:
+        raise Unreadable(f"{what} cannot be read: {error.strerror or error}") from error

@@ -1,63 +1,41 @@
 """Turns a source's listing into a finished data set: shards, TFDS metadata, manifest."""
 
-import collections
-import concurrent.futures
 import dataclasses
-import itertools
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
-from tqdm import tqdm
 
-from petseg import manifest, record
-from petseg.conversion import checks, shards
-from petseg.conversion.sources import SourceExample, SourceListing, hash_order
+from petseg import manifest
+from petseg.conversion import masks, runners, shards
+from petseg.conversion.prepare import Settings, prepare_example
+from petseg.conversion.shards import ShardTask
+from petseg.conversion.sources import SPLITS, SourceExample, SourceListing, hash_order
+from petseg.conversion.tfds_metadata import FILE_NAMES, write_tfds_metadata
 from petseg.errors import FaultFound, UserError
 from petseg.manifest import Finding, Manifest, Shard, Split
 
-T = TypeVar("T")
 R = TypeVar("R")
 
-# Marks a folder whose conversion has not ended, so that it may be started again.
-_UNFINISHED = "UNFINISHED_CONVERSION"
+_SAMPLED = 32  # examples, to learn how much smaller they become
 
 
 @dataclasses.dataclass(frozen=True)
-class _Prepared:
-    """One example after its checks: a record to store, or the reason why not."""
+class Runner:
+    """Who writes the shards.
 
-    example: SourceExample
-    serialized: bytes
-    height: int
-    width: int
-    pixels_per_label: Mapping[int, int]
-    repairs: tuple[str, ...]
-    rejected: str | None
+    Attributes:
+      kind: 'local' or 'beam'.
+      workers: processes of the local runner.
+      beam_args: Beam's own options.
+      show_progress: draw progress bars on standard error.
+    """
 
-
-@dataclasses.dataclass
-class _SplitTally:
-    """What one split's records add up to while they are written."""
-
-    records: int = 0
-    height_sum: int = 0
-    width_sum: int = 0
-    pixels: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    repaired: list[Finding] = dataclasses.field(default_factory=list)
-    rejected: list[Finding] = dataclasses.field(default_factory=list)
-
-    def add(self, item: _Prepared) -> None:
-        self.records += 1
-        self.height_sum += item.height
-        self.width_sum += item.width
-        self.pixels.update(item.pixels_per_label)
-        for reason in item.repairs:
-            self.repaired.append(Finding(item.example.name, item.example.split, reason))
+    kind: str = "local"
+    workers: int = 1
+    beam_args: tuple[str, ...] = ()
+    show_progress: bool = True
 
 
 def write_dataset(
@@ -66,264 +44,254 @@ def write_dataset(
     *,
     name: str,
     source: Mapping[str, str | int | float],
+    settings: Settings,
     shard_mib: float,
     fail_on_bad: bool,
-    show_progress: bool = True,
+    runner: Runner,
 ) -> Manifest:
     """Checks, shards and describes every example of a listing.
 
-    The same listing and arguments give byte-identical files. The manifest is
-    written last; until then the folder is not a data set, and a second call
-    starts over in it.
+    Which example goes into which shard follows from the names and sizes alone, so the
+    same listing and settings give byte-identical files on every runner. What is there
+    already, of an interrupted conversion or of a finished one that has lost a shard, is
+    kept if its inputs, read again, and its own SHA-256 are those of its account. The
+    manifest is written last.
 
     Args:
       listing: what to convert.
-      output_dir: a new or empty folder, or one whose conversion was interrupted.
+      output_dir: a folder within output_folder.claim.
       name: the first part of the shards' names.
       source: goes into the manifest: how the listing came about.
+      settings: what decides over a record's bytes.
       shard_mib: the size to come near to, in MiB.
-      fail_on_bad: stop at the first input that cannot be converted.
-      show_progress: draw a progress bar on standard error.
+      fail_on_bad: stop at an input that cannot be converted.
+      runner: who writes.
 
     Returns:
       The manifest as written.
 
     Raises:
-      UserError: the folder holds something else, cannot be written, or no example
-        is convertible.
+      UserError: the folder holds another finished data set or cannot be written, or no
+        example is convertible.
       FaultFound: an input is bad and fail_on_bad is set.
     """
     if fail_on_bad and listing.rejected:
         first = listing.rejected[0]
         raise FaultFound(f"--on_bad=fail: {first.name}: {first.reason}")
-    output = epath.Path(output_dir)
-    _claim_folder(output)
     by_split: dict[str, list[SourceExample]] = {}
     for example in sorted(listing.examples, key=lambda e: hash_order(e.name)):
         by_split.setdefault(example.split, []).append(example)
-
-    splits, repaired, rejected = {}, [], list(listing.rejected)
-    with tqdm(
-        total=len(listing.examples),
-        unit="image",
-        desc="convert",
-        mininterval=0.1 if sys.stderr.isatty() else 10,
-        disable=not show_progress,
-    ) as progress:
-        for split in [s for s in ("train", "validation", "test") if s in by_split]:
-            written, tally = _write_split(
-                by_split[split], output, name, listing.raw_labels, shard_mib, fail_on_bad, progress
-            )
-            repaired += tally.repaired
-            rejected += tally.rejected
-            if written:
-                splits[split] = Split(
-                    tuple(written),
-                    {label: tally.pixels[label] for label in sorted(tally.pixels)},
-                    tally.height_sum / tally.records,
-                    tally.width_sum / tally.records,
-                )
-    if not splits:
-        raise UserError(
-            f"--raw_dir: not one of {len(listing.examples)} images could be converted; "
-            f"the first: {rejected[0].name}: {rejected[0].reason}"
+    shard_bytes = shard_mib * (1 << 20) / _shrinkage(by_split, settings)
+    if (epath.Path(output_dir) / manifest.FILE_NAME).exists():
+        finished = manifest.read_manifest(output_dir)
+        _mend(finished, by_split, name, source, shard_bytes, settings, output_dir, runner)
+    else:
+        splits, lost = _write_splits(
+            by_split, name, shard_bytes, settings, output_dir, fail_on_bad, runner
         )
-    finished = Manifest(
-        name=name,
-        source=dict(source),
-        raw_labels=dict(listing.raw_labels),
-        splits=splits,
-        repaired=tuple(repaired),
-        rejected=tuple(rejected),
-    )
-    _write_tfds_metadata(output, finished, listing.class_names)
-    manifest.write_manifest(output_dir, finished)
-    (output / _UNFINISHED).unlink()
+        if not splits:
+            first = (list(listing.rejected) + lost)[0]
+            raise UserError(
+                f"not one of {len(listing.examples)} images could be converted; the first: "
+                f"{first.name}: {first.reason}"
+            )
+        counts = {v: n for split in splits.values() for v, n in split.pixels_per_label.items()}
+        finished = Manifest(
+            name=name,
+            source=dict(source),
+            raw_labels=masks.merge_names(listing.masks, counts),
+            splits=splits,
+            unplaced=(*listing.rejected, *lost),
+        )
+        _remove_other_shards(finished, output_dir)
+        write_tfds_metadata(output_dir, finished, listing.class_names)
+        manifest.write_manifest(output_dir, finished)
+    if not all((epath.Path(output_dir) / file).exists() for file in FILE_NAMES):
+        write_tfds_metadata(output_dir, finished, listing.class_names)
     return finished
 
 
-def _claim_folder(output: epath.Path) -> None:
-    """Makes the folder; empties it if it is the rest of an interrupted conversion."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output_dir: {output} is a file")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        content = list(output.iterdir())
-        if (output / _UNFINISHED).exists():
-            for path in content:
-                if path.name != _UNFINISHED:
-                    path.unlink()
-        elif content:
-            raise UserError(
-                f"--output_dir: {output} is not empty ({content[0].name}, ...); "
-                "name a new folder, or empty it first"
-            )
-        (output / _UNFINISHED).write_text("Run tools/convert.py again to finish.\n")
-    except OSError as error:
-        raise UserError(f"--output_dir: cannot write to {output}: {error.strerror}") from error
+def _shrinkage(by_split: Mapping[str, Sequence[SourceExample]], settings: Settings) -> float:
+    """Stored bytes over source bytes, from the first examples; 1 where none is resized."""
+    if not settings.short_side_px or not by_split:
+        return 1.0
+    sample = next(iter(by_split.values()))[:_SAMPLED]
+    stored = [len(prepare_example(example, settings).serialized) for example in sample]
+    sources = [example.pair.bytes for example, size in zip(sample, stored, strict=True) if size]
+    return sum(stored) / sum(sources) if sum(sources) else 1.0
 
 
-def _write_split(
-    examples: Sequence[SourceExample],
-    output: epath.Path,
+def _plan(
+    by_split: Mapping[str, Sequence[SourceExample]], name: str, shard_bytes: float
+) -> dict[str, list[ShardTask]]:
+    """Each split's shards."""
+    tasks = {}
+    for split in (split for split in SPLITS if by_split.get(split)):
+        sizes = [example.pair.bytes for example in by_split[split]]
+        parts = shards.plan_shards(by_split[split], sizes, shard_bytes)
+        tasks[split] = [
+            ShardTask(shards.shard_name(name, split, index, len(parts)), tuple(part))
+            for index, part in enumerate(parts)
+        ]
+    return tasks
+
+
+def _write_splits(
+    by_split: Mapping[str, Sequence[SourceExample]],
     name: str,
-    raw_labels: Mapping[int, str],
-    shard_mib: float,
+    shard_bytes: float,
+    settings: Settings,
+    output_dir: str,
     fail_on_bad: bool,
-    progress: tqdm,
-) -> tuple[list[Shard], _SplitTally]:
-    """Writes one split's shards, none of them empty; no shard if no example is good."""
-    rejected: list[Finding] = []
-    while examples:
-        sizes = [_size_bytes(example) for example in examples]
-        plan = shards.plan_shards(examples, sizes, int(shard_mib * (1 << 20)))
-        written, tally = _write_planned(plan, output, name, raw_labels, fail_on_bad, progress)
-        rejected += tally.rejected
-        if all(shard.records for shard in written):
-            return written, dataclasses.replace(tally, rejected=rejected)
-        # A shard whose examples were all bad stayed empty: plan again without them.
-        for shard in written:
-            (output / shard.name).unlink()
-        bad = {finding.name for finding in tally.rejected}
-        examples = [example for example in examples if example.name not in bad]
-        progress.total += len(examples)
-    return [], _SplitTally(rejected=rejected)
+    runner: Runner,
+) -> tuple[dict[str, Split], list[Finding]]:
+    """Writes all shards, none of them empty; also gives the inputs that found no shard."""
+    planned = _plan(by_split, name, shard_bytes)
+    splits: dict[str, Split] = {}
+    lost: list[Finding] = []
+    while planned:
+        tasks = [task for of_split in planned.values() for task in of_split]
+        accounts = _write_missing(tasks, settings, output_dir, fail_on_bad, runner)
+        again = {}
+        for split, of_split in planned.items():
+            written = [accounts[task.name] for task in of_split]
+            if all(shard.records for shard in written):
+                splits[split] = Split(tuple(written))
+                continue
+            # A shard whose examples are all bad would be empty: plan again without them.
+            rejected = [finding for shard in written for finding in shard.rejected]
+            lost += rejected
+            again[split] = _good(of_split, written, output_dir)
+        planned = _plan(again, name, shard_bytes)
+    return {split: splits[split] for split in SPLITS if split in splits}, lost
 
 
-def _write_planned(
-    plan: Sequence[Sequence[SourceExample]],
-    output: epath.Path,
-    name: str,
-    raw_labels: Mapping[int, str],
+def _good(
+    tasks: Sequence[ShardTask], written: Sequence[Shard], output_dir: str
+) -> list[SourceExample]:
+    """The examples that were not rejected; their shards are taken away."""
+    examples = []
+    for task, shard in zip(tasks, written, strict=True):
+        bad = {finding.name for finding in shard.rejected}
+        examples += [e for e in task.examples if shards.shown(e.name) not in bad]
+        (epath.Path(output_dir) / shard.name).unlink(missing_ok=True)
+    return examples
+
+
+def _write_missing(
+    tasks: Sequence[ShardTask],
+    settings: Settings,
+    output_dir: str,
     fail_on_bad: bool,
-    progress: tqdm,
-) -> tuple[list[Shard], _SplitTally]:
-    """Writes each part of a plan to its shard; a bad example is tallied, not written."""
-    written: list[Shard] = []
-    tally = _SplitTally()
-    in_order = [example for part in plan for example in part]
-    prepared = _in_order(lambda example: _prepare(example, raw_labels), in_order)
-    for index, part in enumerate(plan):
-        path = output / shards.shard_name(name, part[0].split, index, len(plan))
-        with shards.open_shard(path, written) as shard:
-            for item in itertools.islice(prepared, len(part)):
-                progress.update()
-                if item.rejected is None:
-                    shard.write(item.serialized)
-                    tally.add(item)
-                elif fail_on_bad:
-                    raise FaultFound(f"--on_bad=fail: {_describe(item)}")
-                else:
-                    finding = Finding(item.example.name, item.example.split, item.rejected)
-                    tally.rejected.append(finding)
-    return written, tally
-
-
-def _describe(item: _Prepared) -> str:
-    is_mask = item.rejected.startswith("mask")
-    return f"{item.example.mask_path if is_mask else item.example.image_path}: {item.rejected}"
-
-
-def _size_bytes(example: SourceExample) -> int:
-    try:
-        return sum(epath.Path(p).stat().length for p in (example.image_path, example.mask_path))
-    except OSError:  # a broken link, say: reading it will give the reason
-        return 0
-
-
-def _prepare(example: SourceExample, raw_labels: Mapping[int, str]) -> _Prepared:
-    try:
-        image = checks.check_image(_read(example.image_path, "image"))
-        mask = checks.check_mask(_read(example.mask_path, "mask"), raw_labels)
-        if (image.height, image.width) != (mask.height, mask.width):
-            raise checks.BadFile(
-                f"mask is {mask.width}x{mask.height} px, its image {image.width}x{image.height}"
-            )
-    except checks.BadFile as reason:
-        return _Prepared(example, b"", 0, 0, {}, (), str(reason))
-    serialized = record.encode_record(
-        record.Record(
-            name=example.name,
-            filename=epath.Path(example.image_path).name,
-            image=image.encoded,
-            mask=mask.encoded,
-            height=image.height,
-            width=image.width,
-            class_label=example.class_label,
-            class_text=example.class_text,
+    runner: Runner,
+) -> dict[str, Shard]:
+    """Keeps the shards that can be trusted and writes the others: name -> account."""
+    known = {task.name: shards.read_account(output_dir, task.name) for task in tasks}
+    kept = _unchanged(tasks, known, settings, output_dir, runner)
+    missing = [task for task in tasks if task.name not in kept]
+    if runner.kind == "beam":
+        written = runners.write_on_beam(missing, settings, output_dir, runner.beam_args)
+    else:
+        write = functools.partial(
+            shards.write_shard, settings=settings, output_dir=output_dir, fail_on_bad=fail_on_bad
         )
+        written = _map(write, missing, "convert", runner)
+    accounts = {shard.name: shard for shard in [*kept.values(), *written]}
+    if fail_on_bad:
+        for task in tasks:
+            for finding in accounts[task.name].rejected:
+                raise FaultFound(f"--on_bad=fail: {finding.name}: {finding.reason}")
+    return accounts
+
+
+def _unchanged(
+    tasks: Sequence[ShardTask],
+    known: Mapping[str, Shard | None],
+    settings: Settings,
+    output_dir: str,
+    runner: Runner,
+) -> dict[str, Shard]:
+    """The accounts whose shard is there, whole, and whose inputs are still the same."""
+    candidates = [
+        task
+        for task in tasks
+        if (account := known.get(task.name)) and shards.is_written(account, output_dir)
+    ]
+    same = _same_inputs(candidates, known, settings, runner)
+    return {task.name: known[task.name] for task in candidates if task.name in same}
+
+
+def _same_inputs(
+    tasks: Sequence[ShardTask],
+    known: Mapping[str, Shard],
+    settings: Settings,
+    runner: Runner,
+) -> Collection[str]:
+    """Names of the shards whose inputs, read again, are those of their account."""
+    if not tasks:
+        return ()
+    digest = functools.partial(shards.digest_of_inputs, settings=settings)
+    digests = _map(digest, tasks, "compare", runner)
+    return {
+        task.name
+        for task, inputs in zip(tasks, digests, strict=True)
+        if inputs == known[task.name].inputs
+    }
+
+
+def _map(
+    function: Callable[[ShardTask, Callable[[], None]], R],
+    tasks: Sequence[ShardTask],
+    what: str,
+    runner: Runner,
+) -> list[R]:
+    return runners.map_locally(
+        function, tasks, workers=runner.workers, what=what, show_progress=runner.show_progress
     )
-    repairs = tuple(repair for repair in (image.repair, mask.repair) if repair)
-    return _Prepared(
-        example, serialized, image.height, image.width, mask.pixels_per_label, repairs, None
-    )
 
 
-def _read(path: str, what: str) -> bytes:
-    try:
-        return epath.Path(path).read_bytes()
-    except OSError as error:
-        raise checks.BadFile(f"{what} cannot be read: {error.strerror}") from error
-
-
-def _in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Maps over all cores, in order, holding only a few results at a time."""
-    workers = os.cpu_count() or 1
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        pending: collections.deque = collections.deque()
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > 8 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _write_tfds_metadata(
-    output: epath.Path, finished: Manifest, class_names: Sequence[str]
+def _mend(
+    finished: Manifest,
+    by_split: Mapping[str, Sequence[SourceExample]],
+    name: str,
+    source: Mapping[str, str | int | float],
+    shard_bytes: float,
+    settings: Settings,
+    output_dir: str,
+    runner: Runner,
 ) -> None:
-    """Describes the shards in dataset_info.json and features.json, for TFDS's readers."""
-    features = tfds.features.FeaturesDict(
-        {
-            "image": {
-                "encoded": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                "format": tfds.features.Text(),
-                "filename": tfds.features.Text(),
-                "height": tfds.features.Scalar(np.int64),
-                "width": tfds.features.Scalar(np.int64),
-                "source_id": tfds.features.Text(),
-                "segmentation": {
-                    "class": {
-                        "encoded": tfds.features.Image(
-                            shape=(None, None, 1), encoding_format="png"
-                        ),
-                        "format": tfds.features.Text(),
-                    }
-                },
-                "class": {
-                    "label": tfds.features.ClassLabel(names=list(class_names)),
-                    "text": tfds.features.Text(),
-                },
-            }
-        }
-    )
-    tfds.folder_dataset.write_metadata(
-        data_dir=output,
-        features=features,
-        split_infos=[
-            tfds.core.SplitInfo(
-                name=split,
-                shard_lengths=[shard.records for shard in content.shards],
-                num_bytes=sum(shard.bytes for shard in content.shards),
-                filename_template=tfds.core.ShardedFileTemplate(
-                    template=shards.TFDS_FILENAME_TEMPLATE,
-                    data_dir=output,
-                    dataset_name=finished.name,
-                    split=split,
-                    filetype_suffix="tfrecord",
-                ),
+    """Writes the shards again that a finished data set has lost; all else must agree."""
+    known = {shard.name: shard for split in finished.splits.values() for shard in split.shards}
+    # The last plan of a conversion is the one that left out what had filled a shard.
+    bad = {finding.name for finding in finished.unplaced}
+    good = {s: [e for e in of if shards.shown(e.name) not in bad] for s, of in by_split.items()}
+    for examples in (by_split, good):
+        tasks = [t for of in _plan(examples, name, shard_bytes).values() for t in of]
+        if {task.name for task in tasks} == known.keys():
+            break
+    is_same = finished.source == source and {task.name for task in tasks} == known.keys()
+    if not is_same or len(_same_inputs(tasks, known, settings, runner)) < len(tasks):
+        raise UserError(
+            f"--output_dir: {output_dir} is a finished data set, made from other inputs or with "
+            "other flags; name a new folder, or delete it first"
+        )
+    lost = [task for task in tasks if not shards.is_written(known[task.name], output_dir)]
+    for task in lost:
+        (epath.Path(output_dir) / task.name).unlink(missing_ok=True)
+    _write_missing(lost, settings, output_dir, False, runner)
+    for task in lost:
+        if not shards.is_written(known[task.name], output_dir):
+            raise UserError(
+                f"--output_dir: {output_dir}: {task.name}, written again, differs from the "
+                "manifest; name a new folder to convert anew"
             )
-            for split, content in finished.splits.items()
-        ],
-        check_data=False,
-    )
+
+
+def _remove_other_shards(finished: Manifest, output_dir: str) -> None:
+    """Shards of an earlier, interrupted conversion with other inputs or flags go."""
+    output = epath.Path(output_dir)
+    ours = {shard.name for split in finished.splits.values() for shard in split.shards}
+    for account in (output / shards.WORK_DIR).iterdir():
+        name = account.name.removesuffix(".json")
+        if account.name.endswith(".json") and name not in ours:
+            (output / name).unlink(missing_ok=True)

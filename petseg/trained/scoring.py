@@ -9,6 +9,7 @@ from PIL import Image
 from petseg import inference, manifest, pictures
 from petseg.errors import FaultFound
 from petseg.input_pipeline import batches
+from petseg.input_pipeline.raw_values import raw_values
 from petseg.label_map import LabelMap
 from petseg.modeling import metrics
 from petseg.training import workdir
@@ -38,7 +39,7 @@ def score_split(run_dir: str, split_name: str, data_dir: str | None, panel_image
     split = manifest.read_manifest(data_dir).split(split_name, data_dir)
     if faults := manifest.check_shards(data_dir, [split], hashes=True):
         raise FaultFound(f"{faults[0]}; convert the data set again")
-    label_map.check_covers(split.pixels_per_label, data_dir)
+    label_map.check_covers(raw_values(data_dir, split), data_dir)
     dataset = batches.make_for_eval(
         manifest.shard_paths(data_dir, split),
         class_ids=label_map.class_ids(),

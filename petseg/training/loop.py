@@ -13,6 +13,7 @@ from petseg import inference, manifest
 from petseg.config import Config
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.input_pipeline import batches
+from petseg.input_pipeline.raw_values import raw_values
 from petseg.label_map import LabelMap, parse_label_map
 from petseg.manifest import Manifest, Split
 from petseg.modeling import losses, metrics, vgg16_skip
@@ -245,8 +246,8 @@ def _open_data(config: Config) -> _Data:
     if faults:
         raise UserError(f"config.data.dir: {faults[0]}; convert the data set again")
     label_map = parse_label_map(config.data.label_map)
-    raw_values = {value for split in splits.values() for value in split.pixels_per_label}
-    label_map.check_covers(raw_values, config.data.dir)
+    for split in splits.values():
+        label_map.check_covers(raw_values(config.data.dir, split), config.data.dir)
     return _Data(found, label_map, **splits)
 
 

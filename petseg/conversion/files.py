@@ -1,0 +1,132 @@
+"""Files as converters meet them: in folders, in archives, on disks and in buckets."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+
+from etils import epath
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file, or a file within an uncompressed file.
+
+    Attributes:
+      path: local or remote (gs:// and the like).
+      bytes: its size.
+      offset: where it begins within `path`; None if it is all of `path`.
+    """
+
+    path: str
+    bytes: int
+    offset: int | None = None
+
+    def read(self) -> bytes:
+        """Its content; raises OSError."""
+        # Local files without epath and buffers, at half the cost.
+        is_remote = "://" in self.path
+        with (
+            epath.Path(self.path).open("rb")
+            if is_remote
+            else open(self.path, "rb", buffering=0) as file
+        ):
+            if self.offset is None:
+                return file.read()
+            file.seek(self.offset)
+            return file.read(self.bytes)
+
+
+def stored_file(path: str) -> StoredFile:
+    """A whole file with its size; of size 0 if it cannot be told (reading will say why)."""
+    try:
+        size = epath.Path(path).stat().length if "://" in path else os.stat(path).st_size
+    except OSError:
+        size = 0
+    return StoredFile(path, size)
+
+
+def is_twin(name: str) -> bool:
+    """Whether it is one of the '._*' files that macOS leaves beside others."""
+    return name.startswith("._")
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether its suffix, in lower or upper case, is a picture's."""
+    return name.lower().endswith(PICTURE_SUFFIXES)
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder of a pattern before its first wildcard, itself if it has none."""
+    if not _WILDCARD.search(pattern):
+        return pattern
+    parts = pattern.split("/")
+    first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
+    return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else ".")
+
+
+def list_pictures(pattern: str) -> Iterator[tuple[str, str]]:
+    """The files of a folder, all levels deep, or of a pattern, each with its key.
+
+    A key is what stands for the wildcards, joined by '/': 'a/x' for a/images/x_rgb.jpg
+    and the pattern '*/images/*_rgb.jpg'. In a folder it is the path within the folder
+    without the suffix. Wildcards are *, ?, [...], and ** for any number of folders.
+
+    Args:
+      pattern: a folder, or a path with wildcards.
+
+    Yields:
+      (key, path) in no certain order; for a folder also files that are no pictures.
+    """
+    root = fixed_part(pattern)
+    rest = pattern[len(root) :].lstrip("/") if root not in (pattern, ".") else pattern
+    is_folder = pattern == root
+    matcher = None if is_folder else re.compile(_regex(rest))
+    depth = None if is_folder or "**" in rest else rest.count("/")
+    for relative in _walk(root, depth):
+        path = f"{root.rstrip('/')}/{relative}"
+        if matcher is None:
+            stem, dot, suffix = relative.rpartition(".")
+            yield (stem if dot and "/" not in suffix else relative), path
+        elif found := matcher.fullmatch(relative):
+            yield "/".join(group.strip("/") for group in found.groups() if group), path
+
+
+def _walk(root: str, depth: int | None) -> Iterator[str]:
+    """Relative paths of the files below a folder; a folder met twice is entered once."""
+    seen = set()
+    pending = [("", 0)]
+    while pending:
+        folder, level = pending.pop()
+        here = epath.Path(f"{root}/{folder}") if folder else epath.Path(root)
+        real = str(here) if "://" in root else os.path.realpath(here)
+        if real in seen:  # a symbolic link to a folder above
+            continue
+        seen.add(real)
+        for path in here.iterdir():
+            relative = f"{folder}/{path.name}" if folder else path.name
+            # Asking whether each picture is a folder would double the time.
+            if is_picture_name(path.name) or not path.is_dir():
+                yield relative
+            elif depth is None or level < depth:
+                pending.append((relative, level + 1))
+
+
+def _regex(pattern: str) -> str:
+    """A pattern's regular expression, with a group for each run of wildcards."""
+    out = []
+    for part in re.findall(r"\*\*/?|\*|\?|\[[^\]]*\]|[^*?\[]+|\[", pattern):
+        if part.startswith("**"):
+            out.append("((?:[^/]+/)*)" if part.endswith("/") else "(.*)")
+        elif part == "*":
+            out.append("([^/]*)")
+        elif part == "?":
+            out.append("([^/])")
+        elif part.startswith("[") and part.endswith("]"):
+            out.append(f"({part.replace('[!', '[^')})")
+        else:
+            out.append(re.escape(part))
+    return "".join(out)

@@ -1,0 +1,175 @@
+"""Is this file an image that training can read, and if not, can it be repaired?"""
+
+import dataclasses
+import io
+import warnings
+
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from petseg.conversion.checks import BadFile, check_size, open_picture, picture_format
+
+REPAIR_JPEG_QUALITY = 95
+_ORIENTATION = 0x0112  # EXIF tag
+_UPRIGHT = 1
+_SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap height and width
+_START_OF_FRAME = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+_APP1 = 0xE1
+_REDUCTION = 8  # JPEG decodes at 1/8 scale for half the price
+
+# check_size refuses what Pillow would merely warn of.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedImage:
+    """An image that training can read.
+
+    Attributes:
+      encoded: RGB JPEG bytes; the source's own unless it was repaired.
+      height: pixels.
+      width: pixels.
+      repair: what was mended, or None.
+      orientation: EXIF's, 1 to 8, of the source; the stored pixels are not turned.
+    """
+
+    encoded: bytes
+    height: int
+    width: int
+    repair: str | None
+    orientation: int = _UPRIGHT
+
+
+def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
+    """Checks an image file's bytes; re-encodes what is not an RGB JPEG.
+
+    TensorFlow, which training uses, decodes a JPEG at 1/8 scale: its whole bit stream is
+    read and refused for the same faults as at full scale (a test compares them).
+
+    Args:
+      content: the file.
+      decode: look beyond the header.
+
+    Raises:
+      BadFile: it is empty, no picture, or damaged.
+    """
+    found = picture_format(content)
+    if not content:
+        raise BadFile("image is empty (0 bytes)")
+    if found == "unknown":
+        raise BadFile("image is of no known picture format")
+    if (size := _size_of_plain_jpeg(content)) is not None:
+        check_size(*size, "image")
+        if decode:
+            _decode_small(content, *size)
+        return CheckedImage(content, *size, repair=None)
+    with open_picture(content, "image") as picture:
+        check_size(picture.height, picture.width, "image")
+        orientation = picture.getexif().get(_ORIENTATION, _UPRIGHT) if _has_exif(picture) else 1
+        if picture.format != "JPEG" or picture.mode != "RGB":
+            repaired = _encode_again(picture, found)
+            return dataclasses.replace(repaired, orientation=orientation)
+        width, height = picture.size
+    if decode:
+        _decode_small(content, height, width)
+    return CheckedImage(content, height, width, None, orientation)
+
+
+def fit_to_mask(
+    image: CheckedImage, content: bytes, mask_height: int, mask_width: int
+) -> CheckedImage:
+    """The image as its mask shows it, where EXIF asks viewers to turn it.
+
+    Decoders of the field ignore EXIF, so a mask may have been drawn over the stored
+    pixels or over the upright picture; its size tells, unless both are alike.
+
+    Args:
+      image: as checked.
+      content: the image's file.
+      mask_height: pixels.
+      mask_width: pixels.
+
+    Raises:
+      BadFile: the sizes do not fit, or fit both ways.
+    """
+    stored, upright = (image.height, image.width), (image.height, image.width)
+    if image.orientation in _SIDEWAYS:
+        upright = (image.width, image.height)
+    mask = (mask_height, mask_width)
+    is_turned = image.orientation in range(2, 9)
+    if is_turned and mask == stored == upright:
+        raise BadFile(
+            f"image has EXIF orientation {image.orientation} and its mask fits it turned and "
+            "unturned; turn the image upright, or remove the tag, and convert again"
+        )
+    if mask == stored:
+        return image
+    if is_turned and mask == upright:
+        with open_picture(content, "image") as picture:
+            turned = _encode_again(ImageOps.exif_transpose(picture), "JPEG")
+        what = f"turned upright (EXIF orientation {image.orientation}), as its mask is"
+        return dataclasses.replace(turned, repair=f"image: {what}, {_re_encoded()}")
+    raise BadFile(f"mask is {mask_width}x{mask_height} px, its image {image.width}x{image.height}")
+
+
+def to_jpeg(picture: Image.Image, quality: int, subsampling: str) -> bytes:
+    """RGB JPEG bytes of a picture."""
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=quality, subsampling=subsampling)
+    return encoded.getvalue()
+
+
+def _size_of_plain_jpeg(content: bytes) -> tuple[int, int] | None:
+    """Height and width by the header of a JPEG of three 8-bit components without EXIF.
+
+    None for all else: Pillow looks at that, and takes ten times as long.
+    """
+    place = 2
+    while content[place : place + 1] == b"\xff" and place + 9 < len(content):
+        marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4])
+        if marker in _START_OF_FRAME:
+            height, width = (int.from_bytes(content[place + i : place + i + 2]) for i in (5, 7))
+            is_plain = content[place + 4] == 8 and content[place + 9] == 3 and height and width
+            return (height, width) if is_plain else None
+        if marker == _APP1 and content[place + 4 : place + 8] == b"Exif":
+            return None
+        place += 2 + length
+    return None
+
+
+def _has_exif(picture: Image.Image) -> bool:
+    return "exif" in picture.info or picture.format != "JPEG"
+
+
+def _decode_small(content: bytes, height: int, width: int) -> None:
+    try:
+        small = tf.io.decode_jpeg(content, channels=1, ratio=_REDUCTION).shape
+    except tf.errors.InvalidArgumentError as error:
+        raise BadFile("image is a damaged JPEG") from error
+    if (small[0], small[1]) != (-(-height // _REDUCTION), -(-width // _REDUCTION)):
+        raise BadFile("image is a damaged JPEG: two headers of different size")
+
+
+def _encode_again(picture: Image.Image, found: str) -> CheckedImage:
+    mode, frames = picture.mode, getattr(picture, "n_frames", 1)
+    if mode[0] in "IF":
+        raise BadFile(f"image has pixels of mode {mode}, not 8 bits a channel")
+    try:
+        rgb = _to_rgb(picture)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadFile(f"image is a damaged or unreadable {found}") from error
+    encoded = to_jpeg(rgb, REPAIR_JPEG_QUALITY, "4:4:4")
+    what = f"{found}, mode {mode}" + (f", first of {frames} frames" if frames > 1 else "")
+    return CheckedImage(encoded, rgb.height, rgb.width, f"image: {what}, {_re_encoded()}")
+
+
+def _re_encoded() -> str:
+    return f"re-encoded as RGB JPEG of quality {REPAIR_JPEG_QUALITY}"
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """Transparent parts come to lie over white, as a viewer shows them."""
+    if "A" in picture.mode or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return picture.convert("RGB")

@@ -1,0 +1,87 @@
+"""The output folder: whose it is, and what an interrupted conversion left in it."""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from etils import epath
+
+from petseg import manifest
+from petseg.conversion.shards import WORK_DIR
+from petseg.errors import UserError
+
+_LOCK = "lock"
+_LOCK_WAIT_S = 5  # the workers of a killed conversion end within a second
+
+
+@contextlib.contextmanager
+def claim(output_dir: str) -> Iterator[None]:
+    """Makes a folder ready for one conversion, and tidies up after it.
+
+    Within the context there is a work folder, WORK_DIR; it goes at the end, or stays,
+    for a restart, if the conversion fails after it has begun to write.
+
+    Raises:
+      UserError: the folder holds something else, cannot be written, or another
+        conversion is at work in it.
+    """
+    output = epath.Path(output_dir)
+    work = output / WORK_DIR
+    is_new = not output.exists()
+    try:
+        _check_is_ours(output)
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output_dir: cannot write to {output}: {error.strerror}") from error
+    with _lock(output_dir):
+        for path in work.iterdir():
+            if ".tmp" in path.suffix:
+                path.unlink()
+        try:
+            yield
+        except BaseException:
+            if [path.name for path in work.iterdir()] == [_LOCK]:  # nothing to go on from
+                work.rmtree()
+                if is_new:
+                    output.rmdir()
+            raise
+        work.rmtree()
+
+
+def _check_is_ours(output: epath.Path) -> None:
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise UserError(f"--output_dir: {output} is a file")
+    if (output / WORK_DIR).is_dir() or (output / manifest.FILE_NAME).exists():
+        return
+    if first := next(iter(output.iterdir()), None):
+        raise UserError(
+            f"--output_dir: {output} is not empty ({first.name}, ...); "
+            "name a new folder, or empty it first"
+        )
+
+
+@contextlib.contextmanager
+def _lock(output_dir: str) -> Iterator[None]:
+    """Keeps a second conversion out; the lock goes with the process, however it ends."""
+    if "://" in output_dir:  # object stores have no locks
+        yield
+        return
+    with (epath.Path(output_dir) / WORK_DIR / _LOCK).open("w") as file:
+        deadline_s = time.monotonic() + _LOCK_WAIT_S
+        while not _try_lock(file):
+            if time.monotonic() > deadline_s:
+                raise UserError(f"--output_dir: another conversion writes to {output_dir}")
+            time.sleep(0.1)
+        yield
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

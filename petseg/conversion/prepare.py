@@ -1,0 +1,120 @@
+"""One source example -> one serialized record, or the reason why not."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+
+import google_crc32c
+
+from petseg import record
+from petseg.conversion import images, masks, smaller
+from petseg.conversion.checks import BadFile
+from petseg.conversion.sources import MaskRules, SourceExample, Unreadable
+
+VALIDATE = ("full", "header")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides, with its inputs, over a record's bytes.
+
+    Attributes:
+      masks: what masks may hold.
+      validate: 'full' decodes every picture; 'header' trusts what need not be
+        re-encoded, and counts no labels.
+      short_side_px: larger pictures are stored with this short side; 0 keeps them.
+      jpeg_quality: of images that are made smaller.
+    """
+
+    masks: MaskRules
+    validate: str = "full"
+    short_side_px: int = 0
+    jpeg_quality: int = 95
+
+    def spec(self) -> str:
+        """All of it as one line; equal settings, equal lines."""
+        colours = sorted([*c, v] for c, v in self.masks.values_of_colours.items())
+        names = None if self.masks.names is None else sorted(self.masks.names)
+        return json.dumps([names, colours, self.validate, self.short_side_px, self.jpeg_quality])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """One example after its checks.
+
+    Attributes:
+      example: what it was made of.
+      inputs: one line that names its two inputs, with their sizes and CRC-32C.
+      serialized: the record; empty if rejected.
+      height: of the stored image, in pixels.
+      width: of the stored image, in pixels.
+      pixels_per_label: of the stored mask; empty if it was not decoded.
+      repairs: what was mended.
+      rejected: why there is no record, or None.
+    """
+
+    example: SourceExample
+    inputs: str
+    serialized: bytes = b""
+    height: int = 0
+    width: int = 0
+    pixels_per_label: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    repairs: tuple[str, ...] = ()
+    rejected: str | None = None
+
+
+def prepare_example(example: SourceExample, settings: Settings) -> Prepared:
+    """Reads, checks and serializes an example; a bad one is rejected, not raised."""
+    inputs, contents = read_inputs(example)
+    if isinstance(contents, Unreadable):
+        return Prepared(example, inputs, rejected=str(contents))
+    try:
+        return _prepare(example, inputs, *contents, settings)
+    except BadFile as reason:
+        return Prepared(example, inputs, rejected=str(reason))
+
+
+def read_inputs(example: SourceExample) -> tuple[str, tuple[bytes, bytes] | Unreadable]:
+    """An example's inputs line and its files' contents, or why they cannot be read."""
+    about = [example.name, example.split, example.class_label, example.class_text]
+    about.append(example.pair.image_name)
+    try:
+        contents = example.pair.read()
+    except Unreadable as reason:
+        return json.dumps([*about, str(reason)]), reason
+    sizes_and_crcs = [(len(content), google_crc32c.value(content)) for content in contents]
+    return json.dumps([*about, sizes_and_crcs]), contents
+
+
+def _prepare(
+    example: SourceExample, inputs: str, image_file: bytes, mask_file: bytes, settings: Settings
+) -> Prepared:
+    decode = settings.validate == "full"
+    image = images.check_image(image_file, decode=decode)
+    mask = masks.check_mask(mask_file, settings.masks, decode=decode)
+    image = images.fit_to_mask(image, image_file, mask.height, mask.width)
+    if settings.short_side_px:
+        image, mask = smaller.make_smaller(
+            image, mask, settings.masks, settings.short_side_px, settings.jpeg_quality
+        )
+    serialized = record.encode_record(
+        record.Record(
+            name=example.name,
+            filename=example.pair.image_name,
+            image=image.encoded,
+            mask=mask.encoded,
+            height=image.height,
+            width=image.width,
+            class_label=example.class_label,
+            class_text=example.class_text,
+        )
+    )
+    return Prepared(
+        example,
+        inputs,
+        serialized,
+        image.height,
+        image.width,
+        mask.pixels_per_label,
+        tuple(repair for repair in (image.repair, mask.repair) if repair),
+    )

@@ -1,0 +1,48 @@
+"""Which raw values the masks of a split hold."""
+
+import sys
+
+import tensorflow as tf
+
+from petseg import manifest, record
+from petseg.errors import FaultFound
+from petseg.manifest import Split
+
+
+def raw_values(data_dir: str, split: Split) -> set[int]:
+    """The raw mask values of a split: by its manifest, or else by decoding every mask.
+
+    A data set that was converted with --validate=header has masks that nobody has
+    decoded yet; a value that the label map does not know must still not reach training.
+
+    Args:
+      data_dir: the data set.
+      split: one of its splits.
+
+    Raises:
+      FaultFound: a mask cannot be decoded.
+    """
+    if split.pixels_per_label:
+        return set(split.pixels_per_label)
+    print(
+        f"{data_dir}: its masks were never decoded (--validate=header); "
+        f"looking at {split.records:,}",
+        file=sys.stderr,
+    )
+    masks = tf.data.TFRecordDataset(manifest.shard_paths(data_dir, split)).map(
+        lambda serialized: _values(serialized), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    found: set[int] = set()
+    try:
+        for values in masks:
+            found.update(values.numpy().tolist())
+    except tf.errors.InvalidArgumentError as error:
+        raise FaultFound(
+            f"{data_dir}: a mask cannot be decoded; tools/verify.py --data_dir={data_dir} names it"
+        ) from error
+    return found
+
+
+def _values(serialized: tf.Tensor) -> tf.Tensor:
+    mask = record.decode_mask(record.parse_record(serialized)[record.MASK])
+    return tf.unique(tf.reshape(mask, [-1])).y

@@ -1,0 +1,73 @@
+"""TFRecord files, byte by byte: frames with their checksums, written and read.
+
+A frame is an 8-byte length, the CRC of the length, the data, the CRC of the data;
+numbers are little-endian, CRCs are CRC-32C, masked (TensorFlow's record_writer.h).
+petseg writes frames itself, so that a shard's SHA-256 comes with its writing, and
+reads them itself, so that a damaged record can be named.
+"""
+
+import dataclasses
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import google_crc32c
+
+_LENGTH = struct.Struct("<Q")
+_CRC = struct.Struct("<I")
+_HEADER_BYTES = _LENGTH.size + _CRC.size
+_MASK_DELTA = 0xA282EAD8
+
+
+class DamagedFrame(Exception):
+    """A frame whose end cannot be told, so that nothing after it can be read."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frame:
+    """One record of a file.
+
+    Attributes:
+      offset: where the record's data begin, in bytes.
+      data: the record.
+      intact: whether its checksum agrees.
+    """
+
+    offset: int
+    data: bytes
+    intact: bool
+
+
+def frame(data: bytes) -> bytes:
+    """A record as it stands in a file."""
+    length = _LENGTH.pack(len(data))
+    return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
+
+
+def read_frames(file: BinaryIO) -> Iterator[Frame]:
+    """Every frame of an open file, in order.
+
+    Raises:
+      DamagedFrame: a length is wrong, or the file ends within a frame.
+    """
+    offset = 0
+    while header := file.read(_HEADER_BYTES):
+        length = _length(header)
+        data, crc = file.read(length), file.read(_CRC.size)
+        if len(crc) < _CRC.size:
+            raise DamagedFrame("the file ends within it")
+        yield Frame(offset + _HEADER_BYTES, data, _masked_crc(data) == crc)
+        offset += _HEADER_BYTES + length + _CRC.size
+
+
+def _length(header: bytes) -> int:
+    if len(header) < _HEADER_BYTES:
+        raise DamagedFrame("the file ends within it")
+    if _masked_crc(header[: _LENGTH.size]) != header[_LENGTH.size :]:
+        raise DamagedFrame("its length is damaged, so the rest cannot be read")
+    return _LENGTH.unpack_from(header)[0]
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return _CRC.pack((((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF)

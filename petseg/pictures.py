@@ -42,9 +42,13 @@ def colour_mask(class_ids: np.ndarray, num_classes: int) -> np.ndarray:
 
 def overlay(image: np.ndarray, class_ids: np.ndarray, num_classes: int) -> np.ndarray:
     """Blends an image, uint8 [height, width, 3], with its classes' colours."""
-    colour = colour_mask(class_ids, num_classes)
-    blend = (1 - _OVERLAY_OPACITY) * image + _OVERLAY_OPACITY * colour
-    return np.round(blend).astype(np.uint8)
+    return blend(image, colour_mask(class_ids, num_classes))
+
+
+def blend(image: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Lays colours over an image; all uint8 [height, width, 3]."""
+    mixed = (1 - _OVERLAY_OPACITY) * image + _OVERLAY_OPACITY * colour
+    return np.round(mixed).astype(np.uint8)
 
 
 def panel(

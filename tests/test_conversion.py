@@ -267,7 +267,7 @@ def interrupt(raw, out, monkeypatch, **changes) -> None:
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(record, "encode_record", interrupted)
         convert(raw, out, **changes)
-    with pytest.raises(UserError, match="not a finished data set"):
+    with pytest.raises(UserError, match=r"not a finished data set|no such data set"):
         manifest.read_manifest(str(out))
 
 

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from etils import epath
 
-from petseg import manifest
-from petseg.conversion import masks, runners, shards
+from petseg import manifest, processes
+from petseg.conversion import masks, on_beam, shards
 from petseg.conversion.prepare import Settings, prepare_example
 from petseg.conversion.shards import ShardTask
 from petseg.conversion.sources import SPLITS, SourceExample, SourceListing, hash_order
@@ -190,7 +190,7 @@ def _write_missing(
     kept = _unchanged(tasks, known, settings, output_dir, runner)
     missing = [task for task in tasks if task.name not in kept]
     if runner.kind == "beam":
-        written = runners.write_on_beam(missing, settings, output_dir, runner.beam_args)
+        written = on_beam.write_on_beam(missing, settings, output_dir, runner.beam_args)
     else:
         write = functools.partial(
             shards.write_shard, settings=settings, output_dir=output_dir, fail_on_bad=fail_on_bad
@@ -245,8 +245,13 @@ def _map(
     what: str,
     runner: Runner,
 ) -> list[R]:
-    return runners.map_locally(
-        function, tasks, workers=runner.workers, what=what, show_progress=runner.show_progress
+    return processes.map_in_processes(
+        function,
+        tasks,
+        [len(task.examples) for task in tasks],
+        workers=runner.workers,
+        what=what,
+        show_progress=runner.show_progress,
     )
 
 

@@ -30,7 +30,7 @@ def raw_values(data_dir: str, split: Split) -> set[int]:
         file=sys.stderr,
     )
     masks = tf.data.TFRecordDataset(manifest.shard_paths(data_dir, split)).map(
-        lambda serialized: _values(serialized), num_parallel_calls=tf.data.AUTOTUNE
+        _values, num_parallel_calls=tf.data.AUTOTUNE
     )
     found: set[int] = set()
     try:

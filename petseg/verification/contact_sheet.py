@@ -1,0 +1,147 @@
+"""A picture of a data set: image, mask and overlay of a sample, and its classes' shares."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw
+
+from petseg import manifest, pictures, record
+from petseg.errors import shown
+from petseg.label_map import IGNORE, MAX_CLASSES
+from petseg.manifest import Manifest, Split
+
+_IGNORED = "ignored"
+_CELL_PX, _GAP_PX, _TEXT_PX = 150, 4, 15
+_ABREAST = 3  # examples, each of three cells
+_EXAMPLES = 6  # of each split
+_BAR_PX, _NAME_PX = 420, 150
+
+
+def draw_contact_sheet(data_dir: str, finished: Manifest) -> Image.Image:
+    """Draws image | mask | overlay of examples of every split, and pixels per class.
+
+    Args:
+      data_dir: a data set whose shards are whole.
+      finished: its manifest.
+    """
+    labels = sorted(finished.raw_labels)
+    parts = [_legend(finished, labels)]
+    for name, split in finished.splits.items():
+        parts += [_examples(data_dir, name, split, labels, finished)]
+    parts.append(_chart(finished, labels))
+    width = max(part.width for part in parts)
+    sheet = Image.new("RGB", (width, sum(part.height for part in parts)), "white")
+    top = 0
+    for part in parts:
+        sheet.paste(part, (0, top))
+        top += part.height
+    return sheet
+
+
+def _colours(finished: Manifest, labels: Sequence[int]) -> dict[int, tuple[int, int, int]]:
+    table = pictures.colours(min(len(labels), MAX_CLASSES))
+    return {
+        label: tuple(table[IGNORE if finished.raw_labels[label] == _IGNORED else index].tolist())
+        for index, label in enumerate(labels)
+    }
+
+
+def _legend(finished: Manifest, labels: Sequence[int]) -> Image.Image:
+    """Class names with their colours, in as many lines as they need."""
+    width = _ABREAST * (3 * (_CELL_PX + _GAP_PX) + 2 * _GAP_PX)
+    canvas = Image.new("RGB", (width, _TEXT_PX * (2 + len(labels) // 4)), "white")
+    draw = ImageDraw.Draw(canvas)
+    left, top = _GAP_PX, _GAP_PX
+    for label, colour in _colours(finished, labels).items():
+        text = f"{finished.raw_labels[label]} ({label})"
+        needed = 26 + int(draw.textlength(text))
+        if left + needed > width:
+            left, top = _GAP_PX, top + _TEXT_PX
+        draw.rectangle((left, top, left + 10, top + 10), colour, outline="black")
+        draw.text((left + 14, top), text, fill="black")
+        left += needed
+    return canvas.crop((0, 0, width, top + _TEXT_PX + _GAP_PX))
+
+
+def _examples(
+    data_dir: str, name: str, split: Split, labels: Sequence[int], finished: Manifest
+) -> Image.Image:
+    """One split's sample, evenly spaced over its records."""
+    wanted = np.unique(np.linspace(0, split.records - 1, _EXAMPLES).astype(int))
+    group_px = 3 * (_CELL_PX + _GAP_PX) + 2 * _GAP_PX
+    row_px = _CELL_PX + _TEXT_PX + _GAP_PX
+    rows = -(-len(wanted) // _ABREAST)
+    canvas = Image.new("RGB", (_ABREAST * group_px, _TEXT_PX + rows * row_px), "white")
+    draw = ImageDraw.Draw(canvas)
+    title = f"{name}: {split.records:,} images, mean {split.mean_width:.0f}x{split.mean_height:.0f}"
+    draw.text((_GAP_PX, 1), title, fill="black")
+    for place, (label, cells) in enumerate(_read(data_dir, split, wanted, labels, finished)):
+        row, column = divmod(place, _ABREAST)
+        left, top = column * group_px + _GAP_PX, _TEXT_PX + row * row_px
+        draw.text((left, top), _fitting(draw, label, group_px - 2 * _GAP_PX), fill="black")
+        for index, cell in enumerate(cells):
+            x = left + index * (_CELL_PX + _GAP_PX)
+            canvas.paste(cell, (x, top + _TEXT_PX))
+    return canvas
+
+
+def _read(
+    data_dir: str, split: Split, wanted: np.ndarray, labels: Sequence[int], finished: Manifest
+) -> list[tuple[str, list[Image.Image]]]:
+    table = np.zeros((256, 3), np.uint8)
+    for label, colour in _colours(finished, labels).items():
+        table[label] = colour
+    found, last = [], int(wanted[-1])
+    records = tf.data.TFRecordDataset(manifest.shard_paths(data_dir, split))
+    for index, serialized in enumerate(records.take(last + 1).as_numpy_iterator()):
+        if index not in wanted:
+            continue
+        fields = record.parse_record(serialized)
+        image = record.decode_image(fields[record.IMAGE]).numpy()
+        colour = table[record.decode_mask(fields[record.MASK]).numpy()[..., 0]]
+        cells = [image, colour, pictures.blend(image, colour)]
+        name = fields[record.SOURCE_ID].numpy().decode(errors="surrogateescape")
+        found.append((shown(name), [_cell(cell) for cell in cells]))
+    return found
+
+
+def _cell(pixels: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((_CELL_PX, _CELL_PX))
+    cell = Image.new("RGB", (_CELL_PX, _CELL_PX), (225, 225, 225))
+    cell.paste(picture, ((_CELL_PX - picture.width) // 2, (_CELL_PX - picture.height) // 2))
+    return cell
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    while draw.textlength(text) > width:
+        text = text[:-2] + "…"
+    return text
+
+
+def _chart(finished: Manifest, labels: Sequence[int]) -> Image.Image:
+    """Bars of each class's share of the pixels, split by split."""
+    counts = {name: split.pixels_per_label for name, split in finished.splits.items()}
+    line_px = _TEXT_PX + 1
+    lines = len(labels) * (len(counts) + 1)
+    canvas = Image.new("RGB", (_NAME_PX + _BAR_PX + 180, _TEXT_PX * 2 + lines * line_px), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_GAP_PX, _GAP_PX), "pixels per class, share of each split", fill="black")
+    if not any(counts.values()):
+        draw.text((_GAP_PX, _GAP_PX + line_px), "not counted (--validate=header)", fill="black")
+        return canvas
+    top = _TEXT_PX * 2
+    for label, colour in _colours(finished, labels).items():
+        name = _fitting(draw, finished.raw_labels[label], _NAME_PX - 90)
+        draw.text((_GAP_PX, top), name, fill="black")
+        for split, pixels in counts.items():
+            share = pixels.get(label, 0) / max(sum(pixels.values()), 1)
+            draw.text((_NAME_PX - 76, top), split, fill="black")
+            right = _NAME_PX + max(1, round(share * _BAR_PX))
+            draw.rectangle((_NAME_PX, top + 1, right, top + 11), colour, outline="black")
+            text = f"{share:.2%}  {pixels.get(label, 0):,} px"
+            draw.text((right + 6, top), text, fill="black")
+            top += line_px
+        top += line_px
+    return canvas

@@ -1,0 +1,187 @@
+"""Reads every record of a shard and names each that is not what it should be."""
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+from etils import epath
+from PIL import Image
+
+from petseg import record, tfrecord
+from petseg.errors import shown
+from petseg.manifest import Shard
+
+_REDUCTION = 8  # JPEG decodes at 1/8 scale for half the price, with the same faults
+_GREY_8_BITS = bytes([8, 0])
+_PLACE = slice(24, 26)  # of bit depth and colour type in a PNG
+_GRID = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+    """One shard to check: its path, its account, and what its masks may hold."""
+
+    path: str
+    account: Shard
+    raw_labels: Mapping[int, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardReport:
+    """What was found in one shard.
+
+    Attributes:
+      faults: a line each.
+      names: of the readable records, in order.
+      prints: uint64 [records, 2]; see fingerprint.
+    """
+
+    faults: tuple[str, ...]
+    names: tuple[str, ...]
+    prints: np.ndarray
+
+
+class _Bad(Exception):
+    """A record with a fault; the message says which."""
+
+
+def check_shard(task: ShardTask, advance: Callable[[], None]) -> ShardReport:
+    """Reads a shard and decodes every picture in it.
+
+    Args:
+      task: the shard.
+      advance: called after each record.
+    """
+    faults, names, prints = [], [], []
+    pixels: dict[int, int] = {}
+    digest, count = hashlib.sha256(), 0
+    path = epath.Path(task.path)
+    if not path.exists():
+        return ShardReport((f"{path} is missing",), (), _as_array([]))
+    with path.open("rb") as file:
+        try:
+            for frame in tfrecord.read_frames(_Hashing(file, digest)):
+                name = ""
+                try:
+                    fields = _fields(frame)
+                    name = fields[record.SOURCE_ID]
+                    prints.append(_check_record(fields, task.raw_labels, pixels))
+                    names.append(name)
+                except _Bad as fault:
+                    about = f" ({shown(name)})" if name else ""
+                    faults.append(f"{path}, record {count}{about}: {fault}")
+                count += 1
+                advance()
+        except tfrecord.DamagedFrame as fault:
+            faults.append(f"{path}, record {count}: {fault}")
+        except OSError as error:
+            faults.append(f"{path} cannot be read: {error.strerror or error}")
+    faults += _compare(task, count, path.stat().length, digest.hexdigest(), pixels, bool(faults))
+    return ShardReport(tuple(faults), tuple(names), _as_array(prints))
+
+
+def fingerprint(grey: np.ndarray) -> tuple[int, int]:
+    """Where a picture gets brighter to the right and downwards, over a grid of 8 by 8.
+
+    Pictures that were scaled, compressed again or slightly changed keep nearly all of
+    the 128 bits (the 'difference hash' of perceptual hashing).
+
+    Args:
+      grey: uint8 [height, width].
+
+    Returns:
+      Two whole numbers of 64 bits.
+    """
+    small = Image.fromarray(grey).resize((_GRID, _GRID), Image.Resampling.BOX)
+    cells = np.asarray(small).astype(np.int16)
+    right, down = cells[:-1, 1:] > cells[:-1, :-1], cells[1:, :-1] > cells[:-1, :-1]
+    return tuple(int.from_bytes(np.packbits(bits).tobytes()) for bits in (right, down))
+
+
+def _fields(frame: tfrecord.Frame) -> dict[str, bytes | int | str]:
+    if not frame.intact:
+        raise _Bad("its checksum differs")
+    try:
+        features = tf.train.Example.FromString(frame.data).features.feature
+        return {
+            record.IMAGE: features[record.IMAGE].bytes_list.value[0],
+            record.MASK: features[record.MASK].bytes_list.value[0],
+            record.SOURCE_ID: features[record.SOURCE_ID]
+            .bytes_list.value[0]
+            .decode(errors="surrogateescape"),
+            record.HEIGHT: features[record.HEIGHT].int64_list.value[0],
+            record.WIDTH: features[record.WIDTH].int64_list.value[0],
+        }
+    except (ValueError, IndexError, TypeError) as error:
+        raise _Bad("it is no example with an image, a mask, a name and a size") from error
+
+
+def _check_record(
+    fields: Mapping, raw_labels: Mapping[int, str], pixels: dict[int, int]
+) -> tuple[int, int]:
+    """Adds to the pixels of each label; gives the image's fingerprint."""
+    size = (fields[record.HEIGHT], fields[record.WIDTH])
+    image, mask = fields[record.IMAGE], fields[record.MASK]
+    try:
+        grey = tf.io.decode_jpeg(image, channels=1, ratio=_REDUCTION).numpy()[..., 0]
+        height, width, channels = tf.io.extract_jpeg_shape(image).numpy().tolist()
+    except tf.errors.InvalidArgumentError as error:
+        raise _Bad("its image cannot be decoded") from error
+    if channels != 3:
+        raise _Bad(f"its image has {channels} channels instead of 3")
+    if mask[_PLACE] != _GREY_8_BITS:
+        raise _Bad("its mask is no 8-bit PNG of one channel")
+    try:
+        labels = record.decode_mask(mask).numpy()[..., 0]
+    except tf.errors.InvalidArgumentError as error:
+        raise _Bad("its mask cannot be decoded") from error
+    if not (height, width) == labels.shape == size:
+        raise _Bad(
+            f"its image is {width}x{height} px, its mask {labels.shape[1]}x{labels.shape[0]}, "
+            f"its record says {size[1]}x{size[0]}"
+        )
+    values, counts = np.unique(labels, return_counts=True)
+    for value, number in zip(values.tolist(), counts.tolist(), strict=True):
+        pixels[value] = pixels.get(value, 0) + number
+    if unknown := sorted(set(values.tolist()) - set(raw_labels)):
+        raise _Bad(
+            f"its mask holds {', '.join(map(str, unknown))}, which the manifest does not name"
+        )
+    return fingerprint(grey)
+
+
+def _compare(
+    task: ShardTask, count: int, size: int, sha256: str, pixels: dict[int, int], is_faulty: bool
+) -> list[str]:
+    """A shard's sums against its account."""
+    account, faults = task.account, []
+    if count != account.records:
+        faults.append(f"{task.path} holds {count:,} records, its manifest says {account.records:,}")
+    if size != account.bytes:
+        faults.append(f"{task.path} has {size:,} bytes, its manifest says {account.bytes:,}")
+    elif sha256 != account.sha256:
+        faults.append(f"{task.path} differs from its manifest (SHA-256)")
+    is_counted = account.pixels_per_label and not is_faulty and not faults
+    if is_counted and dict(sorted(pixels.items())) != account.pixels_per_label:
+        faults.append(f"{task.path} holds other numbers of pixels than its manifest says")
+    return faults
+
+
+class _Hashing:
+    """A file whose bytes are hashed as they are read."""
+
+    def __init__(self, file: io.BufferedIOBase, digest: object):
+        self._file, self._digest = file, digest
+
+    def read(self, size: int) -> bytes:
+        """As the file's."""
+        content = self._file.read(size)
+        self._digest.update(content)
+        return content
+
+
+def _as_array(prints: list[tuple[int, int]]) -> np.ndarray:
+    return np.array(prints, np.uint64).reshape(-1, 2)

@@ -23,8 +23,9 @@ from petseg.conversion.sources import (
 from petseg.errors import FaultFound, UserError
 from petseg.manifest import Finding
 
-# Text features that name an example, the best first.
-_NAME_FEATURES = (record.SOURCE_ID, "file_name", record.FILENAME, "filename", "image_id", "id")
+# Text features that name an example, and those that name its file; the best first.
+_FILE_NAMES = (record.FILENAME, "file_name", "filename")
+_NAMES = (record.SOURCE_ID, *_FILE_NAMES, "image_id", "id")
 _NO_CLASSES = ("unlabelled",)
 _CHANNELS_OF_IMAGE, _CHANNELS_OF_MASK = 3, 1
 
@@ -60,6 +61,7 @@ class _Keys:
     mask: str
     label: str | None
     name: str | None
+    file_name: str | None
     class_names: tuple[str, ...]
 
 
@@ -125,7 +127,7 @@ def _builder(dataset: str) -> tfds.core.DatasetBuilder:
     if epath.Path(dataset).is_dir():
         try:
             builder = tfds.builder_from_directory(dataset)
-        except (FileNotFoundError, ValueError, AssertionError) as error:
+        except (OSError, ValueError, tfds.core.dataset_info.DatasetInfoFileError) as error:
             raise UserError(f"--raw_dir: {dataset} is no TFDS data set: {_line(error)}") from error
     else:
         try:
@@ -156,7 +158,8 @@ def _find_keys(
         image=_the_one(pictures, image_feature, "image_feature", _CHANNELS_OF_IMAGE),
         mask=_the_one(pictures, mask_feature, "mask_feature", _CHANNELS_OF_MASK),
         label=label,
-        name=next((key for key in _NAME_FEATURES if key in flat), None),
+        name=next((key for key in _NAMES if key in flat), None),
+        file_name=next((key for key in _FILE_NAMES if key in flat), None),
         class_names=tuple(flat[label].names) if label else _NO_CLASSES,
     )
 
@@ -204,17 +207,21 @@ def _example(
     if not frame.intact:
         raise tfrecord.DamagedFrame("its checksum differs; prepare the data set again")
     features = tf.train.Example.FromString(frame.data).features.feature
-    name = _bytes(features, keys.name).decode(errors="surrogateescape") if keys.name else ""
+    name = _text(features, keys.name) or f"{split}-{index:07d}"
+    file_name = _text(features, keys.file_name) or name
     label = features[keys.label].int64_list.value[0] if keys.label else 0
-    stem = name[: name.rindex(".")] if files.is_picture_name(name) else name
     stored = StoredFile(path, len(frame.data), frame.offset)
     return SourceExample(
-        stem or f"{split}-{index:07d}",
+        name[: name.rindex(".")] if files.is_picture_name(name) else name,
         split,
-        RecordPair(stored, keys.image, keys.mask, name.rpartition("/")[2] or f"{index:07d}"),
+        RecordPair(stored, keys.image, keys.mask, file_name.rpartition("/")[2]),
         label,
         keys.class_names[label] if 0 <= label < len(keys.class_names) else "",
     )
+
+
+def _text(features: Mapping, key: str | None) -> str:
+    return _bytes(features, key).decode(errors="surrogateescape") if key else ""
 
 
 def _bytes(features: Mapping, key: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import tensorflow as tf
 from tqdm import tqdm
 
-from petseg.errors import UserError
+from petseg.errors import FaultFound
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,7 +57,7 @@ def map_in_processes(
       show_progress: draw a bar on standard error.
 
     Raises:
-      UserError: a worker was killed; also whatever the function raises.
+      FaultFound: a worker was killed; also whatever the function raises.
     """
     if min(workers, len(tasks)) <= 1:
         with _bar(what, sum(sizes), show_progress) as bar:
@@ -84,7 +84,7 @@ def map_in_processes(
             bar.update(bar.total - bar.n)
         return [futures[index].result() for index in range(len(tasks))]
     except concurrent.futures.process.BrokenProcessPool as error:
-        raise UserError(
+        raise FaultFound(
             "a worker process was killed, perhaps for want of memory; run again to go on, with "
             f"fewer than --workers={workers}"
         ) from error

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from petseg.conversion import shards
 from petseg.conversion.prepare import Settings
 from petseg.conversion.shards import ShardTask
-from petseg.errors import UserError
+from petseg.errors import FaultFound, UserError
 from petseg.manifest import Shard
 
 
@@ -21,7 +21,8 @@ def write_on_beam(
       beam_args: Beam's own options, as in ['--runner=FlinkRunner'].
 
     Raises:
-      UserError: Beam is not installed, or a shard cannot be written.
+      UserError: Beam is not installed, or its workers write elsewhere.
+      FaultFound: a shard cannot be written.
     """
     try:
         import apache_beam as beam
@@ -40,9 +41,10 @@ def write_on_beam(
             )
     except Exception as error:
         # Beam wraps what a worker raised; what was the user's is told in its own words.
-        if "UserError: " not in str(error):
+        if "FaultFound: " not in str(error):
             raise
-        raise UserError(str(error).rsplit("UserError: ", maxsplit=1)[1].splitlines()[0]) from error
+        reason = str(error).rsplit("FaultFound: ", maxsplit=1)[1].splitlines()[0]
+        raise FaultFound(reason) from error
     accounts = [shards.read_account(output_dir, task.name) for task in tasks]
     if lost := [task.name for task, found in zip(tasks, accounts, strict=True) if not found]:
         raise UserError(

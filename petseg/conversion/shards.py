@@ -12,7 +12,7 @@ from etils import epath
 from petseg import manifest, tfrecord
 from petseg.conversion.prepare import Prepared, Settings, prepare_example, read_inputs
 from petseg.conversion.sources import SourceExample
-from petseg.errors import FaultFound, UserError, shown
+from petseg.errors import FaultFound, shown
 from petseg.manifest import Finding, Shard
 
 T = TypeVar("T")
@@ -91,8 +91,8 @@ def write_shard(
       fail_on_bad: raise for the first example that cannot be converted.
 
     Raises:
-      UserError: the disk is full or the folder cannot be written.
-      FaultFound: an example is bad and fail_on_bad is set.
+      FaultFound: the disk is full or the folder cannot be written; or an example is bad
+        and fail_on_bad is set.
     """
     path = epath.Path(output_dir) / task.name
     # Of this process's own: on a cluster a task may be run twice at a time.
@@ -115,7 +115,7 @@ def write_shard(
         if finished.records:
             temporary.replace(path)
     except OSError as error:
-        raise UserError(f"--output_dir: cannot write {path}: {error.strerror or error}") from error
+        raise FaultFound(f"--output_dir: cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
     return finished

@@ -71,9 +71,8 @@ def write_dataset(
       The manifest as written.
 
     Raises:
-      UserError: the folder holds another finished data set or cannot be written, or no
-        example is convertible.
-      FaultFound: an input is bad and fail_on_bad is set.
+      UserError: the folder holds another finished data set, or no example is convertible.
+      FaultFound: the folder cannot be written; or an input is bad and fail_on_bad is set.
     """
     if fail_on_bad and listing.rejected:
         first = listing.rejected[0]

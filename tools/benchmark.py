@@ -27,11 +27,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import flags
 
-from petseg import record
+from petseg import manifest, record
 from petseg.conversion import output_folder, oxford_iiit_pet
 from petseg.conversion.prepare import Settings
 from petseg.conversion.write_dataset import Runner, write_dataset
 from petseg.errors import FaultFound, UserError
+from petseg.input_pipeline import batches
+from petseg.label_map import parse_label_map
 
 _STAGE = flags.DEFINE_enum("stage", None, ["convert"], "What is measured.", required=True)
 _RAW_DIR = flags.DEFINE_string(
@@ -45,6 +47,8 @@ _WORKERS = flags.DEFINE_list("workers", None, "Workers to measure petseg with; 1
 _ONLY = flags.DEFINE_list("only", None, "Names of the candidates; all by default.")
 _SCRATCH_DIR = flags.DEFINE_string("scratch_dir", None, "For temporary files; default: /tmp.")
 
+_BATCH_SIZE = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
@@ -53,12 +57,14 @@ class Candidate:
     Attributes:
       name: as printed.
       workers: threads that it may use.
-      run: called with (raw folder, empty output folder, workers).
+      run: called with (raw folder, output folder, workers), and timed.
+      prepare: called before it with the same arguments, not timed.
     """
 
     name: str
     workers: int
     run: Callable[[Path, Path, int], None]
+    prepare: Callable[[Path, Path, int], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,15 +156,42 @@ def decode_only(raw_dir: Path, output_dir: Path, workers: int) -> None:
         pass
 
 
-def _convert(raw_dir: Path, output_dir: Path, workers: int, validate: str) -> None:
+def convert_smaller(raw_dir: Path, output_dir: Path, workers: int) -> None:
+    """petseg, with a short side of 256 pixels."""
+    _convert(raw_dir, output_dir, workers, "full", short_side_px=256)
+
+
+def read_for_training(raw_dir: Path, output_dir: Path, workers: int) -> None:
+    """One epoch of the training pipeline: random windows, flips, 224 pixels, no model."""
+    del raw_dir, workers
+    split = manifest.read_manifest(str(output_dir)).splits["train"]
+    dataset = batches.make_for_train(
+        manifest.shard_paths(str(output_dir), split),
+        num_records=split.records,
+        class_ids=parse_label_map("three_class").class_ids(),
+        image_size=224,
+        batch_size=_BATCH_SIZE,
+        shuffle_records=1024,
+        flip=True,
+        min_crop_area=0.25,
+        max_crop_aspect=4 / 3,
+        seed=0,
+    )
+    for _ in dataset.take(max(1, split.records // _BATCH_SIZE)):
+        pass
+
+
+def _convert(
+    raw_dir: Path, output_dir: Path, workers: int, validate: str, short_side_px: int = 0
+) -> None:
     with output_folder.claim(str(output_dir)):
-        listing = oxford_iiit_pet.list_oxford_iiit_pet(str(raw_dir), 0.1, "")
+        listing = oxford_iiit_pet.list_oxford_iiit_pet(str(raw_dir), 0.0, "")
         write_dataset(
             listing,
             str(output_dir),
             name="pets",
             source={},
-            settings=Settings(listing.masks, validate),
+            settings=Settings(listing.masks, validate, short_side_px),
             shard_mib=128,
             fail_on_bad=True,
             runner=Runner(workers=workers, show_progress=False),
@@ -219,6 +252,8 @@ def _measure(candidate: Candidate, raw_dir: Path, scratch: Path) -> Measured:
 
 
 def _run_one(candidate: Candidate, raw_dir: Path, output_dir: Path, queue: object) -> None:
+    if candidate.prepare:
+        candidate.prepare(raw_dir, output_dir, candidate.workers)
     started_s = time.perf_counter()
     candidate.run(raw_dir, output_dir, candidate.workers)
     seconds = time.perf_counter() - started_s
@@ -236,6 +271,10 @@ def _convert_candidates() -> list[Candidate]:
     for workers in counts:
         found.append(Candidate("petseg", workers, convert_in_full))
         found.append(Candidate("petseg_copy", workers, convert_by_headers))
+    found += [
+        Candidate("input", cores, read_for_training, convert_by_headers),
+        Candidate("input_short_side_256", cores, read_for_training, convert_smaller),
+    ]
     wanted = _ONLY.value or [candidate.name for candidate in found]
     return [candidate for candidate in found if candidate.name in wanted]
 
@@ -271,6 +310,7 @@ def benchmark_convert(raw_dir: Path, pairs: int, rounds: int, scratch: Path) -> 
         ("petseg", "decode_limit", os.cpu_count() or 1),
         ("petseg_copy", "tfds_builder", 1),
         ("petseg_copy", "naive_copy", 1),
+        ("input_short_side_256", "input", os.cpu_count() or 1),
     ):
         if (name, most) in runs and (other, other_workers) in runs:
             ours, theirs = runs[name, most], runs[other, other_workers]

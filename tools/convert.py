@@ -201,7 +201,7 @@ def _report(finished: Manifest, output_dir: str) -> None:
     print(f"split by   {finished.source['split_by']}")
     _report_findings("repaired", finished.repaired, output_dir)
     _report_findings("rejected", finished.rejected, output_dir)
-    if _SOURCE.value != "oxford_iiit_pet":
+    if _SOURCE.value != "oxford_iiit_pet" and finished.raw_labels:
         spec = class_file.label_map_spec(finished.raw_labels, _IGNORE_ID.value)
         print(f"label map  --config.data.label_map={spec!r}")
     print(f"data set   {output_dir}")

@@ -35,6 +35,7 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Processes; as many as cores by
 
 _TFDS_FILE = "dataset_info.json"
 _PAIRS_PRINTED, _PAIRS_IN_JSON = 10, 100
+_NAMES_PRINTED = 5
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -111,7 +112,10 @@ def _names_twice(reports: dict[str, list[ShardReport]]) -> list[str]:
     count = collections.Counter(
         name for of_split in reports.values() for report in of_split for name in report.names
     )
-    return [f"{number} records are called {shown(n)}" for n, number in count.items() if number > 1]
+    twice = [shown(name) for name, number in count.items() if number > 1]
+    more = ", ..." if len(twice) > _NAMES_PRINTED else ""
+    names = ", ".join(twice[:_NAMES_PRINTED]) + more
+    return [f"{len(twice):,} names stand in more than one record: {names}"] if twice else []
 
 
 def _near_duplicates(reports: dict[str, list[ShardReport]]) -> list[NearDuplicate]:

@@ -146,7 +146,8 @@ def _check_record(
     values, counts = np.unique(labels, return_counts=True)
     for value, number in zip(values.tolist(), counts.tolist(), strict=True):
         pixels[value] = pixels.get(value, 0) + number
-    if unknown := sorted(set(values.tolist()) - set(raw_labels)):
+    unknown = sorted(set(values.tolist()) - set(raw_labels))
+    if unknown and raw_labels:  # none are named where nobody has looked at the masks
         raise _Bad(
             f"its mask holds {', '.join(map(str, unknown))}, which the manifest does not name"
         )

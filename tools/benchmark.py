@@ -8,11 +8,11 @@ median of the rounds, with `min` and `max`. Ratios are medians of the rounds' ow
 Statuses: 0 done; 1 a candidate failed; 2 a wrong command or folder.
 """
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
+import psutil
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import flags
@@ -48,6 +49,7 @@ _ONLY = flags.DEFINE_list("only", None, "Names of the candidates; all by default
 _SCRATCH_DIR = flags.DEFINE_string("scratch_dir", None, "For temporary files; default: /tmp.")
 
 _BATCH_SIZE = 32
+_SAMPLE_S = 0.5  # between two looks at the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,10 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One run: its time, and the most memory that its process held."""
+    """One run: its time, and the most memory that its processes held together.
+
+    Memory is the proportional set size: what several processes share counts once.
+    """
 
     seconds: float
     peak_mib: float
@@ -138,8 +143,8 @@ def build_with_tfds(raw_dir: Path, output_dir: Path, workers: int) -> None:
                     {"image": str(image), "mask": str(mask), "file_name": image.name},
                 )
 
-    tfds.display_progress_bar(False)
-    Pets(data_dir=str(output_dir), file_format="tfrecord").download_and_prepare()
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for JSON
+        Pets(data_dir=str(output_dir), file_format="tfrecord").download_and_prepare()
 
 
 def decode_only(raw_dir: Path, output_dir: Path, workers: int) -> None:
@@ -244,11 +249,24 @@ def _measure(candidate: Candidate, raw_dir: Path, scratch: Path) -> Measured:
     queue = context.SimpleQueue()
     process = context.Process(target=_run_one, args=(candidate, raw_dir, output_dir, queue))
     process.start()
-    process.join()
+    peak_bytes = 0
+    while process.is_alive():
+        process.join(_SAMPLE_S)
+        peak_bytes = max(peak_bytes, _memory_bytes(process.pid))
     shutil.rmtree(output_dir)
     if process.exitcode:
         raise FaultFound(f"{candidate.name} failed with status {process.exitcode}")
-    return queue.get()
+    return Measured(queue.get(), peak_bytes / (1 << 20))
+
+
+def _memory_bytes(pid: int) -> int:
+    """What a process and its descendants hold at this moment."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return sum(member.memory_full_info().pss for member in family)
+    except psutil.Error:  # one of them has just ended
+        return 0
 
 
 def _run_one(candidate: Candidate, raw_dir: Path, output_dir: Path, queue: object) -> None:
@@ -256,8 +274,7 @@ def _run_one(candidate: Candidate, raw_dir: Path, output_dir: Path, queue: objec
         candidate.prepare(raw_dir, output_dir, candidate.workers)
     started_s = time.perf_counter()
     candidate.run(raw_dir, output_dir, candidate.workers)
-    seconds = time.perf_counter() - started_s
-    queue.put(Measured(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    queue.put(time.perf_counter() - started_s)
 
 
 def _convert_candidates() -> list[Candidate]:

@@ -32,6 +32,80 @@ class _Stopped(Exception):
     """Another shard has failed, a signal came, or the parent is gone."""
 
 
+class Workers:
+    """Calls functions on several processes, or in this one if there is one worker.
+
+    Processes, because a third of the work on a picture holds Python's lock. They are
+    forked where that is safe, which costs neither time nor memory, and spawned elsewhere.
+    They end with this process, however it ends.
+    """
+
+    def __init__(self, pool: concurrent.futures.Executor | None, shared: "_Worker", bar: tqdm):
+        """`open_workers` makes it."""
+        self._pool, self._shared, self._bar = pool, shared, bar
+
+    def submit(self, function: Callable[..., R], *arguments: object) -> concurrent.futures.Future:
+        """Has function(*arguments, advance) called; it calls advance after each picture."""
+        if self._pool:
+            return self._pool.submit(_call, function, *arguments)
+        future: concurrent.futures.Future = concurrent.futures.Future()
+        future.set_result(function(*arguments, self._bar.update))
+        return future
+
+    def first_done(self, futures: set[concurrent.futures.Future]) -> set[concurrent.futures.Future]:
+        """Waits until at least one has its result; raises what one of them raised."""
+        done: set[concurrent.futures.Future] = set()
+        while not done:
+            done, _ = concurrent.futures.wait(futures, _POLL_S, concurrent.futures.FIRST_COMPLETED)
+            if self._pool:
+                self._bar.update(self._shared.done.value - self._bar.n)
+        for future in done:
+            future.result()
+        return done
+
+
+@contextlib.contextmanager
+def open_workers(
+    workers: int, *, what: str, pictures: int, show_progress: bool
+) -> Iterator[Workers]:
+    """Workers for one piece of work.
+
+    Args:
+      workers: how many processes; one works in this process.
+      what: the progress bar's title.
+      pictures: how many there are, for the bar.
+      show_progress: draw a bar on standard error.
+
+    Raises:
+      FaultFound: a worker was killed.
+    """
+    if workers <= 1:
+        with _bar(what, pictures, show_progress) as bar:
+            yield Workers(None, None, bar)
+        return
+    context = multiprocessing.get_context("fork" if _fork_is_safe() else "spawn")
+    shared = _Worker(context.Event(), context.Value("q", 0), os.getpid())
+    gc.freeze()  # else a collection in a forked process would copy every page it shares
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, context, initializer=_start_worker, initargs=(shared,)
+    )
+    try:
+        # The processes are there before the bar, whose threads a fork would lose.
+        pool.submit(os.getpid).result()
+        with _bar(what, pictures, show_progress) as bar:
+            yield Workers(pool, shared, bar)
+            bar.update(bar.total - bar.n)
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise FaultFound(
+            "a worker process was killed, perhaps for want of memory; run again to go on, with "
+            f"fewer than --workers={workers}"
+        ) from error
+    finally:
+        shared.stop.set()
+        pool.shutdown(cancel_futures=True)
+        gc.unfreeze()
+
+
 def map_in_processes(
     function: Callable[[T, Advance], R],
     tasks: Sequence[T],
@@ -41,57 +115,30 @@ def map_in_processes(
     what: str,
     show_progress: bool,
 ) -> list[R]:
-    """Calls a function for each task, on several processes, and gives the results in order.
-
-    Processes, because a third of the work on a picture holds Python's lock. They are
-    forked where that is safe, which costs neither time nor memory, and spawned elsewhere.
-    They end with this process, however it ends.
+    """Calls a function for each task and gives the results in order.
 
     Args:
       function: called with a task and a function to call after each of its pictures; can
         be pickled.
       tasks: what to do.
       sizes: how many pictures each has.
-      workers: the most processes; one works in this process.
+      workers: how many processes.
       what: the progress bar's title.
       show_progress: draw a bar on standard error.
 
     Raises:
       FaultFound: a worker was killed; also whatever the function raises.
     """
-    if min(workers, len(tasks)) <= 1:
-        with _bar(what, sum(sizes), show_progress) as bar:
-            return [function(task, bar.update) for task in tasks]
-    # The largest first, so that none is left for last.
-    order = sorted(range(len(tasks)), key=lambda index: -sizes[index])
-    context = multiprocessing.get_context("fork" if _fork_is_safe() else "spawn")
-    worker = _Worker(context.Event(), context.Value("q", 0), os.getpid())
-    gc.freeze()  # else a collection in a forked process would copy every page it shares
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(tasks)), context, initializer=_start_worker, initargs=(worker,)
-    )
-    try:
-        futures = {index: pool.submit(_call, function, tasks[index]) for index in order}
-        with _bar(what, sum(sizes), show_progress) as bar:
-            waiting = set(futures.values())
-            while waiting:
-                done, waiting = concurrent.futures.wait(
-                    waiting, _POLL_S, concurrent.futures.FIRST_COMPLETED
-                )
-                bar.update(worker.done.value - bar.n)
-                for future in done:
-                    future.result()
-            bar.update(bar.total - bar.n)
+    with open_workers(
+        min(workers, len(tasks)), what=what, pictures=sum(sizes), show_progress=show_progress
+    ) as pool:
+        # The largest first, so that none is left for last.
+        order = sorted(range(len(tasks)), key=lambda index: -sizes[index])
+        futures = {index: pool.submit(function, tasks[index]) for index in order}
+        waiting = set(futures.values())
+        while waiting:
+            waiting -= pool.first_done(waiting)
         return [futures[index].result() for index in range(len(tasks))]
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise FaultFound(
-            "a worker process was killed, perhaps for want of memory; run again to go on, with "
-            f"fewer than --workers={workers}"
-        ) from error
-    finally:
-        worker.stop.set()
-        pool.shutdown(cancel_futures=True)
-        gc.unfreeze()
 
 
 class _Worker:
@@ -134,8 +181,8 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _call(function: Callable[[T, Advance], R], task: T) -> R:
-    return function(task, _worker.advance)
+def _call(function: Callable[..., R], *arguments: object) -> R:
+    return function(*arguments, _worker.advance)
 
 
 def _fork_is_safe() -> bool:

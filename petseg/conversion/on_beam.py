@@ -56,4 +56,4 @@ def write_on_beam(
 
 def _write_one(task: ShardTask, settings: Settings, output_dir: str) -> None:
     """What Beam's workers call; the shard's account is what it leaves."""
-    shards.write_shard(task, lambda: None, settings, output_dir, fail_on_bad=False)
+    shards.write_shard(task, settings, output_dir, False, lambda: None)

@@ -36,18 +36,23 @@ def claim(output_dir: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"--output_dir: cannot write to {output}: {error.strerror}") from error
     with _lock(output_dir):
-        for path in work.iterdir():
-            if ".tmp" in path.suffix:
-                path.unlink()
+        _remove_temporary(work)
         try:
             yield
         except BaseException:
+            _remove_temporary(work)
             if [path.name for path in work.iterdir()] == [_LOCK]:  # nothing to go on from
                 work.rmtree()
                 if is_new:
                     output.rmdir()
             raise
         work.rmtree()
+
+
+def _remove_temporary(work: epath.Path) -> None:
+    for path in work.iterdir():
+        if ".tmp" in path.suffix:
+            path.unlink()
 
 
 def _check_is_ours(output: epath.Path) -> None:

@@ -1,11 +1,12 @@
 """Which example goes into which shard, and how one shard is written."""
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, TypeVar
 
 from etils import epath
 
@@ -16,11 +17,13 @@ from petseg.errors import FaultFound, shown
 from petseg.manifest import Finding, Shard
 
 T = TypeVar("T")
+Advance = Callable[[], None]
 
 # TFDS's words for the names that `shard_name` makes.
 TFDS_FILENAME_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 # Within the output folder while it is not finished: each shard's account, for a restart.
 WORK_DIR = "UNFINISHED_CONVERSION"
+_CHUNK_BYTES = 4 << 20  # 4 MiB
 _INPUTS_VERSION = "1"  # another one if the same inputs come to give other bytes
 
 
@@ -31,10 +34,12 @@ class ShardTask:
     Attributes:
       name: the file's name.
       examples: what goes into it, in order.
+      is_whole: whether these are all of the shard's examples.
     """
 
     name: str
     examples: tuple[SourceExample, ...]
+    is_whole: bool = True
 
 
 def shard_name(name: str, split: str, index: int, count: int) -> str:
@@ -69,56 +74,163 @@ def plan_shards(
     return shards
 
 
-def write_shard(
-    task: ShardTask,
-    advance: Callable[[], None],
-    settings: Settings,
-    output_dir: str,
-    *,
-    fail_on_bad: bool,
+def parts_of(task: ShardTask, count: int) -> list[ShardTask]:
+    """A shard's examples in runs that several workers can prepare at a time."""
+    size = -(-len(task.examples) // count)
+    return [
+        ShardTask(task.name, task.examples[start : start + size], size >= len(task.examples))
+        for start in range(0, len(task.examples), size)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenPart:
+    """A run of a shard's records in a file of its own.
+
+    Attributes:
+      path: the file, temporary.
+      account: as of a shard, without the digest of its inputs.
+      inputs: a line for each example.
+    """
+
+    path: str
+    account: Shard
+    inputs: bytes
+
+
+def write_part(
+    part: ShardTask, settings: Settings, output_dir: str, fail_on_bad: bool, advance: Advance
+) -> WrittenPart:
+    """Prepares a run of a shard's examples and writes its records to a temporary file.
+
+    Args:
+      part: the examples, under the shard's name.
+      settings: what decides over the records.
+      output_dir: the data set's folder, with WORK_DIR in it.
+      fail_on_bad: raise for the first example that cannot be converted.
+      advance: called after each example.
+
+    Raises:
+      FaultFound: the disk is full or the folder cannot be written; or an example is bad
+        and fail_on_bad is set.
+    """
+    path = _temporary(output_dir, part.name)
+    writing = _Writing(part.is_whole)
+    with _told_as_fault(output_dir, part.name), _removed_on_failure(path), path.open("wb") as file:
+        for example in part.examples:
+            item = prepare_example(example, settings)
+            if item.rejected and fail_on_bad:
+                raise FaultFound(f"--on_bad=fail: {shown(example.name)}: {item.rejected}")
+            file.write(writing.add(item))
+            advance()
+        if part.is_whole:
+            _flush(file)
+    return WrittenPart(str(path), writing.account(part.name), writing.inputs())
+
+
+def join_parts(
+    parts: Sequence[WrittenPart], settings: Settings, output_dir: str, advance: Advance
 ) -> Shard:
-    """Writes one shard under a temporary name, flushes it, and renames it once it is whole.
+    """Makes a shard of its parts: under a temporary name, flushed, then renamed.
 
     Its account is written to the work folder just before, so that a shard that has its
     name is one that a restart can trust. A shard whose examples are all bad gets an
     account, but no file.
 
     Args:
-      task: the shard.
-      advance: called after each example.
+      parts: all of the shard's, in order.
       settings: what decides over the records.
       output_dir: the data set's folder, with WORK_DIR in it.
-      fail_on_bad: raise for the first example that cannot be converted.
+      advance: not called: the examples have been counted.
 
     Raises:
-      FaultFound: the disk is full or the folder cannot be written; or an example is bad
-        and fail_on_bad is set.
+      FaultFound: the disk is full or the folder cannot be written.
     """
-    path = epath.Path(output_dir) / task.name
-    # Of this process's own: on a cluster a task may be run twice at a time.
-    temporary = path.parent / WORK_DIR / f"{task.name}.tmp-{os.getpid()}-{os.urandom(4).hex()}"
-    writing = _Writing(settings)
+    del advance
+    name = parts[0].account.name
+    joined = epath.Path(parts[0].path) if len(parts) == 1 else _temporary(output_dir, name)
+    with _told_as_fault(output_dir, name), _removed_on_failure(joined):
+        sha256 = parts[0].account.sha256 if len(parts) == 1 else _concatenate(parts, joined)
+        digest = hashlib.sha256(_inputs_header(settings))
+        for part in parts:
+            digest.update(part.inputs)
+        account = _add_up([part.account for part in parts], sha256, digest.hexdigest())
+        output = epath.Path(output_dir)
+        (output / WORK_DIR / f"{name}.json").write_text(manifest.shard_to_json(account))
+        if account.records:
+            joined.replace(output / name)
+        else:
+            joined.unlink()
+    return account
+
+
+def write_shard(
+    task: ShardTask, settings: Settings, output_dir: str, fail_on_bad: bool, advance: Advance
+) -> Shard:
+    """Writes one shard in one go; arguments and errors as of write_part."""
+    part = write_part(task, settings, output_dir, fail_on_bad, advance)
+    return join_parts([part], settings, output_dir, advance)
+
+
+def _concatenate(parts: Sequence[WrittenPart], target: epath.Path) -> str:
+    """Copies the parts' files one after the other; gives the SHA-256 of the whole."""
+    digest = hashlib.sha256()
+    with target.open("wb") as file:
+        for part in parts:
+            with epath.Path(part.path).open("rb") as source:
+                while chunk := source.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    file.write(chunk)
+            epath.Path(part.path).unlink()
+        _flush(file)
+    return digest.hexdigest()
+
+
+def _add_up(accounts: Sequence[Shard], sha256: str, inputs: str) -> Shard:
+    split = manifest.Split(tuple(accounts))
+    return Shard(
+        name=accounts[0].name,
+        records=split.records,
+        bytes=split.bytes,
+        sha256=sha256,
+        inputs=inputs,
+        pixels_per_label=split.pixels_per_label,
+        height_sum=sum(account.height_sum for account in accounts),
+        width_sum=sum(account.width_sum for account in accounts),
+        repaired=tuple(finding for account in accounts for finding in account.repaired),
+        rejected=tuple(finding for account in accounts for finding in account.rejected),
+    )
+
+
+def _temporary(output_dir: str, name: str) -> epath.Path:
+    """A file of this process's own: on a cluster a task may run twice at a time."""
+    suffix = f"tmp-{os.getpid()}-{os.urandom(4).hex()}"
+    return epath.Path(output_dir) / WORK_DIR / f"{name}.{suffix}"
+
+
+def _flush(file: BinaryIO) -> None:
+    """Has the disk hold what was written; object stores do so when a file is closed."""
+    file.flush()
+    with contextlib.suppress(OSError, AttributeError):
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _told_as_fault(output_dir: str, name: str) -> Iterator[None]:
     try:
-        with temporary.open("wb") as file:
-            for example in task.examples:
-                item = prepare_example(example, settings)
-                if item.rejected and fail_on_bad:
-                    raise FaultFound(f"--on_bad=fail: {shown(item.example.name)}: {item.rejected}")
-                file.write(writing.add(item))
-                advance()
-            file.flush()
-            if "://" not in output_dir:
-                os.fsync(file.fileno())
-        finished = writing.account(task.name)
-        account = path.parent / WORK_DIR / f"{task.name}.json"
-        account.write_text(manifest.shard_to_json(finished))
-        if finished.records:
-            temporary.replace(path)
+        yield
     except OSError as error:
-        raise FaultFound(f"--output_dir: cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return finished
+        reason = error.strerror or error
+        raise FaultFound(f"--output_dir: cannot write {output_dir}/{name}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _removed_on_failure(path: epath.Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def read_account(output_dir: str, name: str) -> Shard | None:
@@ -143,24 +255,25 @@ def is_written(account: Shard, output_dir: str) -> bool:
     )
 
 
-def digest_of_inputs(task: ShardTask, advance: Callable[[], None], settings: Settings) -> str:
+def digest_of_inputs(task: ShardTask, settings: Settings, advance: Advance) -> str:
     """Reads a task's inputs, without decoding them: the `inputs` of its account."""
-    digest = _new_digest(settings)
+    digest = hashlib.sha256(_inputs_header(settings))
     for example in task.examples:
         digest.update(read_inputs(example)[0].encode() + b"\n")
         advance()
     return digest.hexdigest()
 
 
-def _new_digest(settings: Settings):  # noqa: ANN202  (hashlib's own type has no public name)
-    return hashlib.sha256(f"{_INPUTS_VERSION} {settings.spec()}\n".encode())
+def _inputs_header(settings: Settings) -> bytes:
+    return f"{_INPUTS_VERSION} {settings.spec()}\n".encode()
 
 
 class _Writing:
-    """What a shard's records add up to while they are written."""
+    """What records add up to while they are written; the hash only of a whole shard."""
 
-    def __init__(self, settings: Settings):
-        self._inputs = _new_digest(settings)
+    def __init__(self, is_whole: bool):
+        self._is_whole = is_whole
+        self._inputs: list[bytes] = []
         self._sha256 = hashlib.sha256()
         self._bytes = self._records = self._height_sum = self._width_sum = 0
         self._pixels: collections.Counter = collections.Counter()
@@ -169,13 +282,14 @@ class _Writing:
 
     def add(self, item: Prepared) -> bytes:
         """Counts an example and gives the bytes to append to the file."""
-        self._inputs.update(item.inputs.encode() + b"\n")
+        self._inputs.append(item.inputs.encode() + b"\n")
         name, split = shown(item.example.name), item.example.split
         if item.rejected is not None:
             self._rejected.append(Finding(name, split, item.rejected))
             return b""
         framed = tfrecord.frame(item.serialized)
-        self._sha256.update(framed)
+        if self._is_whole:
+            self._sha256.update(framed)
         self._bytes += len(framed)
         self._records += 1
         self._height_sum += item.height
@@ -184,6 +298,10 @@ class _Writing:
         self._repaired += [Finding(name, split, reason) for reason in item.repairs]
         return framed
 
+    def inputs(self) -> bytes:
+        """A line for each example."""
+        return b"".join(self._inputs)
+
     def account(self, name: str) -> Shard:
         """What was written."""
         return Shard(
@@ -191,8 +309,8 @@ class _Writing:
             records=self._records,
             bytes=self._bytes,
             sha256=self._sha256.hexdigest(),
-            inputs=self._inputs.hexdigest(),
-            pixels_per_label={label: self._pixels[label] for label in sorted(self._pixels)},
+            inputs="",
+            pixels_per_label=dict(self._pixels),
             height_sum=self._height_sum,
             width_sum=self._width_sum,
             repaired=tuple(self._repaired),

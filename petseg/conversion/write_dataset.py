@@ -1,24 +1,25 @@
 """Turns a source's listing into a finished data set: shards, TFDS metadata, manifest."""
 
+import collections
+import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Mapping, Sequence
 
 from etils import epath
 
 from petseg import manifest, processes
 from petseg.conversion import masks, on_beam, shards
 from petseg.conversion.prepare import Settings, prepare_example
-from petseg.conversion.shards import ShardTask
+from petseg.conversion.shards import ShardTask, WrittenPart
 from petseg.conversion.sources import SPLITS, SourceExample, SourceListing, hash_order
 from petseg.conversion.tfds_metadata import FILE_NAMES, write_tfds_metadata
 from petseg.errors import FaultFound, UserError
 from petseg.manifest import Finding, Manifest, Shard, Split
 
-R = TypeVar("R")
-
 _SAMPLED = 32  # examples, to learn how much smaller they become
+_JOIN = -1  # in the place of a part's index
+_PARTS_PER_WORKER = 3  # enough that all end at nearly the same time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,10 +192,7 @@ def _write_missing(
     if runner.kind == "beam":
         written = on_beam.write_on_beam(missing, settings, output_dir, runner.beam_args)
     else:
-        write = functools.partial(
-            shards.write_shard, settings=settings, output_dir=output_dir, fail_on_bad=fail_on_bad
-        )
-        written = _map(write, missing, "convert", runner)
+        written = _write_locally(missing, settings, output_dir, fail_on_bad, runner)
     accounts = {shard.name: shard for shard in [*kept.values(), *written]}
     if fail_on_bad:
         for task in tasks:
@@ -229,8 +227,14 @@ def _same_inputs(
     """Names of the shards whose inputs, read again, are those of their account."""
     if not tasks:
         return ()
-    digest = functools.partial(shards.digest_of_inputs, settings=settings)
-    digests = _map(digest, tasks, "compare", runner)
+    digests = processes.map_in_processes(
+        functools.partial(_digest, settings),
+        tasks,
+        [len(task.examples) for task in tasks],
+        workers=runner.workers,
+        what="compare",
+        show_progress=runner.show_progress,
+    )
     return {
         task.name
         for task, inputs in zip(tasks, digests, strict=True)
@@ -238,20 +242,56 @@ def _same_inputs(
     }
 
 
-def _map(
-    function: Callable[[ShardTask, Callable[[], None]], R],
+def _digest(settings: Settings, task: ShardTask, advance: shards.Advance) -> str:
+    return shards.digest_of_inputs(task, settings, advance)
+
+
+def _write_locally(
     tasks: Sequence[ShardTask],
-    what: str,
+    settings: Settings,
+    output_dir: str,
+    fail_on_bad: bool,
     runner: Runner,
-) -> list[R]:
-    return processes.map_in_processes(
-        function,
-        tasks,
-        [len(task.examples) for task in tasks],
-        workers=runner.workers,
-        what=what,
-        show_progress=runner.show_progress,
-    )
+) -> list[Shard]:
+    """Has workers write shards; on the last ones several work together."""
+    if not tasks:
+        return []
+    parts = _parts(tasks, runner.workers)
+    pictures = sum(len(task.examples) for task in tasks)
+    with processes.open_workers(
+        runner.workers, what="convert", pictures=pictures, show_progress=runner.show_progress
+    ) as workers:
+        to_prepare = collections.deque((n, i) for n in parts for i in range(len(parts[n])))
+        prepared: dict[str, dict[int, WrittenPart]] = {task.name: {} for task in tasks}
+        accounts: dict[str, Shard] = {}
+        running: dict[concurrent.futures.Future, tuple[str, int]] = {}
+        while to_prepare or running:
+            # Few at a time, so that a shard is joined as soon as its parts are there.
+            while to_prepare and len(running) < 2 * runner.workers:
+                name, index = to_prepare.popleft()
+                future = workers.submit(
+                    shards.write_part, parts[name][index], settings, output_dir, fail_on_bad
+                )
+                running[future] = name, index
+            for future in workers.first_done(set(running)):
+                name, index = running.pop(future)
+                if index == _JOIN:
+                    accounts[name] = future.result()
+                    continue
+                prepared[name][index] = future.result()
+                if len(prepared[name]) == len(parts[name]):
+                    in_order = [prepared[name][i] for i in range(len(parts[name]))]
+                    join = workers.submit(shards.join_parts, in_order, settings, output_dir)
+                    running[join] = name, _JOIN
+        return [accounts[task.name] for task in tasks]
+
+
+def _parts(tasks: Sequence[ShardTask], workers: int) -> dict[str, list[ShardTask]]:
+    """Each shard's parts: one, but for those that would leave workers without work."""
+    whole = len(tasks) // workers * workers
+    parts = {task.name: [task] for task in tasks[:whole]}
+    each = -(-_PARTS_PER_WORKER * workers // max(len(tasks) - whole, 1))
+    return parts | {task.name: shards.parts_of(task, each) for task in tasks[whole:]}
 
 
 def _mend(

@@ -1,5 +1,6 @@
 """What several tests share: toy pets, raw and converted, and the real data if it is there."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from petseg import command_line  # noqa: F401  isort: skip  (quiets TensorFlow)
 from petseg.config import Config
@@ -95,6 +97,13 @@ def tiny_config(data_dir) -> Config:
     config.train.log_every_steps = 2
     config.train.panel_images = 2
     return config
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    """A picture as the bytes of a file of that kind."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def run_module(*arguments: object, **environment: str) -> subprocess.CompletedProcess:

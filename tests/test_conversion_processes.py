@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 from conftest import ROOT, run_module
 from test_conversion import files_of
@@ -175,10 +176,7 @@ def test_a_worker_that_is_killed_is_told_in_one_line(many_pets, converted, tmp_p
     out = tmp_path / "out"
     process = start(many_pets, out)
     time.sleep(converted[1] / 3)
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
-    )
-    os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+    psutil.Process(process.pid).children()[0].kill()
     _, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
     assert "a worker process was killed" in stderr.splitlines()[-1]

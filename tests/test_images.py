@@ -1,8 +1,7 @@
-import io
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import encoded
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,14 +14,7 @@ RNG = np.random.default_rng(0)
 PICTURE = Image.fromarray(RNG.integers(0, 256, (4, 5, 3), np.uint8)).resize((50, 40))
 
 
-def encoded(picture: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 JPEG = encoded(PICTURE, "JPEG", quality=90)
-MASK = encoded(Image.fromarray(RNG.integers(1, 4, (40, 50), np.uint8)), "PNG")
 
 
 def decode(content: bytes) -> np.ndarray:

@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,17 +15,8 @@ from petseg.conversion.checks import BadFile
 from petseg.conversion.sources import MaskRules
 
 RNG = np.random.default_rng(0)
-# Smooth, as photographs are: JPEG keeps it nearly as it is.
-PICTURE = Image.fromarray(RNG.integers(0, 256, (4, 5, 3), np.uint8)).resize((50, 40))
-
-
-def encoded(picture: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-JPEG = encoded(PICTURE, "JPEG", quality=90)
+PICTURE = Image.new("RGB", (50, 40), "teal")
+JPEG = encoded(PICTURE, "JPEG")
 MASK = encoded(Image.fromarray(RNG.integers(1, 4, (40, 50), np.uint8)), "PNG")
 
 

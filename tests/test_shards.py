@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petseg.conversion import shards
+from petseg.conversion import shards, write_dataset
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=200), st.integers(1, 50_000))
@@ -21,3 +21,23 @@ def test_shards_of_like_items_come_near_the_wanted_size(sizes, shard_bytes):
 
 def test_a_name_sorts_as_its_index():
     assert shards.shard_name("pets", "train", 3, 12) == "pets-train.tfrecord-00003-of-00012"
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_parts_are_the_shard_in_order_and_none_is_empty(examples, count):
+    task = shards.ShardTask("x", tuple(range(examples)))
+    parts = shards.parts_of(task, count)
+    assert [example for part in parts for example in part.examples] == list(range(examples))
+    assert all(part.examples for part in parts)
+    assert len(parts) <= count
+    assert all(part.is_whole == (len(parts) == 1) for part in parts)
+
+
+@given(st.integers(1, 30), st.integers(1, 9))
+def test_only_the_last_shards_are_cut_and_no_worker_is_left_without_work(count, workers):
+    tasks = [shards.ShardTask(str(i), tuple(range(100))) for i in range(count)]
+    parts = write_dataset._parts(tasks, workers)
+    assert list(parts) == [task.name for task in tasks]
+    cut = [name for name in parts if len(parts[name]) > 1]
+    assert len(cut) in (0, count % workers)
+    assert sum(len(parts[name]) for name in cut) >= (2 * workers if cut else 0)

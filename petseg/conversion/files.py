@@ -49,6 +49,18 @@ def stored_file(path: str) -> StoredFile:
     return StoredFile(path, size)
 
 
+def names_in(folder: str) -> list[str]:
+    """Names of what lies in a folder; local ones without a path object for each."""
+    if "://" in folder:
+        return [path.name for path in epath.Path(folder).iterdir()]
+    return os.listdir(folder)
+
+
+def is_folder(path: str) -> bool:
+    """Whether it is a folder, also behind a link."""
+    return epath.Path(path).is_dir() if "://" in path else os.path.isdir(path)
+
+
 def is_twin(name: str) -> bool:
     """Whether it is one of the '._*' files that macOS leaves beside others."""
     return name.startswith("._")
@@ -83,9 +95,8 @@ def list_pictures(pattern: str) -> Iterator[tuple[str, str]]:
     """
     root = fixed_part(pattern)
     rest = pattern[len(root) :].lstrip("/") if root not in (pattern, ".") else pattern
-    is_folder = pattern == root
-    matcher = None if is_folder else re.compile(_regex(rest))
-    depth = None if is_folder or "**" in rest else rest.count("/")
+    matcher = None if pattern == root else re.compile(_regex(rest))
+    depth = None if pattern == root or "**" in rest else rest.count("/")
     for relative in _walk(root, depth):
         path = f"{root.rstrip('/')}/{relative}"
         if matcher is None:
@@ -101,15 +112,15 @@ def _walk(root: str, depth: int | None) -> Iterator[str]:
     pending = [("", 0)]
     while pending:
         folder, level = pending.pop()
-        here = epath.Path(f"{root}/{folder}") if folder else epath.Path(root)
-        real = str(here) if "://" in root else os.path.realpath(here)
+        here = f"{root}/{folder}" if folder else root
+        real = here if "://" in root else os.path.realpath(here)
         if real in seen:  # a symbolic link to a folder above
             continue
         seen.add(real)
-        for path in here.iterdir():
-            relative = f"{folder}/{path.name}" if folder else path.name
+        for name in names_in(here):
+            relative = f"{folder}/{name}" if folder else name
             # Asking whether each picture is a folder would double the time.
-            if is_picture_name(path.name) or not path.is_dir():
+            if is_picture_name(name) or not is_folder(f"{here}/{name}"):
                 yield relative
             elif depth is None or level < depth:
                 pending.append((relative, level + 1))

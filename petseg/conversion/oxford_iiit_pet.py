@@ -108,9 +108,10 @@ def _files_of(raw_dir: str, unpack_dir: str) -> dict[str, StoredFile]:
             )
         if not folder:
             continue
-        for path in (root / folder).iterdir():
-            if files.is_picture_name(path.name) or not path.is_dir():
-                found[f"{folder}/{path.name}"] = files.stored_file(str(path))
+        for name in files.names_in(f"{root}/{folder}"):
+            path = f"{root}/{folder}/{name}"
+            if files.is_picture_name(name) or not files.is_folder(path):
+                found[f"{folder}/{name}"] = files.stored_file(path)
     return found
 
 

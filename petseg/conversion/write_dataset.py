@@ -256,7 +256,8 @@ def _write_locally(
     """Has workers write shards; on the last ones several work together."""
     if not tasks:
         return []
-    parts = _parts(tasks, runner.workers)
+    # Without decoding, writing is the work, and joining parts would write twice.
+    parts = _parts(tasks, runner.workers if settings.validate == "full" else 1)
     pictures = sum(len(task.examples) for task in tasks)
     with processes.open_workers(
         runner.workers, what="convert", pictures=pictures, show_progress=runner.show_progress

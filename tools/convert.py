@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
+from etils import epath
 
 from petseg.conversion import (
     class_file,
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     _check_flags()
+    was_finished = (epath.Path(_OUTPUT_DIR.value) / FILE_NAME).exists()
     with output_folder.claim(_OUTPUT_DIR.value):
         listing = _list()
         finished = write_dataset(
@@ -113,6 +115,8 @@ def main(arguments: Sequence[str]) -> None:
             ),
         )
     _report(finished, _OUTPUT_DIR.value)
+    if was_finished:
+        print("           was finished before; it agrees with its inputs, and is whole")
 
 
 def _check_flags() -> None:

@@ -131,7 +131,7 @@ def test_no_data_set_is_status_2(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("image", b"no jpeg", "its image cannot be decoded"),
+        ("image", b"no jpeg", "its image is damaged: it cannot be decoded"),
         ("mask", b"no png", "its mask is no 8-bit PNG"),
         ("height", 3, "its image is "),
     ],

@@ -4,9 +4,9 @@ import dataclasses
 import io
 import warnings
 
-import tensorflow as tf
 from PIL import Image, ImageOps
 
+from petseg import jpeg
 from petseg.conversion.checks import BadFile, check_size, open_picture, picture_format
 
 REPAIR_JPEG_QUALITY = 95
@@ -15,7 +15,6 @@ _UPRIGHT = 1
 _SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap height and width
 _START_OF_FRAME = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _APP1 = 0xE1
-_REDUCTION = 8  # JPEG decodes at 1/8 scale for half the price
 
 # check_size refuses what Pillow would merely warn of.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -43,8 +42,7 @@ class CheckedImage:
 def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
     """Checks an image file's bytes; re-encodes what is not an RGB JPEG.
 
-    TensorFlow, which training uses, decodes a JPEG at 1/8 scale: its whole bit stream is
-    read and refused for the same faults as at full scale (a test compares them).
+    The decoder that training uses is the judge (jpeg.decode_small).
 
     Args:
       content: the file.
@@ -61,7 +59,7 @@ def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
     if (size := _size_of_plain_jpeg(content)) is not None:
         check_size(*size, "image")
         if decode:
-            _decode_small(content, *size)
+            _check_content(content, *size)
         return CheckedImage(content, *size, repair=None)
     with open_picture(content, "image") as picture:
         check_size(picture.height, picture.width, "image")
@@ -71,7 +69,7 @@ def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
             return dataclasses.replace(repaired, orientation=orientation)
         width, height = picture.size
     if decode:
-        _decode_small(content, height, width)
+        _check_content(content, height, width)
     return CheckedImage(content, height, width, None, orientation)
 
 
@@ -141,13 +139,13 @@ def _has_exif(picture: Image.Image) -> bool:
     return "exif" in picture.info or picture.format != "JPEG"
 
 
-def _decode_small(content: bytes, height: int, width: int) -> None:
+def _check_content(content: bytes, height: int, width: int) -> None:
     try:
-        small = tf.io.decode_jpeg(content, channels=1, ratio=_REDUCTION).shape
-    except tf.errors.InvalidArgumentError as error:
-        raise BadFile("image is a damaged JPEG") from error
-    if (small[0], small[1]) != (-(-height // _REDUCTION), -(-width // _REDUCTION)):
-        raise BadFile("image is a damaged JPEG: two headers of different size")
+        small = jpeg.decode_small(content).shape
+    except jpeg.DamagedJpeg as reason:
+        raise BadFile(f"image is a damaged JPEG: {reason}") from reason
+    if small != (-(-height // 8), -(-width // 8)):
+        raise BadFile("image is a damaged JPEG: it has two sizes")
 
 
 def _encode_again(picture: Image.Image, found: str) -> CheckedImage:

@@ -194,3 +194,12 @@ def test_a_bad_input_in_a_worker_stops_the_run_when_that_is_asked_for(many_pets,
     assert done.stderr.splitlines()[-1] == (
         "error: --on_bad=fail: Slate_107: image is empty (0 bytes)"
     )
+
+
+@pytest.mark.slow
+def test_smaller_pictures_are_the_same_whoever_makes_them(many_pets, tmp_path):
+    for workers in (1, 3):
+        flags = ["--short_side=96", f"--workers={workers}"]
+        done = run(many_pets, tmp_path / str(workers), *flags)
+        assert done.returncode == 0, done.stderr
+    assert files_of(tmp_path / "1") == files_of(tmp_path / "3")

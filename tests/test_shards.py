@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petseg.conversion import shards, write_dataset
+from petseg.conversion import on_this_machine, shards
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=200), st.integers(1, 50_000))
@@ -36,7 +36,7 @@ def test_parts_are_the_shard_in_order_and_none_is_empty(examples, count):
 @given(st.integers(1, 30), st.integers(1, 9))
 def test_only_the_last_shards_are_cut_and_no_worker_is_left_without_work(count, workers):
     tasks = [shards.ShardTask(str(i), tuple(range(100))) for i in range(count)]
-    parts = write_dataset._parts(tasks, workers)
+    parts = on_this_machine._parts(tasks, workers)
     assert list(parts) == [task.name for task in tasks]
     cut = [name for name in parts if len(parts[name]) > 1]
     assert len(cut) in (0, count % workers)

@@ -1,7 +1,5 @@
 """Turns a source's listing into a finished data set: shards, TFDS metadata, manifest."""
 
-import collections
-import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Collection, Mapping, Sequence
@@ -9,17 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from etils import epath
 
 from petseg import manifest, processes
-from petseg.conversion import masks, on_beam, shards
+from petseg.conversion import masks, on_beam, on_this_machine, shards
 from petseg.conversion.prepare import Settings, prepare_example
-from petseg.conversion.shards import ShardTask, WrittenPart
+from petseg.conversion.shards import ShardTask
 from petseg.conversion.sources import SPLITS, SourceExample, SourceListing, hash_order
 from petseg.conversion.tfds_metadata import FILE_NAMES, write_tfds_metadata
 from petseg.errors import FaultFound, UserError
 from petseg.manifest import Finding, Manifest, Shard, Split
 
 _SAMPLED = 32  # examples, to learn how much smaller they become
-_JOIN = -1  # in the place of a part's index
-_PARTS_PER_WORKER = 3  # enough that all end at nearly the same time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +77,7 @@ def write_dataset(
     by_split: dict[str, list[SourceExample]] = {}
     for example in sorted(listing.examples, key=lambda e: hash_order(e.name)):
         by_split.setdefault(example.split, []).append(example)
-    shard_bytes = shard_mib * (1 << 20) / _shrinkage(by_split, settings)
+    shard_bytes = shard_mib * (1 << 20) / _shrinkage(by_split, settings, runner)
     if (epath.Path(output_dir) / manifest.FILE_NAME).exists():
         finished = manifest.read_manifest(output_dir)
         _mend(finished, by_split, name, source, shard_bytes, settings, output_dir, runner)
@@ -111,14 +107,30 @@ def write_dataset(
     return finished
 
 
-def _shrinkage(by_split: Mapping[str, Sequence[SourceExample]], settings: Settings) -> float:
+def _shrinkage(
+    by_split: Mapping[str, Sequence[SourceExample]], settings: Settings, runner: Runner
+) -> float:
     """Stored bytes over source bytes, from the first examples; 1 where none is resized."""
     if not settings.short_side_px or not by_split:
         return 1.0
     sample = next(iter(by_split.values()))[:_SAMPLED]
-    stored = [len(prepare_example(example, settings).serialized) for example in sample]
+    # Not in this process: TensorFlow's threads would keep it from forking others.
+    stored = processes.map_in_processes(
+        functools.partial(_stored_bytes, settings),
+        sample,
+        [1] * len(sample),
+        workers=runner.workers,
+        what="sample",
+        show_progress=False,
+    )
     sources = [example.pair.bytes for example, size in zip(sample, stored, strict=True) if size]
     return sum(stored) / sum(sources) if sum(sources) else 1.0
+
+
+def _stored_bytes(settings: Settings, example: SourceExample, advance: shards.Advance) -> int:
+    size = len(prepare_example(example, settings).serialized)
+    advance()
+    return size
 
 
 def _plan(
@@ -192,7 +204,14 @@ def _write_missing(
     if runner.kind == "beam":
         written = on_beam.write_on_beam(missing, settings, output_dir, runner.beam_args)
     else:
-        written = _write_locally(missing, settings, output_dir, fail_on_bad, runner)
+        written = on_this_machine.write_locally(
+            missing,
+            settings,
+            output_dir,
+            fail_on_bad=fail_on_bad,
+            workers=runner.workers,
+            show_progress=runner.show_progress,
+        )
     accounts = {shard.name: shard for shard in [*kept.values(), *written]}
     if fail_on_bad:
         for task in tasks:
@@ -244,55 +263,6 @@ def _same_inputs(
 
 def _digest(settings: Settings, task: ShardTask, advance: shards.Advance) -> str:
     return shards.digest_of_inputs(task, settings, advance)
-
-
-def _write_locally(
-    tasks: Sequence[ShardTask],
-    settings: Settings,
-    output_dir: str,
-    fail_on_bad: bool,
-    runner: Runner,
-) -> list[Shard]:
-    """Has workers write shards; on the last ones several work together."""
-    if not tasks:
-        return []
-    # Without decoding, writing is the work, and joining parts would write twice.
-    parts = _parts(tasks, runner.workers if settings.validate == "full" else 1)
-    pictures = sum(len(task.examples) for task in tasks)
-    with processes.open_workers(
-        runner.workers, what="convert", pictures=pictures, show_progress=runner.show_progress
-    ) as workers:
-        to_prepare = collections.deque((n, i) for n in parts for i in range(len(parts[n])))
-        prepared: dict[str, dict[int, WrittenPart]] = {task.name: {} for task in tasks}
-        accounts: dict[str, Shard] = {}
-        running: dict[concurrent.futures.Future, tuple[str, int]] = {}
-        while to_prepare or running:
-            # Few at a time, so that a shard is joined as soon as its parts are there.
-            while to_prepare and len(running) < 2 * runner.workers:
-                name, index = to_prepare.popleft()
-                future = workers.submit(
-                    shards.write_part, parts[name][index], settings, output_dir, fail_on_bad
-                )
-                running[future] = name, index
-            for future in workers.first_done(set(running)):
-                name, index = running.pop(future)
-                if index == _JOIN:
-                    accounts[name] = future.result()
-                    continue
-                prepared[name][index] = future.result()
-                if len(prepared[name]) == len(parts[name]):
-                    in_order = [prepared[name][i] for i in range(len(parts[name]))]
-                    join = workers.submit(shards.join_parts, in_order, settings, output_dir)
-                    running[join] = name, _JOIN
-        return [accounts[task.name] for task in tasks]
-
-
-def _parts(tasks: Sequence[ShardTask], workers: int) -> dict[str, list[ShardTask]]:
-    """Each shard's parts: one, but for those that would leave workers without work."""
-    whole = len(tasks) // workers * workers
-    parts = {task.name: [task] for task in tasks[:whole]}
-    each = -(-_PARTS_PER_WORKER * workers // max(len(tasks) - whole, 1))
-    return parts | {task.name: shards.parts_of(task, each) for task in tasks[whole:]}
 
 
 def _mend(

@@ -76,6 +76,8 @@ def start(raw, out) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs, and what they start, ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline_s = time.monotonic() + SECONDS
     while not out.exists() and process.poll() is None and time.monotonic() < deadline_s:

@@ -123,7 +123,9 @@ def test_mask_values_that_nobody_named_are_named_by_their_number(prepared, tmp_p
 def test_features_can_be_named_and_wrong_names_are_answered(prepared):
     listing = listing_of(prepared, image_feature="image", mask_feature="segmentation_mask")
     assert {e.pair.image_key for e in listing.examples} == {"image"}
-    with pytest.raises(UserError, match=r"no picture 'x'; there are image, .*preview"):
+    with pytest.raises(
+        UserError, match="no picture 'x'; there are image, preview, segmentation_mask"
+    ):
         listing_of(prepared, mask_feature="x")
 
 

@@ -176,14 +176,15 @@ def _flatten(
 
 
 def _the_one(pictures: Mapping, wanted: str, flag: str, channels: int) -> str:
+    there_are = ", ".join(sorted(pictures)) or "none"
     if wanted:
         if wanted not in pictures:
-            raise UserError(f"--{flag}: no picture '{wanted}'; there are {', '.join(pictures)}")
+            raise UserError(f"--{flag}: no picture '{wanted}'; there are {there_are}")
         return wanted
     fitting = [key for key, feature in pictures.items() if feature.shape[-1] == channels]
     if len(fitting) != 1:
         raise UserError(
-            f"--{flag}: name one of the data set's pictures, {', '.join(pictures) or 'none'}: "
+            f"--{flag}: name one of the data set's pictures, {there_are}: "
             f"{len(fitting)} of them have {channels} channel(s)"
         )
     return fitting[0]

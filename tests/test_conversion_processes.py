@@ -68,6 +68,10 @@ def converted(many_pets, tmp_path_factory):
     return files_of(out), time.monotonic() - begun_s
 
 
+def _heed_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(raw, out) -> subprocess.Popen:
     """Starts a conversion and returns once it has begun to write."""
     process = subprocess.Popen(
@@ -77,7 +81,7 @@ def start(raw, out) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs, and what they start, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_heed_sigint,  # noqa: PLW1509  (there are no threads here)
     )
     deadline_s = time.monotonic() + SECONDS
     while not out.exists() and process.poll() is None and time.monotonic() < deadline_s:

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -221,3 +222,15 @@ def test_the_sheet_shows_every_class_in_its_colour(data_dir):
     sheet = np.asarray(contact_sheet.draw_contact_sheet(str(data_dir), finished))
     colours = {tuple(pixel) for row in sheet[::2, ::2].tolist() for pixel in row}
     assert {(230, 159, 0), (0, 114, 178), (240, 228, 66)} <= colours
+
+
+@pytest.mark.parametrize("bands", list(itertools.combinations(range(8), 5)))
+def test_five_bits_apart_are_found_wherever_they_lie(bands):
+    base = np.random.default_rng(1).integers(0, 1 << 63, (1, 2), np.uint64)
+    other = base.copy()
+    for band in bands:
+        other[0, band // 4] ^= np.uint64(1) << np.uint64(16 * (band % 4) + 7)
+    found = near_duplicates.find_near_duplicates(
+        {"train": base, "test": other}, {"train": ["a"], "test": ["b"]}
+    )
+    assert [(p.first, p.second, p.distance) for p in found] == [("a", "b", 5)]

@@ -1,5 +1,6 @@
 """tools/convert.py as a process: many workers, Beam, signals, full disks."""
 
+import contextlib
 import os
 import resource
 import shutil
@@ -91,9 +92,18 @@ def start(raw, out) -> subprocess.Popen:
 
 def no_one_writes(out) -> None:
     """Waits until the workers of a killed conversion have noticed."""
-    before = None
-    while before != (before := {p.name: p.stat().st_size for p in out.rglob("*")}):
+    before, now = None, ()
+    while now != before:
         time.sleep(0.5)
+        before, now = now, sizes_of(out)
+
+
+def sizes_of(out) -> dict[str, int]:
+    found = {}
+    for path in out.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # renamed at this moment
+            found[path.name] = path.stat().st_size
+    return found
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from petseg.conversion.prepare import Settings, prepare_example
 from petseg.conversion.shards import ShardTask
 from petseg.conversion.sources import SPLITS, SourceExample, SourceListing, hash_order
 from petseg.conversion.tfds_metadata import FILE_NAMES, write_tfds_metadata
-from petseg.errors import FaultFound, UserError
+from petseg.errors import FaultFound, UserError, shown
 from petseg.manifest import Finding, Manifest, Shard, Split
 
 _SAMPLED = 32  # examples, to learn how much smaller they become
@@ -185,7 +185,7 @@ def _good(
     examples = []
     for task, shard in zip(tasks, written, strict=True):
         bad = {finding.name for finding in shard.rejected}
-        examples += [e for e in task.examples if shards.shown(e.name) not in bad]
+        examples += [e for e in task.examples if shown(e.name) not in bad]
         (epath.Path(output_dir) / shard.name).unlink(missing_ok=True)
     return examples
 
@@ -279,7 +279,7 @@ def _mend(
     known = {shard.name: shard for split in finished.splits.values() for shard in split.shards}
     # The last plan of a conversion is the one that left out what had filled a shard.
     bad = {finding.name for finding in finished.unplaced}
-    good = {s: [e for e in of if shards.shown(e.name) not in bad] for s, of in by_split.items()}
+    good = {s: [e for e in of if shown(e.name) not in bad] for s, of in by_split.items()}
     for examples in (by_split, good):
         tasks = [t for of in _plan(examples, name, shard_bytes).values() for t in of]
         if {task.name for task in tasks} == known.keys():

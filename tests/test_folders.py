@@ -165,6 +165,37 @@ def test_a_folder_behind_a_link_is_read(shapes, tmp_path):
     assert {e.name[:4] for e in list_shapes(shapes).examples} == {"sub/"}
 
 
+def test_a_folder_behind_two_links_is_read_twice(shapes, tmp_path):
+    for kind in ("images", "masks"):
+        (shapes / kind).rename(tmp_path / kind)
+        (shapes / kind).mkdir()
+        for link in ("a", "b"):
+            (shapes / kind / link).symlink_to(tmp_path / kind)
+    assert len(list_shapes(shapes).examples) == 48
+
+
+def test_the_order_of_a_folder_does_not_matter(shapes, monkeypatch):
+    for name in ("b.txt", "a.txt", "c.txt"):
+        (shapes / "images" / name).write_text("")
+    before = list_shapes(shapes)
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(path)[::-1])
+    assert list_shapes(shapes) == before
+
+
+@pytest.mark.parametrize("change", ["class name", "unpaired image"])
+def test_a_finished_data_set_with_another_account_is_refused(shapes, tmp_path, change):
+    write(lambda: list_shapes(shapes), tmp_path / "out")
+    write(lambda: list_shapes(shapes), tmp_path / "out")
+    if change == "class name":
+        path = shapes / "classes.csv"
+        path.write_text(path.read_text().replace("disc", "ball"))
+    else:
+        shutil.copy(shapes / "images" / "shape_0000.jpg", shapes / "images" / "alone.jpg")
+    with pytest.raises(UserError, match="made from other inputs"):
+        write(lambda: list_shapes(shapes), tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -1,7 +1,14 @@
+import errno
+import os
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from petseg.conversion import on_this_machine, shards
+from petseg.conversion.prepare import Settings
+from petseg.conversion.sources import MaskRules
+from petseg.errors import FaultFound
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=200), st.integers(1, 50_000))
@@ -41,3 +48,16 @@ def test_only_the_last_shards_are_cut_and_no_worker_is_left_without_work(count, 
     cut = [name for name in parts if len(parts[name]) > 1]
     assert len(cut) in (0, count % workers)
     assert sum(len(parts[name]) for name in cut) >= (2 * workers if cut else 0)
+
+
+def test_a_disk_that_fails_while_flushing_is_heard(tmp_path, monkeypatch):
+    def fail(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    (tmp_path / shards.WORK_DIR).mkdir()
+    with pytest.raises(FaultFound, match="No space left on device"):
+        shards.write_shard(
+            shards.ShardTask("x", ()), Settings(MaskRules(None)), str(tmp_path), False, print
+        )
+    assert list((tmp_path / shards.WORK_DIR).iterdir()) == []

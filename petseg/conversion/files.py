@@ -107,23 +107,21 @@ def list_pictures(pattern: str) -> Iterator[tuple[str, str]]:
 
 
 def _walk(root: str, depth: int | None) -> Iterator[str]:
-    """Relative paths of the files below a folder; a folder met twice is entered once."""
-    seen = set()
-    pending = [("", 0)]
+    """Relative paths of the files below a folder; links that lead in circles end."""
+    pending: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while pending:
-        folder, level = pending.pop()
+        folder, above = pending.pop()
         here = f"{root}/{folder}" if folder else root
         real = here if "://" in root else os.path.realpath(here)
-        if real in seen:  # a symbolic link to a folder above
+        if real in above:  # a symbolic link to a folder that holds it
             continue
-        seen.add(real)
         for name in names_in(here):
             relative = f"{folder}/{name}" if folder else name
             # Asking whether each picture is a folder would double the time.
             if is_picture_name(name) or not is_folder(f"{here}/{name}"):
                 yield relative
-            elif depth is None or level < depth:
-                pending.append((relative, level + 1))
+            elif depth is None or len(above) < depth:
+                pending.append((relative, (*above, real)))
 
 
 def _regex(pattern: str) -> str:

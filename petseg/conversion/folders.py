@@ -85,7 +85,7 @@ def _by_key(pattern: str, flag: str, rejected: list[Finding]) -> dict[str, list[
         raise UserError(f"--{flag}: {root} is not a folder")
     by_key: dict[str, list[str]] = collections.defaultdict(list)
     twins = 0
-    for key, path in files.list_pictures(pattern):
+    for key, path in sorted(files.list_pictures(pattern)):
         name = path.rpartition("/")[2]
         if files.is_twin(name):
             twins += 1

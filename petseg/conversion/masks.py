@@ -5,7 +5,7 @@ import functools
 import io
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -72,10 +72,7 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
         check_size(picture.height, picture.width, "mask")
         labels, what = _labels_of(picture, rules)
     repair = None if what is None else f"mask: {found}, {what}"
-    return dataclasses.replace(
-        CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules)),
-        repair=repair,
-    )
+    return CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules), repair)
 
 
 def encode_mask(labels: np.ndarray) -> bytes:
@@ -87,7 +84,8 @@ def encode_mask(labels: np.ndarray) -> bytes:
 
 def count_labels(labels: np.ndarray, rules: MaskRules) -> dict[int, int]:
     """Pixels per raw label of a uint8 mask; raises BadFile if a label is not allowed."""
-    counts = _count_each(labels, list(rules.names or ())[:_FEW_LABELS])
+    few = rules.names is not None and len(rules.names) <= _FEW_LABELS
+    counts = _count_each(labels, rules.names) if few else {}
     if sum(counts.values()) < labels.size:  # there are others
         counts = dict(enumerate(np.bincount(labels.ravel(), minlength=256).tolist()))
     counts = {value: count for value, count in sorted(counts.items()) if count}
@@ -99,7 +97,7 @@ def count_labels(labels: np.ndarray, rules: MaskRules) -> dict[int, int]:
     return counts
 
 
-def _count_each(labels: np.ndarray, values: Sequence[int]) -> dict[int, int]:
+def _count_each(labels: np.ndarray, values: Iterable[int]) -> dict[int, int]:
     """Comparing with a few values is ten times as fast as counting all 256."""
     return {value: int(np.count_nonzero(labels == value)) for value in values}
 

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, TypeVar
@@ -211,7 +212,8 @@ def _temporary(output_dir: str, name: str) -> epath.Path:
 def _flush(file: BinaryIO) -> None:
     """Has the disk hold what was written; object stores do so when a file is closed."""
     file.flush()
-    with contextlib.suppress(OSError, AttributeError):
+    # Nothing else: what a full or failing disk says here must be heard.
+    with contextlib.suppress(AttributeError, io.UnsupportedOperation):
         os.fsync(file.fileno())
 
 
@@ -255,7 +257,7 @@ def is_written(account: Shard, output_dir: str) -> bool:
     )
 
 
-def digest_of_inputs(task: ShardTask, settings: Settings, advance: Advance) -> str:
+def digest_of_inputs(settings: Settings, task: ShardTask, advance: Advance) -> str:
     """Reads a task's inputs, without decoding them: the `inputs` of its account."""
     digest = hashlib.sha256(_inputs_header(settings))
     for example in task.examples:

@@ -80,7 +80,8 @@ def write_dataset(
     shard_bytes = shard_mib * (1 << 20) / _shrinkage(by_split, settings, runner)
     if (epath.Path(output_dir) / manifest.FILE_NAME).exists():
         finished = manifest.read_manifest(output_dir)
-        _mend(finished, by_split, name, source, shard_bytes, settings, output_dir, runner)
+        _check_account(finished, listing, source, output_dir)
+        _mend(finished, by_split, name, shard_bytes, settings, output_dir, runner)
     else:
         splits, lost = _write_splits(
             by_split, name, shard_bytes, settings, output_dir, fail_on_bad, runner
@@ -247,7 +248,7 @@ def _same_inputs(
     if not tasks:
         return ()
     digests = processes.map_in_processes(
-        functools.partial(_digest, settings),
+        functools.partial(shards.digest_of_inputs, settings),
         tasks,
         [len(task.examples) for task in tasks],
         workers=runner.workers,
@@ -261,15 +262,33 @@ def _same_inputs(
     }
 
 
-def _digest(settings: Settings, task: ShardTask, advance: shards.Advance) -> str:
-    return shards.digest_of_inputs(task, settings, advance)
+def _check_account(
+    finished: Manifest,
+    listing: SourceListing,
+    source: Mapping[str, str | int | float],
+    output_dir: str,
+) -> None:
+    """Raises UserError if flags, class names or what pairs with nothing have changed."""
+    names = listing.masks.names
+    if (
+        finished.source != source
+        or (names is not None and dict(names) != finished.raw_labels)
+        or finished.unplaced[: len(listing.rejected)] != listing.rejected
+    ):
+        raise _other_inputs(output_dir)
+
+
+def _other_inputs(output_dir: str) -> UserError:
+    return UserError(
+        f"--output_dir: {output_dir} is a finished data set, made from other inputs or with "
+        "other flags; name a new folder, or delete it first"
+    )
 
 
 def _mend(
     finished: Manifest,
     by_split: Mapping[str, Sequence[SourceExample]],
     name: str,
-    source: Mapping[str, str | int | float],
     shard_bytes: float,
     settings: Settings,
     output_dir: str,
@@ -284,12 +303,9 @@ def _mend(
         tasks = [t for of in _plan(examples, name, shard_bytes).values() for t in of]
         if {task.name for task in tasks} == known.keys():
             break
-    is_same = finished.source == source and {task.name for task in tasks} == known.keys()
+    is_same = {task.name for task in tasks} == known.keys()
     if not is_same or len(_same_inputs(tasks, known, settings, runner)) < len(tasks):
-        raise UserError(
-            f"--output_dir: {output_dir} is a finished data set, made from other inputs or with "
-            "other flags; name a new folder, or delete it first"
-        )
+        raise _other_inputs(output_dir)
     lost = [task for task in tasks if not shards.is_written(known[task.name], output_dir)]
     for task in lost:
         (epath.Path(output_dir) / task.name).unlink(missing_ok=True)

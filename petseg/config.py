@@ -10,6 +10,7 @@ import os
 import typing
 
 from petseg import label_map
+from petseg.augmentation import Augmentation
 from petseg.errors import UserError
 
 HEADS = ("fcn8s", "five_tap")
@@ -31,6 +32,17 @@ class DataConfig:
       shuffle_records: how many serialized records the shuffle buffer holds.
       verify_hashes: compare every shard's SHA-256 with the manifest before
         training; if False, only its existence and size.
+      keep_aspect: fit the longer side of whole images to image_size and fill the rest
+        with black, which counts nowhere; otherwise squash. Random windows then have
+        aspects near 1 in pixels.
+      cache: 'none'; 'memory', or a folder on a local disk: shards are copied there before
+        training, for data sets in buckets or on slow disks.
+      service_address: of a tf.data service whose workers decode instead of this machine,
+        such as grpc://host:5050; the order of examples then varies.
+      input_threads: threads of the input alone; 0 shares TensorFlow's, one a core.
+      ram_budget_mib: what the input's buffers may grow to; 0 leaves it to tf.data.
+      deterministic: the n-th batch is always the same; otherwise a slow record does not
+        hold up the next ones.
     """
 
     dir: str = ""
@@ -39,23 +51,12 @@ class DataConfig:
     batch_size: int = 16
     shuffle_records: int = 4096
     verify_hashes: bool = True
-
-
-@dataclasses.dataclass
-class AugmentConfig:
-    """How a training image and its mask vary together.
-
-    Attributes:
-      flip: mirror left and right with probability 1/2.
-      min_crop_area: the smallest share of the image's area that a random window
-        covers; 1.0 takes whole images.
-      max_crop_aspect: the window's width over height, relative to the image's, is
-        drawn between 1/max_crop_aspect and max_crop_aspect.
-    """
-
-    flip: bool = True
-    min_crop_area: float = 1.0
-    max_crop_aspect: float = 4 / 3
+    keep_aspect: bool = False
+    cache: str = "none"
+    service_address: str = ""
+    input_threads: int = 0
+    ram_budget_mib: int = 0
+    deterministic: bool = True
 
 
 @dataclasses.dataclass
@@ -103,6 +104,8 @@ class TrainConfig:
         checkpoint; may be a fraction.
       keep_checkpoints: how many of the latest checkpoints stay.
       panel_images: how many validation images the panel shows.
+      doctor_seconds: how long each stage of the input and the model is measured before
+        the first step, to say what limits training; 0 leaves it out.
     """
 
     epochs: float = 4.0
@@ -116,6 +119,7 @@ class TrainConfig:
     evaluate_every_epochs: float = 1.0
     keep_checkpoints: int = 3
     panel_images: int = 8
+    doctor_seconds: float = 1.0
 
 
 @dataclasses.dataclass
@@ -130,7 +134,7 @@ class Config:
     """
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    augment: Augmentation = dataclasses.field(default_factory=Augmentation)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
@@ -151,8 +155,16 @@ def validate(config: Config) -> None:
     )
     for name in ("batch_size", "shuffle_records"):
         _at_least("data", name, getattr(data, name), 1)
-    _between("augment", "min_crop_area", augment.min_crop_area, 0.01, 1)
-    _at_least("augment", "max_crop_aspect", augment.max_crop_aspect, 1)
+    for name in ("input_threads", "ram_budget_mib"):
+        _at_least("data", name, getattr(data, name), 0)
+    _require(bool(data.cache), "data.cache", data.cache, "be none, memory or a folder")
+    _require(
+        not data.service_address or "://" in data.service_address,
+        "data.service_address",
+        data.service_address,
+        "name a protocol, as in grpc://host:5050",
+    )
+    _validate_augmentation(augment)
     _one_of("model", "head", model.head, HEADS)
     _at_least("model", "backbone_width", model.backbone_width, 1)
     _at_least("model", "score_channels", model.score_channels, 0)
@@ -183,8 +195,28 @@ def validate(config: Config) -> None:
         ("log_every_steps", 1),
         ("keep_checkpoints", 1),
         ("panel_images", 1),
+        ("doctor_seconds", 0),
     ):
         _at_least("train", name, getattr(train, name), least)
+
+
+def _validate_augmentation(augment: Augmentation) -> None:
+    _between("augment", "min_crop_area", augment.min_crop_area, 0.01, 1)
+    _at_least("augment", "max_crop_aspect", augment.max_crop_aspect, 1)
+    for name, most in (
+        ("max_rotation_degrees", 180),
+        ("max_shear_degrees", 60),
+        ("max_zoom", 10),
+        ("max_shift", 1),
+        ("brightness", 1),
+        ("contrast", 1),
+        ("saturation", 1),
+        ("max_hue_degrees", 180),
+        ("max_blur_sigma_px", 100),
+        ("cutout_area", 1),
+        ("cutmix_probability", 1),
+    ):
+        _between("augment", name, getattr(augment, name), 0, most)
 
 
 def spell_out(config: Config) -> Config:
@@ -199,6 +231,9 @@ def spell_out(config: Config) -> Config:
         data=dataclasses.replace(
             config.data,
             dir=_absolute(config.data.dir),
+            cache=_absolute(config.data.cache)
+            if config.data.cache not in ("none", "memory")
+            else config.data.cache,
             label_map=label_map.parse_label_map(config.data.label_map).spec(),
         ),
         model=dataclasses.replace(

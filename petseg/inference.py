@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from petseg.input_pipeline.batches import resize_image
+from petseg.input_pipeline import resizing
 from petseg.modeling import metrics
 from petseg.modeling.vgg16_skip import SkipModel
 
@@ -81,10 +81,14 @@ def predict_sample(
     return sample["image"].numpy(), sample["mask"].numpy(), predicted.numpy()
 
 
-def make_segment(model: SkipModel) -> Callable[[np.ndarray], np.ndarray]:
+def make_segment(model: SkipModel, keep_aspect: bool) -> Callable[[np.ndarray], np.ndarray]:
     """A function that segments one image of any size at that size.
 
-    The image is squashed to the model's size, its logits are resized back.
+    The image is brought to the model's size as for evaluation, its logits are resized back.
+
+    Args:
+      model: trained.
+      keep_aspect: as it was trained; see resizing.resize_image.
 
     Returns:
       A function: uint8 [height, width, 3], RGB -> uint8 [height, width], class ids.
@@ -93,8 +97,10 @@ def make_segment(model: SkipModel) -> Callable[[np.ndarray], np.ndarray]:
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def segment(image: tf.Tensor) -> tf.Tensor:
-        logits = model(resize_image(image, size)[None])
-        resized = tf.image.resize(logits, tf.shape(image)[:2])
+        sides = tf.shape(image)[:2]
+        height, width = resizing.fitted(sides[0], sides[1], size, keep_aspect)
+        logits = model(resizing.resize_image(image, size, keep_aspect)[None])
+        resized = tf.image.resize(logits[:, :height, :width], sides)
         return tf.cast(tf.argmax(resized[0], axis=-1), tf.uint8)
 
     return lambda image: segment(image).numpy()

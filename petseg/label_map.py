@@ -8,7 +8,7 @@ import numpy as np
 from petseg.errors import UserError
 
 IGNORE = 255  # the class id of a pixel that neither trains nor counts
-_UNKNOWN = 254  # the class id of a raw value that no label map names
+UNKNOWN = 254  # the class id of a raw value that no label map names
 MAX_CLASSES = 254
 
 PRESETS = {
@@ -49,7 +49,7 @@ class LabelMap:
 
     def class_ids(self) -> np.ndarray:
         """A uint8 table of shape [256]: raw value -> class id, or IGNORE."""
-        table = np.full(256, _UNKNOWN, np.uint8)
+        table = np.full(256, UNKNOWN, np.uint8)
         for class_id, values in enumerate(self.raw_values):
             table[list(values)] = class_id
         table[list(self.ignored)] = IGNORE
@@ -62,7 +62,7 @@ class LabelMap:
         check while training.
         """
         table = self.class_ids()
-        unknown = sorted(v for v in raw_values if table[v] == _UNKNOWN)
+        unknown = sorted(v for v in raw_values if table[v] == UNKNOWN)
         if unknown:
             raise UserError(
                 f"config.data.label_map: {where} has mask values "

@@ -96,6 +96,7 @@ def tiny_config(data_dir) -> Config:
     config.train.warmup_steps = 2
     config.train.log_every_steps = 2
     config.train.panel_images = 2
+    config.train.doctor_seconds = 0.0
     return config
 
 

@@ -68,7 +68,7 @@ def test_a_run_leaves_checkpoints_figures_and_events(finished_run):
         assert figures[step]["mean_iou"] == pytest.approx(np.mean(present))
     train, validation = (events(f"{folder}/{name}") for name in ("train", "validation"))
     for tag in ("loss/total", "loss/cross_entropy", "loss/dice", "rate/learning_rate",
-                "input/images_per_second", "input/wait_fraction"):  # fmt: skip
+                "input/images_per_second", "input/input_wait_fraction"):  # fmt: skip
         assert [step for name, step in train if name == tag] == [2, 4, 6, 8, 10]
     for tag in ("metrics/mean_iou", "metrics/pixel_accuracy", "panel"):
         assert [step for name, step in validation if name == tag] == [0, 5, 10]

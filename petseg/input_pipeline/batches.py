@@ -9,89 +9,111 @@ import numpy as np
 import tensorflow as tf
 
 from petseg import record
-from petseg.input_pipeline import augment
+from petseg.augmentation import Augmentation
+from petseg.input_pipeline import augment, resizing, service, shard_reading, windows
+from petseg.input_pipeline.class_ids import to_class_ids
+from petseg.input_pipeline.shard_reading import Shards
 from petseg.label_map import IGNORE
-
-# Folded into the run's seed; each use of randomness has its own stream.
-_SHARD_ORDER, _RECORD_ORDER, _EXAMPLE = 1, 2, 3
-_SHARDS_READ_AT_ONCE = 8
+from petseg.seeds import Stream, fold_seed
 
 
 def make_for_train(
-    shard_paths: Sequence[str],
+    shards: Shards,
     *,
-    num_records: int,
     class_ids: np.ndarray,
     image_size: int,
     batch_size: int,
     shuffle_records: int,
-    flip: bool,
-    min_crop_area: float,
-    max_crop_aspect: float,
+    augmentation: Augmentation,
     seed: int,
+    keep_aspect: bool = False,
     start_step: int = 0,
+    epochs: int | None = None,
+    worker: int = 0,
+    num_workers: int = 1,
+    service_address: str = "",
+    deterministic: bool = True,
 ) -> tf.data.Dataset:
-    """An endless stream of training batches.
+    """A stream of training batches, by default endless.
 
-    The n-th batch depends on the arguments, the shards and n alone. Epochs follow
-    each other without a gap: a batch may end one and begin the next. Records before
-    `start_step` are skipped before they are decoded.
+    The n-th batch depends on the arguments, the shards and n alone (not with a service
+    or without `deterministic`). Epochs follow each other without a gap: a batch may end
+    one and begin the next. Records before `start_step` are skipped before they are
+    decoded, most of them before they are read.
 
     Args:
-      shard_paths: TFRecord files.
-      num_records: how many records they hold together.
+      shards: of the split.
       class_ids: uint8 [256], raw mask value -> class id.
       image_size: height and width of the images given, in pixels.
-      batch_size: the global batch.
+      batch_size: the global batch, over all workers.
       shuffle_records: size of the shuffle buffer, in serialized records.
-      flip: mirror half of the examples.
-      min_crop_area: see augment.sample_window; 1.0 takes whole images.
-      max_crop_aspect: see augment.sample_window.
+      augmentation: how examples vary.
       seed: of order and augmentation.
+      keep_aspect: fit whole images by their longer side and fill the rest with black and
+        IGNORE, and let windows be near to squares; otherwise squash.
       start_step: the batch to begin with.
+      epochs: how many epochs from step 0 on; None never ends. The last batch is left
+        out if it is not full.
+      worker: which of the workers that share each global batch this one is.
+      num_workers: how many there are; they must divide batch_size.
+      service_address: of a tf.data service that prepares the batches, such as
+        'grpc://host:5050'; each record is then read once an epoch by one of its workers,
+        in an order that varies.
+      deterministic: keep the order; otherwise examples come as they are ready.
 
     Returns:
-      A dataset of dicts:
+      A dataset of dicts, of this worker's share:
         image: uint8 [batch, image_size, image_size, 3], RGB.
         mask: uint8 [batch, image_size, image_size], class ids or IGNORE.
+      and what augment.sample drew, which augment.apply applies on the device.
     """
-    first_epoch, first_place = divmod(start_step * batch_size, num_records)
-    paths = tf.constant(list(shard_paths))
+    own = shard_reading.share_out(shards, worker, num_workers)
+    share = batch_size // num_workers
+    mine = slice(worker * share, (worker + 1) * share)
 
-    def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(
-            paths, seed=_seed(seed, _SHARD_ORDER, epoch)
-        )
-        record_seed = tf.random.stateless_uniform(
-            [], _seed(seed, _RECORD_ORDER, epoch), 0, tf.int64.max, tf.int64
-        )
-        epoch_records = (
-            _read(tf.data.Dataset.from_tensor_slices(order), len(shard_paths))
-            .shuffle(shuffle_records, seed=record_seed, reshuffle_each_iteration=False)
-            .enumerate(start=epoch * num_records)
-        )
-        return epoch_records.skip(tf.where(epoch == first_epoch, np.int64(first_place), 0))
+    def plan(step: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        fields = record.parse_record(serialized if own else serialized[mine])
+        if service_address:  # every one of its workers counts steps of its own
+            step ^= tf.strings.to_hash_bucket_fast(fields[record.SOURCE_ID][0], 1 << 62)
+        drawn = _draw(augmentation, batch_size, image_size, seed, step)
+        drawn = {name: rows[mine][: tf.size(fields[record.MASK])] for name, rows in drawn.items()}
+        windows_drawn = drawn.pop("window", None)
+        return {**_place(fields, windows_drawn, keep_aspect, image_size), **drawn}
 
-    def make_example(place: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        example_seed = _seed(seed, _EXAMPLE, place)
-        fields = record.parse_record(serialized)
-        if min_crop_area < 1.0:
-            image, mask = _decode_window(fields, min_crop_area, max_crop_aspect, example_seed)
-        else:
-            image = record.decode_image(fields[record.IMAGE])
-            mask = record.decode_mask(fields[record.MASK])
-        image, mask = resize_image(image, image_size), resize_mask(mask, image_size)
-        if flip:
-            image, mask = augment.random_flip(image, mask, example_seed)
-        return {"image": image, "mask": _to_class_ids(mask, class_ids)}
+    def make_example(planned: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        letterbox = keep_aspect and augmentation.whole_images
+        return _make_example(planned, class_ids, image_size, letterbox)
 
-    return (
-        tf.data.Dataset.counter(first_epoch)
-        .flat_map(read_epoch)
-        .map(make_example, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
+    def mix(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        image, mask = augment.cutmix(
+            batch["image"], batch["mask"], augmentation.cutmix_probability, seed, step
+        )
+        return {**batch, "image": image, "mask": mask}
+
+    together = share if own else batch_size  # records that are read for one batch
+    dataset = (
+        shard_reading.read_epochs(
+            own or shards,
+            shuffle_records=shuffle_records,
+            seed=seed,
+            start_record=start_step * together,
+            epochs=epochs,
+            shards_at_once=1 if service_address else shard_reading.SHARDS_AT_ONCE,
+            deterministic=deterministic,
+        )
+        .batch(together, drop_remainder=not service_address)
+        .enumerate(start_step)
+        .map(plan, num_parallel_calls=1)
+        .unbatch()
+        .map(make_example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
+        .batch(share, drop_remainder=not service_address)
     )
+    if service_address:
+        dataset = service.distribute(dataset, service_address).unbatch()
+        dataset = dataset.batch(share, drop_remainder=True)
+    if augmentation.cutmix_probability:
+        dataset = dataset.enumerate(start_step).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def make_for_eval(
@@ -100,6 +122,7 @@ def make_for_eval(
     class_ids: np.ndarray,
     image_size: int,
     batch_size: int,
+    keep_aspect: bool = False,
 ) -> tf.data.Dataset:
     """Every record exactly once, in an order that never varies.
 
@@ -110,6 +133,8 @@ def make_for_eval(
       class_ids: uint8 [256], raw mask value -> class id.
       image_size: height and width of the images given, in pixels.
       batch_size: the global batch.
+      keep_aspect: fit the longer side and fill the rest with black and IGNORE; otherwise
+        squash.
 
     Returns:
       A dataset of dicts:
@@ -120,11 +145,12 @@ def make_for_eval(
 
     def make_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         fields = record.parse_record(serialized)
-        image = resize_image(record.decode_image(fields[record.IMAGE]), image_size)
-        mask = resize_mask(record.decode_mask(fields[record.MASK]), image_size)
+        mask = to_class_ids(record.decode_mask(fields[record.MASK])[..., 0], class_ids)
         return {
-            "image": image,
-            "mask": _to_class_ids(mask, class_ids),
+            "image": resizing.resize_image(
+                record.decode_image(fields[record.IMAGE]), image_size, keep_aspect
+            ),
+            "mask": resizing.resize_mask(mask, image_size, keep_aspect),
             "weight": tf.constant(1, tf.int64),
         }
 
@@ -143,7 +169,7 @@ def make_for_eval(
         }
 
     return (
-        _read(tf.data.Dataset.from_tensor_slices(list(shard_paths)), len(shard_paths))
+        shard_reading.read(shard_paths)
         .map(make_example, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size)
         .map(fill_up)
@@ -151,48 +177,75 @@ def make_for_eval(
     )
 
 
-def resize_image(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Squashes to uint8 [size, size, channels], bilinear with antialiasing."""
-    resized = tf.image.resize(image, [size, size], antialias=True)
-    return tf.saturate_cast(tf.round(resized), tf.uint8)
+def make_options(threads: int, ram_budget_mib: int) -> tf.data.Options:
+    """How much of the machine a pipeline may take.
+
+    Args:
+      threads: of its own; 0 shares TensorFlow's, one a core.
+      ram_budget_mib: what its buffers may hold when tf.data chooses their sizes; 0 leaves
+        the limit to tf.data (half of the machine's memory).
+    """
+    options = tf.data.Options()
+    if threads:
+        options.threading.private_threadpool_size = threads
+    if ram_budget_mib:
+        options.autotune.ram_budget = ram_budget_mib << 20
+    return options
 
 
-def resize_mask(mask: tf.Tensor, size: int) -> tf.Tensor:
-    """Squashes labels [height, width, 1] to [size, size, 1], nearest neighbour."""
-    return tf.image.resize(mask, [size, size], method="nearest")
+def _draw(
+    augmentation: Augmentation, count: int, size: int, seed: int, step: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Every random number of a global batch, as tensors with one row an example."""
+    drawn = augment.sample(augmentation, count, size, seed, step)
+    if not augmentation.whole_images:
+        drawn["window"] = windows.sample_windows(
+            augmentation.min_crop_area,
+            augmentation.max_crop_aspect,
+            count,
+            fold_seed(seed, Stream.WINDOW, step),
+        )
+    if augmentation.flip:
+        drawn["flip"] = windows.sample_flips(count, fold_seed(seed, Stream.FLIP, step))
+    return drawn
 
 
-def _read(paths: tf.data.Dataset, num_paths: int) -> tf.data.Dataset:
-    """Serialized records of several shards at once, in an order that never varies."""
-    return paths.interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=min(num_paths, _SHARDS_READ_AT_ONCE),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+def _place(
+    fields: dict[str, tf.Tensor], drawn: tf.Tensor | None, keep_aspect: bool, size: int
+) -> dict[str, tf.Tensor]:
+    """Which part of each encoded image is to be decoded; all of it if no window was drawn."""
+    height, width = (tf.cast(fields[name], tf.int32) for name in (record.HEIGHT, record.WIDTH))
+    if drawn is None:
+        placed = windows.whole_windows(height, width)
+    else:
+        placed = windows.place_windows(height, width, drawn, keep_aspect)
+    level, placed = windows.choose_reductions(placed, size)
+    return {
+        "encoded": fields[record.IMAGE],
+        "encoded_mask": fields[record.MASK],
+        "placed": placed,
+        "level": level,
+    }
 
 
-def _decode_window(
-    fields: dict[str, tf.Tensor], min_area: float, max_aspect: float, seed: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes only the part of the image that a random window shows."""
-    window = augment.sample_window(
-        tf.cast(fields[record.HEIGHT], tf.int32),
-        tf.cast(fields[record.WIDTH], tf.int32),
-        min_area,
-        max_aspect,
-        seed,
-    )
-    image = tf.image.decode_and_crop_jpeg(fields[record.IMAGE], window, channels=3)
-    top, left, height, width = tf.unstack(window)
-    mask = record.decode_mask(fields[record.MASK])
-    return image, mask[top : top + height, left : left + width]
-
-
-def _to_class_ids(mask: tf.Tensor, class_ids: np.ndarray) -> tf.Tensor:
-    return tf.gather(tf.constant(class_ids), tf.cast(mask[..., 0], tf.int32))
-
-
-def _seed(seed: int, stream: int, place: tf.Tensor) -> tf.Tensor:
-    """An int64 [2] seed of its own for each run, use of randomness and place."""
-    return tf.random.fold_in(tf.constant([seed, stream], tf.int64), tf.cast(place, tf.int64))
+def _make_example(
+    planned: dict[str, tf.Tensor], class_ids: np.ndarray, size: int, letterbox: bool
+) -> dict[str, tf.Tensor]:
+    """Decodes what was planned; what is for the device comes through."""
+    planned = dict(planned)
+    placed, level = planned.pop("placed"), planned.pop("level")
+    sides = resizing.fitted(placed[2], placed[3], size, True) if letterbox else (size, size)
+    image = windows.decode_window(planned.pop("encoded"), placed, level, sides)
+    rows = resizing.nearest(placed[0], placed[2], sides[0])
+    columns = resizing.nearest(placed[1], placed[3], sides[1])
+    if "flip" in planned:
+        flip = planned.pop("flip")
+        image = tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)
+        columns = tf.where(flip, tf.reverse(columns, [0]), columns)
+    mask = record.decode_mask(planned.pop("encoded_mask"))[..., 0]
+    mask = to_class_ids(resizing.sample(mask, rows, columns), class_ids)
+    return {
+        "image": resizing.fill_up(tf.ensure_shape(image, [None, None, 3]), size, 0),
+        "mask": resizing.fill_up(mask, size, IGNORE),
+        **planned,
+    }

@@ -9,7 +9,7 @@ from etils import epath
 
 from petseg import inference, manifest
 from petseg.errors import FaultFound, UserError
-from petseg.input_pipeline import batches
+from petseg.input_pipeline import batches, resizing
 from petseg.modeling.vgg16_skip import SkipModel
 from petseg.training import workdir
 
@@ -22,11 +22,11 @@ _AGREEMENT = 0.9999
 class ServingModel(tf.Module):
     """A model with its preprocessing: pictures in, class ids out."""
 
-    def __init__(self, model: SkipModel, image_size: int):
+    def __init__(self, model: SkipModel, image_size: int, keep_aspect: bool):
         super().__init__()
         # Tracked, so that the variables are saved.
         self.model = model.joined()
-        self._size = image_size
+        self._size, self._keep_aspect = image_size, keep_aspect
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
     def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -34,7 +34,7 @@ class ServingModel(tf.Module):
 
         def decode(content: tf.Tensor) -> tf.Tensor:
             image = tf.io.decode_image(content, channels=3, expand_animations=False)
-            return batches.resize_image(image, self._size)
+            return resizing.resize_image(image, self._size, self._keep_aspect)
 
         spec = tf.TensorSpec([self._size, self._size, 3], tf.uint8)
         return self.serve_images(tf.map_fn(decode, encoded, fn_output_signature=spec))
@@ -60,7 +60,7 @@ def export_saved_model(run_dir: str, output_dir: str, data_dir: str | None) -> d
         the run was trained on.
 
     Returns:
-      The model card: label_map, class_names, image_size, checkpoint_step,
+      The model card: label_map, class_names, image_size, keep_aspect, checkpoint_step,
       checked_images, agreement (share of their pixels with the same class).
 
     Raises:
@@ -79,12 +79,13 @@ def export_saved_model(run_dir: str, output_dir: str, data_dir: str | None) -> d
         class_ids=trained.label_map.class_ids(),
         image_size=config.image_size,
         batch_size=_CHECKED_IMAGES,
+        keep_aspect=config.keep_aspect,
     )
     images, _, expected = inference.predict_sample(
         trained.model, dataset, min(_CHECKED_IMAGES, split.records)
     )
     temporary = output.with_name(f"{output.name}.{uuid.uuid4().hex[:8]}.tmp")
-    serving = ServingModel(trained.model, config.image_size)
+    serving = ServingModel(trained.model, config.image_size, config.keep_aspect)
     tf.saved_model.save(
         serving,
         str(temporary),
@@ -103,6 +104,7 @@ def export_saved_model(run_dir: str, output_dir: str, data_dir: str | None) -> d
         "label_map": trained.label_map.spec(),
         "class_names": list(trained.label_map.names),
         "image_size": config.image_size,
+        "keep_aspect": config.keep_aspect,
         "checkpoint_step": trained.step,
         "checked_images": len(images),
         "agreement": agreement,

@@ -71,7 +71,7 @@ def predict_files(run_dir: str, jobs: Sequence[PredictionJob]) -> int:
       UserError: the run cannot be loaded, or the output cannot be written.
     """
     trained = workdir.load_trained(run_dir)
-    segment = inference.make_segment(trained.model)
+    segment = inference.make_segment(trained.model, trained.config.data.keep_aspect)
     failed = 0
     for job in tqdm(jobs, "predict", unit="image", disable=not sys.stderr.isatty()):
         try:

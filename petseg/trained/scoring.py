@@ -45,6 +45,7 @@ def score_split(run_dir: str, split_name: str, data_dir: str | None, panel_image
         class_ids=label_map.class_ids(),
         image_size=config.image_size,
         batch_size=config.batch_size,
+        keep_aspect=config.keep_aspect,
     )
     counted = inference.evaluate(
         inference.make_eval_step(

@@ -1,8 +1,9 @@
 """The custom training loop: one step function for every strategy."""
 
 import dataclasses
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -12,29 +13,37 @@ from petseg import config as config_lib
 from petseg import inference, manifest
 from petseg.config import Config
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.input_pipeline import batches
+from petseg.input_pipeline import batches, shard_cache, shard_reading
 from petseg.input_pipeline.raw_values import raw_values
+from petseg.input_pipeline.shard_reading import Shards
 from petseg.label_map import LabelMap, parse_label_map
 from petseg.manifest import Manifest, Split
-from petseg.modeling import losses, metrics, vgg16_skip
+from petseg.modeling import metrics
 from petseg.modeling.vgg16_skip import SkipModel
-from petseg.training import checkpoints, distribution, summaries, workdir
+from petseg.training import checkpoints, distribution, doctor, summaries, workdir
+from petseg.training.doctor import Diagnosis, Figures
 from petseg.training.progress import Progress
 from petseg.training.stopping import StopNow, StopRequest, noticing_signals, until_stopped
-
-_DROPOUT = 4  # its own stream of the run's seed, beside those of the input pipeline
-
-TrainStep = Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]]
+from petseg.training.train_step import (
+    TrainStep,
+    make_schedule,
+    make_train_step,
+    trained_variables,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Data:
-    """The data set of a run, checked."""
+    """The data set of a run, checked, and from where its shards are read."""
 
     manifest: Manifest
     label_map: LabelMap
     train: Split
     validation: Split
+    folder: str
+
+    def shards(self, split: Split) -> Shards:
+        return shard_reading.shards_in(self.folder, split)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +53,7 @@ class _Learner:
     model: SkipModel
     schedule: keras.optimizers.schedules.LearningRateSchedule
     train_step: TrainStep
+    variables: list[keras.Variable]
     checkpoint: tf.train.Checkpoint
     first_step: int
     total_steps: int
@@ -109,102 +119,47 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             progress.close()
 
 
-def make_schedule(
-    learning_rate: float, warmup_steps: int, total_steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up, over at most half of all steps, then a cosine to 0."""
-    warmup = min(warmup_steps, total_steps // 2)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else learning_rate,
-        decay_steps=max(total_steps - warmup, 1),
-        warmup_target=learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-
-
-def trained_variables(model: SkipModel, freeze_backbone: bool) -> list[keras.Variable]:
-    """The variables that training moves."""
-    backbone = [] if freeze_backbone else model.backbone.trainable_variables
-    return [*backbone, *model.head.trainable_variables]
-
-
-def make_train_step(
-    model: SkipModel,
-    optimizer: keras.optimizers.Optimizer,
-    strategy: tf.distribute.Strategy,
-    *,
-    loss: str,
-    freeze_backbone: bool,
-    dropout_rate: float,
-    global_batch: int,
-    seed: int,
-) -> TrainStep:
-    """Compiles one training step; its result does not depend on the replica count.
+def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
+    """Measures what would limit training with these settings, without a run folder.
 
     Args:
-      model: in the strategy's scope.
-      optimizer: built, in the strategy's scope.
-      strategy: whose replicas share a batch.
-      loss: 'cross_entropy', 'dice' or 'cross_entropy+dice'.
-      freeze_backbone: train the head only; the backbone stays out of the tape.
-      dropout_rate: see vgg16_skip.drop_channels.
-      global_batch: images a step, over all replicas.
-      seed: of the dropout.
+      config: the settings.
+      seconds: how long each stage is measured, at least.
 
-    Returns:
-      A function: (distributed) batch of make_for_train, int64 [] step -> the loss
-      ('loss/total') and its parts, float32 [] each.
+    Raises:
+      UserError: a setting or the data set is wrong.
     """
-    keras_variables = trained_variables(model, freeze_backbone)
-    variables = [v.value for v in keras_variables]
+    config_lib.validate(config)
+    config = config_lib.spell_out(config)
+    data = _open_data(config)
+    strategy = distribution.make_strategy(
+        config.train.strategy, config.train.cpu_replicas, config.data.batch_size
+    )
+    with tempfile.TemporaryDirectory() as nothing:
+        learner = _make_learner(config, nothing, data, strategy)
+    return _examine(config, data, strategy, learner, seconds)
 
-    def replica_step(batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
-        context = tf.distribute.get_replica_context()
-        global_valid = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, losses.count_valid_pixels(batch["mask"])
-        )
-        step_seed = tf.random.fold_in(tf.constant([seed, _DROPOUT], tf.int64), step)
 
-        def drop(pools: list[tf.Tensor]) -> list[tf.Tensor]:
-            return vgg16_skip.drop_channels(
-                pools,
-                dropout_rate,
-                step_seed,
-                context.replica_id_in_sync_group,
-                strategy.num_replicas_in_sync,
-            )
-
-        def compute_loss(pools: list[tf.Tensor]) -> dict[str, tf.Tensor]:
-            logits = model.head(drop(pools), training=True)
-            parts = {}
-            if "cross_entropy" in loss:
-                total = losses.cross_entropy_sum(logits, batch["mask"])
-                parts["loss/cross_entropy"] = tf.math.divide_no_nan(total, global_valid)
-            if "dice" in loss:
-                parts["loss/dice"] = losses.dice_loss_sum(logits, batch["mask"]) / global_batch
-            return {**parts, "loss/total": tf.add_n(list(parts.values()))}
-
-        if freeze_backbone:
-            pools = model.backbone(batch["image"], training=False)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            if not freeze_backbone:
-                pools = model.backbone(batch["image"], training=True)
-            values = compute_loss(pools)
-        gradients = tape.gradient(values["loss/total"], variables)
-        # Under a strategy Keras sums the gradients over all replicas.
-        optimizer.apply(gradients, keras_variables)
-        return values
-
-    @tf.function
-    def train_step(batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = strategy.run(replica_step, args=(batch, step))
-        return {
-            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-            for name, value in values.items()
-        }
-
-    return train_step
+def _examine(
+    config: Config,
+    data: _Data,
+    strategy: tf.distribute.Strategy,
+    learner: _Learner,
+    seconds: float,
+) -> tuple[Figures, Diagnosis]:
+    step = tf.constant(learner.first_step, tf.int64)
+    figures = doctor.measure(
+        data.shards(data.train),
+        lambda: _make_input(config, data, learner.first_step),
+        lambda batch: learner.train_step(batch, step)["loss/total"].numpy(),
+        strategy.experimental_distribute_dataset,
+        learner.variables,
+        batch_size=config.data.batch_size,
+        seconds=seconds,
+        short_side=min(data.train.mean_height, data.train.mean_width),
+        image_size=config.data.image_size,
+    )
+    return figures, doctor.diagnose(figures)
 
 
 def _make_learner(
@@ -222,7 +177,8 @@ def _make_learner(
         # Named, or a second run in one process would save its slots under other names.
         optimizer = keras.optimizers.Adam(schedule, name="adam")
         optimizer.build(trained_variables(model, config.model.freeze_backbone))
-    checkpoint = checkpoints.make_checkpoint([*model.variables, *optimizer.variables])
+    variables = [*model.variables, *optimizer.variables]
+    checkpoint = checkpoints.make_checkpoint(variables)
     step, skipped = checkpoints.restore_newest(checkpoint, run_dir) if resuming else (0, [])
     train_step = make_train_step(
         model,
@@ -234,21 +190,25 @@ def _make_learner(
         global_batch=config.data.batch_size,
         seed=config.train.seed,
     )
-    return _Learner(model, schedule, train_step, checkpoint, step, total_steps, skipped)
+    return _Learner(model, schedule, train_step, variables, checkpoint, step, total_steps, skipped)
 
 
 def _open_data(config: Config) -> _Data:
-    found = manifest.read_manifest(config.data.dir)
-    splits = {name: found.split(name, config.data.dir) for name in ("train", "validation")}
-    faults = manifest.check_shards(
-        config.data.dir, splits.values(), hashes=config.data.verify_hashes
-    )
-    if faults:
+    directory, cached = config.data.dir, config.data.cache != "none"
+    found = manifest.read_manifest(directory)
+    splits = {name: found.split(name, directory) for name in ("train", "validation")}
+    # A cache compares what it copies.
+    hashes = config.data.verify_hashes and not cached
+    if faults := manifest.check_shards(directory, splits.values(), hashes=hashes):
         raise UserError(f"config.data.dir: {faults[0]}; convert the data set again")
     label_map = parse_label_map(config.data.label_map)
     for split in splits.values():
-        label_map.check_covers(raw_values(config.data.dir, split), config.data.dir)
-    return _Data(found, label_map, **splits)
+        label_map.check_covers(raw_values(directory, split), directory)
+    if cached:
+        directory = shard_cache.cache_shards(
+            directory, list(splits.values()), found.digest(), config.data.cache
+        )
+    return _Data(found, label_map, **splits, folder=directory)
 
 
 def _opening_line(
@@ -272,6 +232,7 @@ def _run_to_the_end(run: _Run) -> None:
         # The untrained model's score, or one that a stop has cut short.
         if _is_due(run, step) and step not in workdir.read_evaluations(run.workdir):
             _evaluate(run, step)
+        _consult_doctor(run)
         window = _Window()
         for batch in until_stopped(_training_batches(run, window), run.request):
             window.add(learner.train_step(batch, tf.constant(step, tf.int64)))
@@ -290,6 +251,16 @@ def _run_to_the_end(run: _Run) -> None:
         raise StoppedBySignal(
             run.request.signal, f"at step {step}, saved; the same command goes on from there"
         ) from None
+
+
+def _consult_doctor(run: _Run) -> None:
+    """Says before the first step what will limit training."""
+    seconds = run.config.train.doctor_seconds
+    if not seconds or run.learner.first_step >= run.learner.total_steps:
+        return
+    _, diagnosis = _examine(run.config, run.data, run.strategy, run.learner, seconds)
+    run.progress.say(diagnosis.text())
+    summaries.write_text(run.train_writer, run.learner.first_step, "input/doctor", diagnosis.text())
 
 
 def _is_due(run: _Run, step: int) -> bool:
@@ -336,29 +307,33 @@ class _Window:
         }
         elapsed_s = time.perf_counter() - self._started_s
         means["input/images_per_second"] = len(self._values) * batch_size / elapsed_s
-        means["input/wait_fraction"] = self._wait_s / elapsed_s
+        means["input/input_wait_fraction"] = self._wait_s / elapsed_s
         self.restart()
         return means
 
 
+def _make_input(config: Config, data: _Data, start_step: int) -> tf.data.Dataset:
+    settings = config.data
+    return batches.make_for_train(
+        data.shards(data.train),
+        class_ids=data.label_map.class_ids(),
+        image_size=settings.image_size,
+        batch_size=settings.batch_size,
+        shuffle_records=settings.shuffle_records,
+        augmentation=config.augment,
+        seed=config.train.seed,
+        keep_aspect=settings.keep_aspect,
+        start_step=start_step,
+        service_address=settings.service_address,
+        deterministic=settings.deterministic,
+    ).with_options(batches.make_options(settings.input_threads, settings.ram_budget_mib))
+
+
 def _training_batches(run: _Run, window: _Window) -> Iterator[dict[str, tf.Tensor]]:
     """Endless, from the first step on; tells the window how long each was waited for."""
-    config, train = run.config, run.data.train
     if run.learner.first_step >= run.learner.total_steps:
         return
-    dataset = batches.make_for_train(
-        manifest.shard_paths(config.data.dir, train),
-        num_records=train.records,
-        class_ids=run.data.label_map.class_ids(),
-        image_size=config.data.image_size,
-        batch_size=config.data.batch_size,
-        shuffle_records=config.data.shuffle_records,
-        flip=config.augment.flip,
-        min_crop_area=config.augment.min_crop_area,
-        max_crop_aspect=config.augment.max_crop_aspect,
-        seed=config.train.seed,
-        start_step=run.learner.first_step,
-    )
+    dataset = _make_input(run.config, run.data, run.learner.first_step)
     iterator = iter(run.strategy.experimental_distribute_dataset(dataset))
     window.restart()
     while True:
@@ -377,7 +352,7 @@ def _log(run: _Run, step: int, window: _Window) -> None:
     run.progress.show(
         step,
         f"loss {values['loss/total']:.4f}  {values['input/images_per_second']:.1f} images/s  "
-        f"input wait {values['input/wait_fraction']:.0%}",
+        f"input wait {values['input/input_wait_fraction']:.0%}",
     )
 
 
@@ -437,10 +412,11 @@ def _evaluate(run: _Run, step: int) -> None:
 
 def _validation_batches(run: _Run) -> tf.data.Dataset:
     return batches.make_for_eval(
-        manifest.shard_paths(run.config.data.dir, run.data.validation),
+        run.data.shards(run.data.validation).paths,
         class_ids=run.data.label_map.class_ids(),
         image_size=run.config.data.image_size,
         batch_size=run.config.data.batch_size,
+        keep_aspect=run.config.data.keep_aspect,
     )
 
 

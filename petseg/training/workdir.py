@@ -27,7 +27,16 @@ _CONFIG = "config.json"
 _EVALUATION = "evaluation"
 _BY_STEP = "validation_by_step.json"
 # What may change when a run goes on: it moves nothing that the steps so far decided.
-_MAY_CHANGE = ("config.data.dir", "config.data.verify_hashes", "config.train.")
+_MAY_CHANGE = (
+    "config.data.dir",
+    "config.data.verify_hashes",
+    "config.data.cache",
+    "config.data.service_address",
+    "config.data.input_threads",
+    "config.data.ram_budget_mib",
+    "config.data.deterministic",
+    "config.train.",
+)
 _FIXED_ALL_THE_SAME = ("config.train.seed",)
 
 

@@ -1,0 +1,74 @@
+"""Images and masks of any size -> the model's size."""
+
+import tensorflow as tf
+
+from petseg.label_map import IGNORE
+
+
+def resize_image(image: tf.Tensor, size: int, keep_aspect: bool = False) -> tf.Tensor:
+    """Brings a whole image to the model's size, bilinear with antialiasing.
+
+    Args:
+      image: uint8 [height, width, channels].
+      size: pixels.
+      keep_aspect: fit the longer side and fill the rest with 0, below or to the right;
+        otherwise both sides are fitted.
+
+    Returns:
+      uint8 [size, size, channels].
+    """
+    height, width = fitted(tf.shape(image)[0], tf.shape(image)[1], size, keep_aspect)
+    resized = tf.image.resize(image, [height, width], antialias=True)
+    return fill_up(tf.saturate_cast(tf.round(resized), tf.uint8), size, 0)
+
+
+def resize_mask(mask: tf.Tensor, size: int, keep_aspect: bool = False) -> tf.Tensor:
+    """Brings a mask to the model's size, nearest neighbour, as resize_image does.
+
+    Args:
+      mask: uint8 [height, width].
+      size: pixels.
+      keep_aspect: as of resize_image; the rest is filled with IGNORE.
+
+    Returns:
+      uint8 [size, size].
+    """
+    full_height, full_width = tf.shape(mask)[0], tf.shape(mask)[1]
+    height, width = fitted(full_height, full_width, size, keep_aspect)
+    rows, columns = nearest(0, full_height, height), nearest(0, full_width, width)
+    return fill_up(sample(mask, rows, columns), size, IGNORE)
+
+
+def fitted(
+    height: tf.Tensor, width: tf.Tensor, size: int, keep_aspect: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The sides, int32, that an image of int32 sides has within [size, size]."""
+    if not keep_aspect:
+        return tf.fill(tf.shape(height), size), tf.fill(tf.shape(width), size)
+    longer = tf.maximum(height, width)
+    # Rounded to the nearest pixel, in whole numbers.
+    return tuple(
+        tf.maximum((2 * side * size + longer) // (2 * longer), 1) for side in (height, width)
+    )
+
+
+def nearest(start: tf.Tensor, length: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+    """Places, int32 [..., count], nearest to the centres of equal parts of start + length."""
+    centres = 2 * tf.range(count) + 1
+    return start + centres * length // (2 * count)
+
+
+def sample(mask: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Every one of some columns of every one of some rows: [height, width] -> [rows, columns]."""
+    # Gathering single bytes along the last axis takes three times as long.
+    return tf.transpose(tf.gather(tf.transpose(tf.gather(mask, rows)), columns))
+
+
+def fill_up(picture: tf.Tensor, size: int, value: int) -> tf.Tensor:
+    """Adds a constant below and to the right: [height, width, ...] -> [size, size, ...]."""
+    if picture.shape[:2] == [size, size]:
+        return picture
+    lacking = size - tf.shape(picture)[:2]
+    padding = [[0, lacking[0]], [0, lacking[1]]] + [[0, 0]] * (picture.shape.rank - 2)
+    padded = tf.pad(picture, padding, constant_values=tf.cast(value, picture.dtype))
+    return tf.ensure_shape(padded, [size, size, *picture.shape[2:]])

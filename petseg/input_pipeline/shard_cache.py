@@ -1,0 +1,100 @@
+"""Shards in memory or on a local disk, for data sets that are slow to read."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import tensorflow as tf
+from tqdm import tqdm
+
+from petseg.errors import FaultFound, UserError
+from petseg.manifest import Shard, Split
+
+_CHUNK_BYTES = 8 << 20
+_MEMORY_ROOT = "ram://petseg"  # TensorFlow's file system in this process's memory
+_MOST_OF_MEMORY = 0.8  # what is free; shuffling and training need some too
+
+
+def cache_shards(data_dir: str, splits: Sequence[Split], digest: str, cache: str) -> str:
+    """Copies shards to where they can be read fast; what is there already stays.
+
+    Every copy's SHA-256 is compared with the manifest. A copy gets its name when it is
+    complete, so an interrupted one is made again.
+
+    Args:
+      data_dir: the data set.
+      splits: whose shards to copy.
+      digest: of the manifest; the copies of each data set have a folder of their own.
+      cache: 'memory' or a folder.
+
+    Returns:
+      The folder that now holds the shards, to be used in place of data_dir.
+
+    Raises:
+      UserError: there is not enough room, or the folder cannot be written.
+      FaultFound: a copy differs from the manifest.
+    """
+    folder = f"{_MEMORY_ROOT if cache == 'memory' else cache}/{digest[:16]}"
+    shards = [shard for split in splits for shard in split.shards]
+    try:
+        tf.io.gfile.makedirs(folder)
+        missing = [shard for shard in shards if not _is_there(f"{folder}/{shard.name}", shard)]
+        _check_room(sum(shard.bytes for shard in missing), cache)
+        with tqdm(
+            desc="cache",
+            total=sum(shard.bytes for shard in missing),
+            unit="B",
+            unit_scale=True,
+            disable=None,
+        ) as bar:
+            for shard in missing:
+                _copy(f"{data_dir}/{shard.name}", f"{folder}/{shard.name}", shard, bar)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise UserError(f"config.data.cache={cache}: {reason}") from error
+    return folder
+
+
+def _is_there(path: str, shard: Shard) -> bool:
+    return (
+        tf.io.gfile.exists(path)
+        and tf.io.gfile.stat(path).length == shard.bytes
+        and _sha256(path) == shard.sha256
+    )
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_room(needed_bytes: int, cache: str) -> None:
+    if cache == "memory":
+        free_bytes = int(_MOST_OF_MEMORY * psutil.virtual_memory().available)
+    elif "://" in cache:
+        return
+    else:
+        free_bytes = shutil.disk_usage(Path(cache)).free
+    if needed_bytes > free_bytes:
+        raise UserError(
+            f"config.data.cache={cache}: the shards take {needed_bytes >> 20:,} MiB, there is "
+            f"room for {free_bytes >> 20:,}; take another place or none"
+        )
+
+
+def _copy(source: str, target: str, shard: Shard, bar: tqdm) -> None:
+    temporary, digest = f"{target}.tmp", hashlib.sha256()
+    with tf.io.gfile.GFile(source, "rb") as file, tf.io.gfile.GFile(temporary, "wb") as copy:
+        while chunk := file.read(_CHUNK_BYTES):
+            copy.write(chunk)
+            digest.update(chunk)
+            bar.update(len(chunk))
+    if digest.hexdigest() != shard.sha256:
+        tf.io.gfile.remove(temporary)
+        raise FaultFound(f"{source} differs from its manifest (SHA-256); convert it again")
+    tf.io.gfile.rename(temporary, target, overwrite=True)

@@ -1,0 +1,79 @@
+import dataclasses
+
+import pytest
+import tensorflow as tf
+
+from petseg.training import doctor, loop
+from petseg.training.doctor import Figures
+
+ORIGINALS = Figures(
+    read=20_000,
+    decode=1_040,
+    input=900,
+    model=4_000,
+    cores=2,
+    has_gpu=True,
+    image_size=224,
+    short_side=370,
+)
+
+
+def test_slow_input_is_named_with_remedies_in_order_of_their_gain():
+    found = doctor.diagnose(ORIGINALS)
+    assert found.verdict == "input bound"
+    assert "900 images/s on 2 cores" in found.summary and "4,000" in found.summary
+    smaller, cores = found.advice
+    # (256/370)^2 = 0.48 of the decoding stays: 1/900 - 0.52/1040 s an image.
+    assert smaller == "convert with --short_side=256 for about 1.8x"
+    assert cores.startswith("or 9 cores")
+
+
+def test_slow_reading_comes_before_smaller_images():
+    found = doctor.diagnose(dataclasses.replace(ORIGINALS, read=1_000))
+    assert "config.data.cache" in found.advice[0] and found.advice[0].endswith("5.0x")
+    assert "--short_side=256" in found.advice[1]
+
+
+def test_small_images_need_no_conversion():
+    found = doctor.diagnose(dataclasses.replace(ORIGINALS, short_side=256))
+    assert [line[:10] for line in found.advice] == ["or 9 cores"]
+
+
+def test_a_slow_model_is_not_blamed_on_the_input():
+    found = doctor.diagnose(dataclasses.replace(ORIGINALS, model=10, has_gpu=False))
+    assert found.verdict == "model bound"
+    (line,) = found.advice
+    assert "90.0 times" in line and "a GPU" in line
+
+
+@pytest.mark.parametrize("model", [800, 900, 1_100])
+def test_rates_that_are_near_are_balanced(model):
+    assert doctor.diagnose(dataclasses.replace(ORIGINALS, model=model)).verdict == "balanced"
+
+
+def test_examining_a_model_leaves_no_trace_in_its_variables(tiny_config, tmp_path):
+    """A run with the doctor ends with the weights of one without."""
+    weights = []
+    for seconds in (0.0, 0.05):
+        tiny_config.train.doctor_seconds = seconds
+        run = str(tmp_path / str(seconds))
+        loop.train_and_evaluate(tiny_config, run)
+        reader = tf.train.load_checkpoint(f"{run}/checkpoints/ckpt-10")
+        names = sorted(reader.get_variable_to_shape_map())
+        weights.append(
+            [reader.get_tensor(n).tobytes() for n in names if n.startswith("variables/")]
+        )
+    assert weights[0] == weights[1]
+
+
+def test_the_figures_are_told(tiny_config, tmp_path, capfd):
+    tiny_config.train.doctor_seconds = 0.05
+    loop.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+    said = capfd.readouterr().err
+    assert "the model takes" in said and "images/s on" in said
+    events = b"".join(path.read_bytes() for path in (tmp_path / "run/train").iterdir())
+    assert b"input/doctor" in events and b"the model takes" in events
+    figures, found = loop.examine(tiny_config, 0.05)
+    assert found.verdict in said
+    assert all(rate > 0 for rate in (figures.read, figures.decode, figures.input, figures.model))
+    assert figures.short_side > 32 and figures.image_size == 32

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from petseg.input_pipeline import resizing, windows
+
+SEEDS = st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
+SIDES = st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 3000)), min_size=1, max_size=8)
+
+
+def draw(sides, min_area, max_aspect, seed, keep_aspect=False) -> np.ndarray:
+    drawn = windows.sample_windows(min_area, max_aspect, len(sides), tf.constant(seed, tf.int64))
+    heights, widths = np.array(sides, np.int32).T
+    return windows.place_windows(
+        tf.constant(heights), tf.constant(widths), drawn, keep_aspect
+    ).numpy()
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIDES, st.floats(0.01, 1.0), st.floats(1.0, 4.0), SEEDS, st.booleans(), st.integers(8, 300))
+def test_a_window_lies_inside_the_image(sides, min_area, max_aspect, seed, keep_aspect, size):
+    placed = draw(sides, min_area, max_aspect, seed, keep_aspect)
+    level, reduced = windows.choose_reductions(tf.constant(placed), size)
+    for part in (placed, reduced.numpy()):
+        for (height, width), (top, left, rows, columns) in zip(sides, part, strict=True):
+            assert top >= 0 and left >= 0 and rows >= 1 and columns >= 1
+            assert top + rows <= height and left + columns <= width
+    factor = 2 ** level.numpy()[:, None]
+    assert (reduced.numpy() % factor == 0).all()
+    # No window is decoded smaller than it is then shown, and none twice as large as need be.
+    shorter = placed[:, 2:].min(axis=1)
+    assert (shorter[factor[:, 0] > 1] >= size * factor[factor > 1]).all()
+    assert (shorter < 2 * size * factor[:, 0])[factor[:, 0] < 8].all()
+    assert np.abs(reduced.numpy()[:, 2:] - placed[:, 2:]).max() <= 2 * (factor.max() - 1)
+
+
+def test_windows_cover_the_areas_aspects_and_places_that_were_asked_for():
+    top, left, rows, columns = draw([(1000, 2000)] * 2000, 0.25, 1.5, (7, 1)).T
+    area, aspect = rows * columns / 2e6, (columns / 2) / rows
+    assert area.min() > 0.24 and area.max() <= 1
+    assert 0.58 < area.mean() < 0.64  # uniform between 0.25 and 1, a little cut at the sides
+    assert aspect.min() > 1 / 1.52 and aspect.max() < 1.52
+    room = rows < 800
+    assert 0.47 < (top[room] / (1000 - rows[room])).mean() < 0.53
+    room = columns < 1600
+    assert 0.47 < (left[room] / (2000 - columns[room])).mean() < 0.53
+    # Independent of each other.
+    assert abs(np.corrcoef(area, aspect)[0, 1]) < 0.15
+    assert abs(np.corrcoef(top[room] / (1001 - rows[room]), left[room])[0, 1]) < 0.1
+
+
+def test_with_keep_aspect_windows_are_near_to_squares():
+    _, _, rows, columns = draw([(1000, 2000)] * 500, 0.1, 1.25, (7, 1), keep_aspect=True).T
+    free = rows < 1000
+    assert (columns / rows)[free].min() > 0.79 and (columns / rows)[free].max() < 1.26
+    assert free.mean() > 0.3
+
+
+def test_half_of_the_images_are_flipped():
+    flips = windows.sample_flips(2000, tf.constant([3, 4], tf.int64)).numpy()
+    assert 900 < flips.sum() < 1100
+
+
+@pytest.mark.parametrize("seed", [(0, 0), (1, 2), (-5, 9)])
+def test_the_same_seed_gives_the_same_result_eagerly_and_in_a_pipeline(seed):
+    def sample(place):
+        own = tf.stack([tf.constant(seed[0], tf.int64), place + seed[1]])
+        return windows.sample_windows(0.3, 1.5, 5, own), windows.sample_flips(5, own)
+
+    for place, drawn in zip(range(10), tf.data.Dataset.range(10).map(sample), strict=True):
+        for inside, eager in zip(drawn, sample(tf.constant(place, tf.int64)), strict=True):
+            np.testing.assert_allclose(inside.numpy(), eager.numpy(), rtol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 70), st.integers(1, 70))
+def test_sampling_takes_the_pixel_nearest_to_each_centre(height, width, rows, columns):
+    mask = np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.uint8)
+    got = resizing.sample(
+        tf.constant(mask), resizing.nearest(0, height, rows), resizing.nearest(0, width, columns)
+    ).numpy()
+    for y in range(rows):
+        for x in range(columns):
+            assert (
+                got[y, x]
+                == mask[(2 * y + 1) * height // (2 * rows)][(2 * x + 1) * width // (2 * columns)]
+            )
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(3, 90), st.integers(3, 90), st.integers(8, 64))
+def test_bilinear_agrees_with_its_definition(height, width, size):
+    image = np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    got = windows.to_size(tf.constant(image), (size, size)).numpy()
+
+    def weights(full: int) -> np.ndarray:
+        place = np.clip((np.arange(size) + 0.5) * full / size - 0.5, 0, full - 1)
+        return np.maximum(1 - np.abs(place[:, None] - np.arange(full)[None]), 0)
+
+    expected = np.einsum("ih,hwc,jw->ijc", weights(height), image.astype(float), weights(width))
+    assert np.abs(got - expected).max() <= 0.51

@@ -163,3 +163,19 @@ def test_headers_alone_keep_the_bytes_and_count_nothing():
     assert checked == masks.CheckedMask(MASK, 40, 50, {})
     with pytest.raises(BadFile):
         masks.check_mask(MASK[:-30], RULES, decode=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 256), st.integers(0, 2**31))
+def test_an_encoded_mask_is_read_back_by_every_reader(height, width, values, seed):
+    labels = np.random.default_rng(seed).integers(0, values, (height, width)).astype(np.uint8)
+    content = masks.encode_mask(labels)
+    assert (tf.io.decode_png(content, channels=1).numpy()[..., 0] == labels).all()
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
+        assert picture.mode == "L" and (np.asarray(picture) == labels).all()
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.verify()  # the checksums
+    # It counts as good when it is converted again, and keeps its bytes.
+    again = masks.check_mask(content, MaskRules(None))
+    assert again.encoded == content and again.repair is None

@@ -196,7 +196,7 @@ def near(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("num_workers", [2, 4])
-def test_workers_share_each_batch_record_by_record(some, num_workers):
+def test_workers_share_each_batch_record_by_record(some, num_workers, capfd):
     """Five shards divide by neither: together the workers see what one alone would."""
     straight = take(train_batches(some, batch_size=8), 12)
     parts = [
@@ -208,9 +208,11 @@ def test_workers_share_each_batch_record_by_record(some, num_workers):
             key: np.concatenate([part[step][key] for part in parts]) for key in ("image", "mask")
         }
         assert_same([batch], [joined])
+    said = capfd.readouterr().err
+    assert said.count(f"{num_workers} workers share the training images by record") == 1
 
 
-def test_workers_share_an_epoch_file_by_file(some):
+def test_workers_share_an_epoch_file_by_file(some, capfd):
     own = [
         [
             index_of(image)
@@ -223,6 +225,7 @@ def test_workers_share_an_epoch_file_by_file(some):
     ]
     assert [len(indices) for indices in own] == list(COUNTS)
     assert sorted(itertools.chain(*own)) == list(range(NUM))
+    assert capfd.readouterr().err.count("by file: 1 shard(s) each") == 1
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

@@ -23,15 +23,20 @@ def test_slow_input_is_named_with_remedies_in_order_of_their_gain():
     assert found.verdict == "input bound"
     assert "900 images/s on 2 cores" in found.summary and "4,000" in found.summary
     smaller, cores = found.advice
-    # (256/370)^2 = 0.48 of the decoding stays: 1/900 - 0.52/1040 s an image.
-    assert smaller == "convert with --short_side=256 for about 1.8x"
+    # (256/370)^2 = 0.48 of the decoding stays, which is three quarters of the work.
+    assert smaller == "convert with --short_side=256 for about 1.6x"
     assert cores.startswith("or 9 cores")
 
 
 def test_slow_reading_comes_before_smaller_images():
     found = doctor.diagnose(dataclasses.replace(ORIGINALS, read=1_000))
-    assert "config.data.cache" in found.advice[0] and found.advice[0].endswith("5.0x")
+    assert "config.data.cache" in found.advice[0] and found.advice[0].endswith("4.4x")
     assert "--short_side=256" in found.advice[1]
+
+
+def test_no_remedy_promises_more_than_the_model_can_take():
+    found = doctor.diagnose(dataclasses.replace(ORIGINALS, model=1_200, short_side=3000))
+    assert found.advice[0] == "convert with --short_side=256 for about 1.3x"
 
 
 def test_small_images_need_no_conversion():

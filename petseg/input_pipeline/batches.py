@@ -66,7 +66,12 @@ def make_for_train(
         image: uint8 [batch, image_size, image_size, 3], RGB.
         mask: uint8 [batch, image_size, image_size], class ids or IGNORE.
       and what augment.sample drew, which augment.apply applies on the device.
+
+    Raises:
+      ValueError: the workers cannot share a batch evenly.
     """
+    if batch_size % num_workers:
+        raise ValueError(f"batches of {batch_size} do not divide by {num_workers} workers")
     own = shard_reading.share_out(shards, worker, num_workers)
     share = batch_size // num_workers
     mine = slice(worker * share, (worker + 1) * share)
@@ -145,7 +150,7 @@ def make_for_eval(
 
     def make_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         fields = record.parse_record(serialized)
-        mask = to_class_ids(record.decode_mask(fields[record.MASK])[..., 0], class_ids)
+        mask = to_class_ids(tf.squeeze(record.decode_mask(fields[record.MASK]), -1), class_ids)
         return {
             "image": resizing.resize_image(
                 record.decode_image(fields[record.IMAGE]), image_size, keep_aspect
@@ -242,7 +247,7 @@ def _make_example(
         flip = planned.pop("flip")
         image = tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)
         columns = tf.where(flip, tf.reverse(columns, [0]), columns)
-    mask = record.decode_mask(planned.pop("encoded_mask"))[..., 0]
+    mask = tf.squeeze(record.decode_mask(planned.pop("encoded_mask")), -1)
     mask = to_class_ids(resizing.sample(mask, rows, columns), class_ids)
     return {
         "image": resizing.fill_up(tf.ensure_shape(image, [None, None, 3]), size, 0),

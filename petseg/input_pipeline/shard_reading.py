@@ -1,6 +1,7 @@
 """Serialized records of shards, in an order that a seed decides, from any place on."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -96,15 +97,24 @@ def read_epochs(
 def share_out(shards: Shards, worker: int, num_workers: int) -> Shards | None:
     """The shards that are one worker's own; None if they cannot be shared out evenly.
 
-    Even is: the same number for each. Then every worker reads only what is its own;
-    otherwise all read everything and take their part of each batch.
+    Even is: the same number for each. Then a worker reads only what is its own; otherwise
+    all read everything and each takes its part of every batch. The first worker says which
+    on standard error.
 
     Args:
       shards: of the whole split.
       worker: which one, from 0.
       num_workers: how many there are.
     """
-    if len(shards.paths) % num_workers:
+    each, left = divmod(len(shards.paths), num_workers)
+    if num_workers > 1 and worker == 0:
+        way = (
+            f"by record: {len(shards.paths)} shards do not divide by them, so each reads all"
+            if left
+            else f"by file: {each} shard(s) each"
+        )
+        print(f"{num_workers} workers share the training images {way}", file=sys.stderr)
+    if left:
         return None
     return Shards(shards.paths[worker::num_workers], shards.records[worker::num_workers])
 

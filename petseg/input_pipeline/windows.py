@@ -114,8 +114,10 @@ def decode_window(
 
 def to_size(pixels: tf.Tensor, sides: tuple[int, int] | tf.Tensor) -> tf.Tensor:
     """uint8 [height, width, channels] to other sides, bilinear without antialiasing."""
-    resized = tf.raw_ops.ResizeBilinear(images=pixels[None], size=sides, half_pixel_centers=True)
-    return tf.cast(resized[0] + 0.5, tf.uint8)  # rounded: the cast cuts off
+    resized = tf.raw_ops.ResizeBilinear(
+        images=tf.expand_dims(pixels, 0), size=sides, half_pixel_centers=True
+    )
+    return tf.cast(tf.squeeze(resized, 0) + 0.5, tf.uint8)  # rounded: the cast cuts off
 
 
 def sample_flips(count: int, seed: tf.Tensor) -> tf.Tensor:

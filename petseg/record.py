@@ -78,6 +78,7 @@ def parse_record(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
       A dict of tensors of that shape: IMAGE, MASK and SOURCE_ID (string), HEIGHT and
       WIDTH (int64).
     """
+    serialized = tf.convert_to_tensor(serialized)
     parse = tf.io.parse_single_example if serialized.shape.rank == 0 else tf.io.parse_example
     return parse(
         serialized,

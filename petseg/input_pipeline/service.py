@@ -1,6 +1,29 @@
 """A tf.data service: other machines decode, this one trains."""
 
+import socket
+import urllib.parse
+
 import tensorflow as tf
+
+from petseg.errors import UserError
+
+_PATIENCE_S = 10
+
+
+def check_reachable(address: str) -> None:
+    """Raises UserError if nothing answers there: TensorFlow would try for an hour.
+
+    Args:
+      address: of the dispatcher, such as grpc://host:5050.
+    """
+    place = urllib.parse.urlsplit(address)
+    try:
+        socket.create_connection((place.hostname, place.port), timeout=_PATIENCE_S).close()
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"config.data.service_address={address}: no dispatcher answers there ({error}); "
+            "BUILD.md says how one is started"
+        ) from error
 
 
 def distribute(dataset: tf.data.Dataset, address: str) -> tf.data.Dataset:

@@ -13,7 +13,7 @@ from petseg import config as config_lib
 from petseg import inference, manifest
 from petseg.config import Config
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.input_pipeline import batches, shard_cache, shard_reading
+from petseg.input_pipeline import batches, service, shard_cache, shard_reading
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.input_pipeline.shard_reading import Shards
 from petseg.label_map import LabelMap, parse_label_map
@@ -113,6 +113,9 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             _run_to_the_end(run)
         except tf.errors.DataLossError as error:
             raise FaultFound(_name_damaged_shard(config, data, error)) from error
+        except tf.errors.NotFoundError as error:
+            where = " on a worker of the service" if config.data.service_address else ""
+            raise FaultFound(f"a shard has gone{where}: {error.message}") from error
         finally:
             train_writer.close()
             validation_writer.close()
@@ -195,6 +198,8 @@ def _make_learner(
 
 def _open_data(config: Config) -> _Data:
     directory, cached = config.data.dir, config.data.cache != "none"
+    if config.data.service_address:
+        service.check_reachable(config.data.service_address)
     found = manifest.read_manifest(directory)
     splits = {name: found.split(name, directory) for name in ("train", "validation")}
     # A cache compares what it copies.

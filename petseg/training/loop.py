@@ -81,7 +81,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
 
     Raises:
       UserError: a setting, the data set or the run folder is wrong.
-      FaultFound: a shard is damaged, or the loss is not finite.
+      FaultFound: a shard is damaged or has gone, or the loss is not finite.
       StoppedBySignal: SIGINT or SIGTERM came; the step was finished and saved.
     """
     config_lib.validate(config)

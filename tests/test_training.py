@@ -344,6 +344,12 @@ def test_replicas_end_with_the_weights_of_one_device(tiny_config, tmp_path, head
     tiny_config.model.head = head
     tiny_config.model.dropout_rate = 0.3
     tiny_config.augment.min_crop_area = 0.2
+    tiny_config.augment.max_rotation_degrees = 20.0
+    tiny_config.augment.brightness = 0.2
+    tiny_config.augment.max_blur_sigma_px = 0.5
+    tiny_config.augment.cutout_area = 0.1
+    tiny_config.augment.cutmix_probability = 0.5
+    tiny_config.data.keep_aspect = True
     ends = {}
     for replicas in (1, 2, 4):
         config = copy.deepcopy(tiny_config)

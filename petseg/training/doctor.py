@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -98,10 +98,13 @@ def measure(
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )
-    rates = [_rate(stage, batch_size, seconds) for stage in (read, decode, make_input())]
+    batches = iter(make_input())
+    one_batch = tf.data.Dataset.from_tensors(next(batches))
     return Figures(
-        *rates,
-        model=_model_rate(run_step, distribute, make_input(), variables, batch_size, seconds),
+        read=_rate(iter(read), batch_size, seconds),
+        decode=_rate(iter(decode), batch_size, seconds),
+        input=_rate(batches, batch_size, seconds),
+        model=_model_rate(run_step, distribute(one_batch), variables, batch_size, seconds),
         cores=len(os.sched_getaffinity(0)),
         has_gpu=bool(tf.config.list_physical_devices("GPU")),
         image_size=image_size,
@@ -163,25 +166,23 @@ def _model_advice(f: Figures) -> str:
     )
 
 
-def _rate(dataset: tf.data.Dataset, batch_size: int, seconds: float) -> float:
+def _rate(batches: Iterator, batch_size: int, seconds: float) -> float:
     """Images/s of a stream of batches, once its buffers are filled."""
-    iterator = iter(dataset)
     for _ in range(2):
-        next(iterator)
-    return batch_size * _calls_per_second(lambda: next(iterator), seconds)
+        next(batches)
+    return batch_size * _calls_per_second(lambda: next(batches), seconds)
 
 
 def _model_rate(
     run_step: Callable[[dict[str, tf.Tensor]], None],
-    distribute: Callable[[tf.data.Dataset], Iterable],
-    dataset: tf.data.Dataset,
+    distributed: Iterable,
     variables: Iterable[keras.Variable],
     batch_size: int,
     seconds: float,
 ) -> float:
     """Images/s of training steps on one batch, which leave no trace in the variables."""
     before = [(variable, variable.numpy()) for variable in variables]
-    batch = next(iter(distribute(dataset.take(1))))
+    batch = next(iter(distributed))
     try:
         run_step(batch)  # compiles
         return batch_size * _calls_per_second(lambda: run_step(batch), seconds)

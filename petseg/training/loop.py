@@ -1,7 +1,6 @@
 """The custom training loop: one step function for every strategy."""
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Iterator
 
@@ -138,8 +137,7 @@ def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
     strategy = distribution.make_strategy(
         config.train.strategy, config.train.cpu_replicas, config.data.batch_size
     )
-    with tempfile.TemporaryDirectory() as nothing:
-        learner = _make_learner(config, nothing, data, strategy)
+    learner = _make_learner(config, None, data, strategy)
     return _examine(config, data, strategy, learner, seconds)
 
 
@@ -166,10 +164,10 @@ def _examine(
 
 
 def _make_learner(
-    config: Config, run_dir: str, data: _Data, strategy: tf.distribute.Strategy
+    config: Config, run_dir: str | None, data: _Data, strategy: tf.distribute.Strategy
 ) -> _Learner:
     """Builds model, optimizer and step, with the run's newest weights if it has any."""
-    resuming = bool(checkpoints.saved_steps(run_dir))
+    resuming = run_dir is not None and bool(checkpoints.saved_steps(run_dir))
     images = config.train.epochs * data.train.records
     total_steps = max(1, int(images / config.data.batch_size))
     schedule = make_schedule(config.train.learning_rate, config.train.warmup_steps, total_steps)

@@ -16,12 +16,12 @@ def get_config() -> Config:
     config.data.batch_size = 8
     config.model.head = "five_tap"
     config.model.backbone_weights = "none"
-    config.model.freeze_backbone = False
+    config.train.trained = "all"
     config.model.backbone_width = 16
     config.model.backbone_convs = (1, 1, 2, 2, 2)
     config.model.dropout_rate = 0.0
     config.train.epochs = 10.0
     config.train.learning_rate = 4e-3
-    config.train.warmup_steps = 60
+    config.optimizer.warmup_steps = 60
     config.train.evaluate_every_epochs = 2.0
     return config

@@ -15,7 +15,12 @@ from petseg.errors import UserError
 
 HEADS = ("fcn8s", "five_tap")
 LOSSES = ("cross_entropy", "dice", "cross_entropy+dice")
-STRATEGIES = ("auto", "one_device", "mirrored")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+CLUSTERS = ("tf_config", "slurm", "kubernetes")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "polynomial", "piecewise", "plateau")
+TRAINED = ("head", "block5", "block4", "block3", "block2", "all")
 STRIDE_PX = 32  # VGG16 halves an image five times
 
 
@@ -43,6 +48,8 @@ class DataConfig:
       ram_budget_mib: what the input's buffers may grow to; 0 leaves it to tf.data.
       deterministic: the n-th batch is always the same; otherwise a slow record does not
         hold up the next ones.
+      share_files: with several hosts, each reads only its own shards where they divide by
+        them. Less is read, but batches then depend on the number of hosts.
     """
 
     dir: str = ""
@@ -57,6 +64,7 @@ class DataConfig:
     input_threads: int = 0
     ram_budget_mib: int = 0
     deterministic: bool = True
+    share_files: bool = False
 
 
 @dataclasses.dataclass
@@ -68,21 +76,37 @@ class ModelConfig:
         of 2).
       backbone_weights: 'imagenet' (Keras downloads them), 'none', or the path of a
         Keras VGG16 weights file without its top.
-      freeze_backbone: train the head only.
       backbone_width: filters of the first block; 64 is VGG16.
       backbone_convs: convolutions of each of the five blocks; 2, 2, 3, 3, 3 is VGG16.
       score_channels: channels of each pool's score map; 0 is one a class, as in the
         paper's FCN-8s.
       dropout_rate: share of each tapped pool's channels dropped while training.
+      start_from: another run's folder whose newest weights are the first ones here, in
+        place of backbone_weights and random heads; '' for none.
     """
 
     head: str = "fcn8s"
     backbone_weights: str = "imagenet"
-    freeze_backbone: bool = True
     backbone_width: int = 64
     backbone_convs: tuple[int, ...] = (2, 2, 3, 3, 3)
     score_channels: int = 32
     dropout_rate: float = 0.05
+    start_from: str = ""
+
+
+@dataclasses.dataclass
+class Stage:
+    """A part of a run that follows those before it.
+
+    Attributes:
+      trained: what moves: head, block5 (and the head), block4 (and all after it), ..., all.
+      epochs: passes over the training split; may be a fraction.
+      learning_rate: at its peak; the schedule begins anew.
+    """
+
+    trained: str = "head"
+    epochs: float = 4.0
+    learning_rate: float = 5e-3
 
 
 @dataclasses.dataclass
@@ -90,36 +114,99 @@ class TrainConfig:
     """How it is trained.
 
     Attributes:
+      trained: what moves: head, block5 (and the head), block4 (and all after it), ..., all.
       epochs: passes over the training split; may be a fraction.
-      learning_rate: Adam's, at its peak.
-      warmup_steps: steps from 0 up to learning_rate; a cosine to 0 follows.
+      learning_rate: at its peak.
+      then: stages that follow; in a config file,
+        [Stage(trained='block5', epochs=2.0, learning_rate=1e-4)].
       loss: cross_entropy, dice, or cross_entropy+dice (their sum).
       seed: of the weights, the order, the augmentation and the dropout.
-      strategy: auto (MirroredStrategy over all GPUs, else one device), one_device
-        or mirrored.
-      cpu_replicas: with strategy=mirrored and no GPU, how many logical CPU devices
-        to rehearse on.
       log_every_steps: steps between two points of the training curves.
       evaluate_every_epochs: epochs between two evaluations, each with a
         checkpoint; may be a fraction.
-      keep_checkpoints: how many of the latest checkpoints stay.
+      save_every_minutes: a checkpoint also goes at least as often as that; 0 is never.
+      keep_checkpoints: how many of the latest checkpoints stay, beside the best one.
+      best_metric: mean_iou, pixel_accuracy or iou/CLASS: which checkpoint is the best.
       panel_images: how many validation images the panel shows.
       doctor_seconds: how long each stage of the input and the model is measured before
         the first step, to say what limits training; 0 leaves it out.
     """
 
+    trained: str = "head"
     epochs: float = 4.0
     learning_rate: float = 5e-3
-    warmup_steps: int = 50
+    then: list[Stage] = dataclasses.field(default_factory=list)
     loss: str = "cross_entropy+dice"
     seed: int = 0
-    strategy: str = "auto"
-    cpu_replicas: int = 0
     log_every_steps: int = 10
     evaluate_every_epochs: float = 1.0
+    save_every_minutes: float = 10.0
     keep_checkpoints: int = 3
+    best_metric: str = "mean_iou"
     panel_images: int = 8
     doctor_seconds: float = 1.0
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+    """What a gradient does to the weights.
+
+    Attributes:
+      name: adam, adamw (weight decay apart from the gradient) or sgd (with momentum).
+      momentum: of sgd.
+      weight_decay: share of a kernel that goes, times the learning rate, a step; biases
+        and norms are left alone. Not for adam: take adamw.
+      clip_norm: longest gradient over all weights together; 0 does not clip.
+      average_decay: of the exponential moving average of the weights, which is then what
+        is evaluated and exported; 0 keeps none.
+      microbatches: parts into which a replica's share of a batch is cut, one after the
+        other, to save memory; the result is that of the whole.
+      schedule: how the rate goes after the warm-up: constant, cosine or polynomial to 0,
+        piecewise, or plateau (lower when best_metric stops rising).
+      warmup_steps: from 0 up to the learning rate, at most half of a stage.
+      power: of the polynomial.
+      drop_at: piecewise: shares of the stage after which the rate drops.
+      drop_factor: piecewise and plateau: what a drop multiplies the rate with.
+      patience_evaluations: plateau: how many without a new best before a drop.
+    """
+
+    name: str = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    average_decay: float = 0.0
+    microbatches: int = 1
+    schedule: str = "cosine"
+    warmup_steps: int = 50
+    power: float = 0.9
+    drop_at: tuple[float, ...] = (0.6, 0.85)
+    drop_factor: float = 0.1
+    patience_evaluations: int = 2
+
+
+@dataclasses.dataclass
+class DevicesConfig:
+    """What it runs on.
+
+    Attributes:
+      strategy: auto (several hosts if TF_CONFIG names them, else all GPUs of this machine,
+        else one device), one_device, mirrored, multi_worker or tpu.
+      cluster: how multi_worker finds its hosts: tf_config, slurm or kubernetes.
+      cpu_replicas: with mirrored and no GPU, how many logical CPU devices to rehearse on.
+      precision: of the model's arithmetic: float32, mixed_bfloat16 or mixed_float16 (with
+        loss scaling); weights are float32 in any case.
+      xla: compile the forward and backward computation with XLA.
+      force: accept a precision or xla that is known to be slow or wrong on these devices.
+      deterministic_ops: use only operations that give the same bits each time.
+    """
+
+    strategy: str = "auto"
+    cluster: str = "tf_config"
+    cpu_replicas: int = 0
+    precision: str = "float32"
+    xla: bool = False
+    force: bool = False
+    deterministic_ops: bool = False
 
 
 @dataclasses.dataclass
@@ -131,12 +218,21 @@ class Config:
       augment: how training images vary.
       model: the network.
       train: how it is trained.
+      optimizer: what a gradient does to the weights.
+      devices: what it runs on.
     """
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     augment: Augmentation = dataclasses.field(default_factory=Augmentation)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    devices: DevicesConfig = dataclasses.field(default_factory=DevicesConfig)
+
+    def stages(self) -> list[Stage]:
+        """All stages in order; `train` itself describes the first."""
+        first = Stage(self.train.trained, self.train.epochs, self.train.learning_rate)
+        return [first, *self.train.then]
 
 
 def validate(config: Config) -> None:
@@ -146,7 +242,7 @@ def validate(config: Config) -> None:
       UserError: names the first field that is wrong, its value and what it may be.
     """
     data, augment, model, train = config.data, config.augment, config.model, config.train
-    label_map.parse_label_map(data.label_map)
+    classes = label_map.parse_label_map(data.label_map)
     _require(
         data.image_size > 0 and data.image_size % STRIDE_PX == 0,
         "data.image_size",
@@ -179,25 +275,65 @@ def validate(config: Config) -> None:
         bool(model.backbone_weights), "model.backbone_weights", "", "be imagenet, none or a path"
     )
     _between("model", "dropout_rate", model.dropout_rate, 0, 0.95)
-    _require(train.epochs > 0, "train.epochs", train.epochs, "be above 0")
+    for index, stage in enumerate(config.stages()):
+        _validate_stage("train" if index == 0 else f"train.then[{index - 1}]", stage)
     _require(
         train.evaluate_every_epochs > 0,
         "train.evaluate_every_epochs",
         train.evaluate_every_epochs,
         "be above 0",
     )
-    _require(train.learning_rate > 0, "train.learning_rate", train.learning_rate, "be above 0")
     _one_of("train", "loss", train.loss, LOSSES)
-    _one_of("train", "strategy", train.strategy, STRATEGIES)
     for name, least in (
-        ("warmup_steps", 0),
-        ("cpu_replicas", 0),
         ("log_every_steps", 1),
+        ("save_every_minutes", 0),
         ("keep_checkpoints", 1),
         ("panel_images", 1),
         ("doctor_seconds", 0),
     ):
         _at_least("train", name, getattr(train, name), least)
+    metrics = ["mean_iou", "pixel_accuracy", *(f"iou/{name}" for name in classes.names)]
+    _one_of("train", "best_metric", train.best_metric, metrics)
+    _validate_optimizer(config.optimizer, data.batch_size)
+    _one_of("devices", "strategy", config.devices.strategy, STRATEGIES)
+    _one_of("devices", "cluster", config.devices.cluster, CLUSTERS)
+    _one_of("devices", "precision", config.devices.precision, PRECISIONS)
+    _at_least("devices", "cpu_replicas", config.devices.cpu_replicas, 0)
+
+
+def _validate_stage(room: str, stage: Stage) -> None:
+    _one_of(room, "trained", stage.trained, TRAINED)
+    for name in ("epochs", "learning_rate"):
+        _require(getattr(stage, name) > 0, f"{room}.{name}", getattr(stage, name), "be above 0")
+
+
+def _validate_optimizer(optimizer: OptimizerConfig, batch_size: int) -> None:
+    _one_of("optimizer", "name", optimizer.name, OPTIMIZERS)
+    _one_of("optimizer", "schedule", optimizer.schedule, SCHEDULES)
+    for name, least in (
+        ("weight_decay", 0),
+        ("clip_norm", 0),
+        ("warmup_steps", 0),
+        ("power", 0),
+        ("patience_evaluations", 1),
+    ):
+        _at_least("optimizer", name, getattr(optimizer, name), least)
+    _require(
+        not optimizer.weight_decay or optimizer.name != "adam",
+        "optimizer.weight_decay",
+        optimizer.weight_decay,
+        "be 0 with adam; take --config.optimizer.name=adamw",
+    )
+    for name, most in (("momentum", 0.9999), ("average_decay", 0.999999), ("drop_factor", 1)):
+        _between("optimizer", name, getattr(optimizer, name), 0, most)
+    _require(
+        all(0 < place < 1 for place in optimizer.drop_at)
+        and list(optimizer.drop_at) == sorted(optimizer.drop_at),
+        "optimizer.drop_at",
+        optimizer.drop_at,
+        "be rising shares between 0 and 1",
+    )
+    _between("optimizer", "microbatches", optimizer.microbatches, 1, batch_size)
 
 
 def _validate_augmentation(augment: Augmentation) -> None:
@@ -239,6 +375,7 @@ def spell_out(config: Config) -> Config:
         model=dataclasses.replace(
             config.model,
             backbone_weights=weights if weights in ("imagenet", "none") else _absolute(weights),
+            start_from=_absolute(config.model.start_from) if config.model.start_from else "",
         ),
     )
 
@@ -255,16 +392,12 @@ def from_json(text: str) -> Config:
       ValueError: it is not JSON, or a field is unknown.
     """
     content = json.loads(text)
+    types = typing.get_type_hints(Config)
     try:
-        return Config(
-            **{
-                room.name: typing.get_type_hints(Config)[room.name](
-                    **_with_tuples(content[room.name])
-                )
-                for room in dataclasses.fields(Config)
-            }
-        )
-    except (TypeError, KeyError) as error:
+        rooms = {name: room(**_with_tuples(content[name])) for name, room in types.items()}
+        rooms["train"].then = [Stage(**stage) for stage in rooms["train"].then]
+        return Config(**rooms)
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(str(error)) from error
 
 

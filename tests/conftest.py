@@ -93,7 +93,7 @@ def tiny_config(data_dir) -> Config:
     config.model.backbone_width = 2
     config.model.backbone_convs = (1, 1, 1, 1, 1)
     config.train.epochs = 2.0
-    config.train.warmup_steps = 2
+    config.optimizer.warmup_steps = 2
     config.train.log_every_steps = 2
     config.train.panel_images = 2
     config.train.doctor_seconds = 0.0

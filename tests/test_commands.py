@@ -58,11 +58,11 @@ def assert_one_line_error(done, status, *expected):
         (["--config.data.batch_size=0"], ["config.data.batch_size=0", "at least 1"]),
         (["--config.data.image_size=100"], ["config.data.image_size=100", "multiple of 32"]),
         (["--config.model.head=unet"], ["config.model.head='unet'", "fcn8s, five_tap"]),
-        (["--config.train.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
+        (["--config.devices.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
         (
             [
-                "--config.train.strategy=mirrored",
-                "--config.train.cpu_replicas=2",
+                "--config.devices.strategy=mirrored",
+                "--config.devices.cpu_replicas=2",
                 "--config.data.batch_size=5",
             ],
             ["config.data.batch_size=5", "2 replicas", "4 or 6"],

@@ -63,7 +63,7 @@ def test_examining_a_model_leaves_no_trace_in_its_variables(tiny_config, tmp_pat
         tiny_config.train.doctor_seconds = seconds
         run = str(tmp_path / str(seconds))
         loop.train_and_evaluate(tiny_config, run)
-        reader = tf.train.load_checkpoint(f"{run}/checkpoints/ckpt-10")
+        reader = tf.train.load_checkpoint(f"{run}/checkpoints/ckpt-10/variables")
         names = sorted(reader.get_variable_to_shape_map())
         weights.append(
             [reader.get_tensor(n).tobytes() for n in names if n.startswith("variables/")]

@@ -31,6 +31,7 @@ def make_for_train(
     epochs: int | None = None,
     worker: int = 0,
     num_workers: int = 1,
+    share_files: bool = True,
     service_address: str = "",
     deterministic: bool = True,
 ) -> tf.data.Dataset:
@@ -56,6 +57,8 @@ def make_for_train(
         out if it is not full.
       worker: which of the workers that share each global batch this one is.
       num_workers: how many there are; they must divide batch_size.
+      share_files: let each worker read only shards of its own, where that is even; its
+        batches are then others than its shares of one worker's batches.
       service_address: of a tf.data service that prepares the batches, such as
         'grpc://host:5050'; each record is then read once an epoch by one of its workers,
         in an order that varies.
@@ -72,7 +75,7 @@ def make_for_train(
     """
     if batch_size % num_workers:
         raise ValueError(f"batches of {batch_size} do not divide by {num_workers} workers")
-    own = shard_reading.share_out(shards, worker, num_workers)
+    own = shard_reading.share_out(shards, worker, num_workers) if share_files else None
     share = batch_size // num_workers
     mine = slice(worker * share, (worker + 1) * share)
 
@@ -128,10 +131,13 @@ def make_for_eval(
     image_size: int,
     batch_size: int,
     keep_aspect: bool = False,
+    worker: int = 0,
+    num_workers: int = 1,
 ) -> tf.data.Dataset:
     """Every record exactly once, in an order that never varies.
 
-    The last batch is filled up with examples of weight 0 whose mask is all IGNORE.
+    The last batch is filled up with examples of weight 0 whose mask is all IGNORE, so
+    every worker gets as many batches as the others.
 
     Args:
       shard_paths: TFRecord files.
@@ -140,46 +146,70 @@ def make_for_eval(
       batch_size: the global batch.
       keep_aspect: fit the longer side and fill the rest with black and IGNORE; otherwise
         squash.
+      worker: which of the workers that share each global batch this one is.
+      num_workers: how many there are; they must divide batch_size.
 
     Returns:
-      A dataset of dicts:
+      A dataset of dicts, of this worker's share:
         image: uint8 [batch, image_size, image_size, 3], RGB.
         mask: uint8 [batch, image_size, image_size], class ids or IGNORE.
         weight: int64 [batch], 1, or 0 for an example that only fills up.
     """
 
-    def make_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    share = batch_size // num_workers
+
+    def own_share(serialized: tf.Tensor) -> tf.Tensor:
+        """This worker's records of a global batch, filled up with empty ones."""
+        lacking = batch_size - tf.shape(serialized)[0]
+        filled = tf.concat([serialized, tf.fill([lacking], "")], 0)
+        return tf.ensure_shape(filled[worker * share : (worker + 1) * share], [share])
+
+    def make_example(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         fields = record.parse_record(serialized)
         mask = to_class_ids(tf.squeeze(record.decode_mask(fields[record.MASK]), -1), class_ids)
-        return {
-            "image": resizing.resize_image(
-                record.decode_image(fields[record.IMAGE]), image_size, keep_aspect
-            ),
-            "mask": resizing.resize_mask(mask, image_size, keep_aspect),
-            "weight": tf.constant(1, tf.int64),
-        }
+        image = record.decode_image(fields[record.IMAGE])
+        return (
+            resizing.resize_image(image, image_size, keep_aspect),
+            resizing.resize_mask(mask, image_size, keep_aspect),
+        )
 
-    def fill_up(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        lacking = batch_size - tf.shape(batch["weight"])[0]
+    def fill() -> tuple[tf.Tensor, tf.Tensor]:
+        nothing = tf.fill([image_size, image_size], tf.constant(IGNORE, tf.uint8))
+        return tf.zeros([image_size, image_size, 3], tf.uint8), nothing
 
-        def pad(tensor: tf.Tensor, value: int) -> tf.Tensor:
-            padding = [[0, lacking]] + [[0, 0]] * (tensor.shape.rank - 1)
-            padded = tf.pad(tensor, padding, constant_values=value)
-            return tf.ensure_shape(padded, [batch_size, *tensor.shape[1:]])
-
-        return {
-            "image": pad(batch["image"], 0),
-            "mask": pad(batch["mask"], IGNORE),
-            "weight": pad(batch["weight"], 0),
-        }
+    def weigh(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        is_record = serialized != ""
+        image, mask = tf.cond(is_record, lambda: make_example(serialized), fill)
+        return {"image": image, "mask": mask, "weight": tf.cast(is_record, tf.int64)}
 
     return (
         shard_reading.read(shard_paths)
-        .map(make_example, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size)
-        .map(fill_up)
+        .map(own_share)
+        .unbatch()
+        .map(weigh, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(share, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def names_in_batch(
+    shards: Shards, *, shuffle_records: int, seed: int, step: int, batch_size: int
+) -> list[str]:
+    """The names of the images in the n-th training batch of make_for_train.
+
+    Args:
+      shards: of the split.
+      shuffle_records: size of the shuffle buffer, in serialized records.
+      seed: of the order.
+      step: n, from 0.
+      batch_size: the global batch.
+    """
+    records = shard_reading.read_epochs(
+        shards, shuffle_records=shuffle_records, seed=seed, start_record=step * batch_size
+    ).take(batch_size)
+    names = [record.parse_record(one)[record.SOURCE_ID].numpy() for one in records]
+    return [name.decode(errors="replace") for name in names]
 
 
 def make_options(threads: int, ram_budget_mib: int) -> tf.data.Options:

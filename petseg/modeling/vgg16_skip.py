@@ -3,9 +3,10 @@
 Sources: Simonyan and Zisserman 2015 (VGG16); Long, Shelhamer and Darrell 2015 (FCN-8s).
 """
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -63,6 +64,7 @@ def build_model(
     score_channels: int = 0,
     backbone_width: int = VGG16_WIDTH,
     backbone_convs: Sequence[int] = VGG16_CONVS,
+    precision: str = "float32",
     seed: int = 0,
 ) -> SkipModel:
     """Builds backbone and head.
@@ -75,19 +77,33 @@ def build_model(
       score_channels: channels of each score map; 0 is one a class.
       backbone_width: filters of the first block.
       backbone_convs: convolutions of each block.
+      precision: 'float32', 'mixed_bfloat16' or 'mixed_float16'; weights and logits are
+        float32 in any case.
       seed: of every initial weight that is not read from a file.
 
     Raises:
       UserError: the backbone's weights cannot be had or do not fit.
     """
-    vgg16 = build_vgg16(image_size, backbone_weights, backbone_width, backbone_convs, seed)
-    images = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
-    blocks = TAPPED_BLOCKS[head]
-    taps = keras.Model(vgg16.inputs, [vgg16.get_layer(f"block{b}_pool").output for b in blocks])
-    backbone = keras.Model(images, taps(preprocess(images)), name="backbone")
-    shapes = [output.shape[1:] for output in backbone.outputs]
-    scores = score_channels or num_classes
-    return SkipModel(backbone, build_head(blocks, shapes, num_classes, scores, seed))
+    with _dtype_policy(precision):
+        vgg16 = build_vgg16(image_size, backbone_weights, backbone_width, backbone_convs, seed)
+        images = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
+        blocks = TAPPED_BLOCKS[head]
+        taps = keras.Model(vgg16.inputs, [vgg16.get_layer(f"block{b}_pool").output for b in blocks])
+        backbone = keras.Model(images, taps(preprocess(images)), name="backbone")
+        shapes = [output.shape[1:] for output in backbone.outputs]
+        scores = score_channels or num_classes
+        return SkipModel(backbone, build_head(blocks, shapes, num_classes, scores, seed))
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Layers that are made meanwhile compute so."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
@@ -173,12 +189,18 @@ def build_head(
             total = upsample(total, 2, score_channels, f"up_to_pool{block}", seed)
             total = keras.layers.Add(name=f"add{block}")([total, score])
     # From the shallowest pool back to the image's size.
-    logits = upsample(total, 2 ** blocks[-1], num_classes, "up_to_image", seed)
+    # In float32 whatever the precision, as a softmax follows.
+    logits = upsample(total, 2 ** blocks[-1], num_classes, "up_to_image", seed, dtype="float32")
     return keras.Model(pools, logits, name="head")
 
 
 def upsample(
-    x: keras.KerasTensor, stride: int, channels: int, name: str, seed: int
+    x: keras.KerasTensor,
+    stride: int,
+    channels: int,
+    name: str,
+    seed: int,
+    dtype: str | None = None,
 ) -> keras.KerasTensor:
     """A transpose convolution of twice the stride that starts as bilinear interpolation."""
     kernel = bilinear_kernel(stride, channels, x.shape[-1], seed)
@@ -189,6 +211,7 @@ def upsample(
         padding="same",
         use_bias=False,
         kernel_initializer=keras.initializers.Constant(kernel),
+        dtype=dtype,
         name=name,
     )(x)
 

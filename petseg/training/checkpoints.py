@@ -1,36 +1,101 @@
-"""Saving and restoring every variable of a run under its own name."""
+"""Checkpoints that are whole or not there, each with a page about itself.
 
+    RUN/checkpoints/ckpt-STEP/variables.index, variables.data-00000-of-00001
+    RUN/checkpoints/ckpt-STEP/checkpoint.json
+
+A checkpoint is written under another name and gets its own by one renaming. TensorFlow
+keeps a checksum of every tensor, which is compared on reading.
+"""
+
+import dataclasses
+import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-import keras
 import tensorflow as tf
 from etils import epath
 
 from petseg.errors import UserError
 
 FOLDER = "checkpoints"
-_INDEX = re.compile(r"ckpt-(\d+)\.index")
+_PAGE = "checkpoint.json"
+_PREFIX = "variables"
+_NAME = re.compile(r"ckpt-(\d+)")
+_UNFINISHED = "unfinished-"
+# A file that is cut short comes as IndexError, another model's as ValueError.
+_UNREADABLE = (OSError, tf.errors.OpError, AssertionError, ValueError, IndexError)
 
 
-def make_checkpoint(variables: Iterable[keras.Variable]) -> tf.train.Checkpoint:
-    """A checkpoint of variables by path, whatever objects hold them."""
-    return tf.train.Checkpoint(variables={v.path: v.value for v in variables})
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What checkpoint.json says.
+
+    Attributes:
+      step: how many steps led here.
+      about: what the model and its data are: names and values that JSON can hold.
+      window: sums of the training curves since their last point, and 'steps', their number.
+      metrics: of the evaluation at this step, by name; empty before it.
+    """
+
+    step: int
+    about: dict[str, object]
+    window: dict[str, float]
+    metrics: dict[str, float]
 
 
-def save(checkpoint: tf.train.Checkpoint, workdir: str, step: int, keep: int) -> None:
-    """Saves RUN/checkpoints/ckpt-STEP and keeps the `keep` latest up to it.
+def save(variables: Mapping[str, tf.Variable], workdir: str, page: Page) -> None:
+    """Writes RUN/checkpoints/ckpt-STEP; nothing is seen of it before it is whole.
+
+    Raises:
+      OSError, tf.errors.OpError: it cannot be written; what was begun is removed.
+    """
+    folder = epath.Path(workdir) / FOLDER
+    final, unfinished = folder / f"ckpt-{page.step}", folder / f"{_UNFINISHED}{page.step}"
+    _remove(unfinished)
+    unfinished.mkdir(parents=True)
+    try:
+        tf.train.Checkpoint(variables=dict(variables)).write(str(unfinished / _PREFIX))
+        (unfinished / _PAGE).write_text(json.dumps(dataclasses.asdict(page), indent=1) + "\n")
+        # One of that name is damaged, or the same run came here before.
+        _remove(final)
+        unfinished.rename(final)
+    except BaseException:
+        _remove(unfinished)
+        raise
+
+
+def add_metrics(workdir: str, step: int, metrics: Mapping[str, float]) -> None:
+    """Notes the scores of a checkpoint, if it is there, on its page."""
+    path = epath.Path(workdir) / FOLDER / f"ckpt-{step}" / _PAGE
+    if not path.exists():
+        return
+    page = dataclasses.replace(read_page(workdir, step), metrics=dict(metrics))
+    temporary = path.with_name(_PAGE + ".tmp")
+    temporary.write_text(json.dumps(dataclasses.asdict(page), indent=1) + "\n")
+    temporary.replace(path)
+
+
+def remove_old(workdir: str, step: int, keep: int, best_metric: str) -> None:
+    """Removes all but the `keep` latest checkpoints up to a step and the best one.
 
     A later one is what a run left behind that could not be restored: it must not push
     out the one just saved.
     """
+    steps = [saved for saved in saved_steps(workdir) if saved <= step]
+    best = best_step(workdir, best_metric)
+    for old in steps[:-keep]:
+        if old != best:
+            _remove(epath.Path(workdir) / FOLDER / f"ckpt-{old}")
+
+
+def remove_unfinished(workdir: str) -> None:
+    """Removes what a run that was killed had begun to write."""
     folder = epath.Path(workdir) / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write(str(folder / f"ckpt-{step}"))
-    for old in [saved for saved in saved_steps(workdir) if saved <= step][:-keep]:
-        # The index goes first: without it a checkpoint is not seen at all.
-        for path in sorted(folder.glob(f"ckpt-{old}.*"), reverse=True):
-            path.unlink()
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name.startswith(_UNFINISHED):
+                _remove(path)
 
 
 def saved_steps(workdir: str) -> list[int]:
@@ -38,35 +103,90 @@ def saved_steps(workdir: str) -> list[int]:
     folder = epath.Path(workdir) / FOLDER
     if not folder.is_dir():
         return []
-    found = (_INDEX.fullmatch(path.name) for path in folder.iterdir())
+    found = (_NAME.fullmatch(path.name) for path in folder.iterdir())
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def restore_newest(checkpoint: tf.train.Checkpoint, workdir: str) -> tuple[int, list[str]]:
-    """Restores the newest checkpoint that can be read.
+def best_step(workdir: str, metric: str) -> int | None:
+    """The step whose checkpoint scored best, the earlier one of equals; None if none has."""
+    best, found = -math.inf, None
+    for step in saved_steps(workdir):
+        try:
+            value = read_page(workdir, step).metrics.get(metric)
+        except (OSError, ValueError):
+            continue
+        if value is not None and value > best:
+            best, found = value, step
+    return found
 
-    Args:
-      checkpoint: of every variable to restore; what else a file holds is left.
-      workdir: the run.
+
+def read_page(workdir: str, step: int) -> Page:
+    """Reads a checkpoint's page.
+
+    Raises:
+      OSError: it is not there.
+      ValueError: it is damaged.
+    """
+    text = (epath.Path(workdir) / FOLDER / f"ckpt-{step}" / _PAGE).read_text()
+    try:
+        page = Page(**json.loads(text))
+    except TypeError as error:
+        raise ValueError(f"{_PAGE} is damaged: {error}") from error
+    if page.step != step:
+        raise ValueError(f"{_PAGE} is that of step {page.step}")
+    return page
+
+
+def newest_readable(workdir: str) -> tuple[int, list[str]]:
+    """Finds the newest checkpoint whose every byte can be read.
 
     Returns:
-      The step, and one line for each newer checkpoint that was skipped.
+      Its step, and one line for each newer one that was passed over.
 
     Raises:
       UserError: there is none, or none can be read.
     """
-    steps = saved_steps(workdir)
-    skipped = []
-    for step in reversed(steps):
-        path = str(epath.Path(workdir) / FOLDER / f"ckpt-{step}")
+    skipped: list[str] = []
+    for step in reversed(saved_steps(workdir)):
+        path = epath.Path(workdir) / FOLDER / f"ckpt-{step}"
         try:
-            # A reader that only wants the model leaves the optimizer's state in the file.
-            checkpoint.read(path).assert_existing_objects_matched().expect_partial()
+            read_page(workdir, step)
+            reader = tf.train.load_checkpoint(str(path / _PREFIX))
+            for name in reader.get_variable_to_shape_map():
+                reader.get_tensor(name)  # compares its checksum
             return step, skipped
-        # A file that is cut short comes as IndexError, another model's as ValueError.
-        except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
-            reason = " ".join(str(getattr(error, "message", error)).split())[:200]
-            skipped.append(f"{path} cannot be restored: {reason}")
-    if not steps:
+        except _UNREADABLE as error:
+            skipped.append(f"{path} cannot be restored: {_reason(error)}")
+    if not skipped:
         raise UserError(f"--workdir={workdir} holds no checkpoint; train first")
     raise UserError(f"--workdir={workdir}: no checkpoint can be restored; {skipped[0]}")
+
+
+def restore(variables: Mapping[str, tf.Variable], workdir: str, step: int) -> Page:
+    """Restores variables by name; what else the checkpoint holds is left.
+
+    Raises:
+      UserError: it cannot be read, or lacks one of the variables.
+    """
+    path = epath.Path(workdir) / FOLDER / f"ckpt-{step}"
+    try:
+        page = read_page(workdir, step)
+        status = tf.train.Checkpoint(variables=dict(variables)).read(str(path / _PREFIX))
+        # A reader that only wants the model leaves the optimizer's state in the file.
+        status.assert_existing_objects_matched().expect_partial()
+        return page
+    except _UNREADABLE as error:
+        raise UserError(f"{path} cannot be restored: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "message", error)).split())[:200]
+
+
+def _remove(folder: epath.Path) -> None:
+    """Removes a checkpoint so that nothing that looks like one is left half removed."""
+    if folder.exists():
+        going = folder.with_name(f"{_UNFINISHED}removal-of-{folder.name}")
+        if going.exists():
+            going.rmtree()
+        folder.rename(going).rmtree()

@@ -1,51 +1,173 @@
-"""Which devices share the work."""
+"""Which devices share the work, and how several hosts agree on what to do next."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from petseg.errors import UserError
 
+Agree = Callable[[Sequence[float]], list[float]]
 
-def make_strategy(name: str, cpu_replicas: int, batch_size: int) -> tf.distribute.Strategy:
-    """Chooses a strategy over this machine's devices.
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """This process among those that train together.
+
+    Attributes:
+      index: from 0; the first one writes what all share.
+      count: how many there are.
+    """
+
+    index: int
+    count: int
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes checkpoints and events."""
+        return self.index == 0
+
+
+def make_strategy(
+    name: str, cluster: str, cpu_replicas: int, batch_size: int, microbatches: int = 1
+) -> tf.distribute.Strategy:
+    """Chooses a strategy; must come before TensorFlow has used any device.
 
     Args:
-      name: 'auto' (MirroredStrategy if there are several GPUs, else one device),
-        'one_device' or 'mirrored'.
-      cpu_replicas: with 'mirrored' and no GPU, how many logical CPU devices to make;
-        must come before TensorFlow has used any device.
+      name: 'auto' (several hosts if TF_CONFIG names them, MirroredStrategy if there are
+        several GPUs, else one device), 'one_device', 'mirrored', 'multi_worker' or 'tpu'.
+      cluster: how 'multi_worker' finds its hosts: 'tf_config', 'slurm', 'kubernetes'.
+      cpu_replicas: with 'mirrored' and no GPU, how many logical CPU devices to make.
       batch_size: the global batch, which the replicas share evenly.
+      microbatches: into which each replica cuts its share.
 
     Raises:
-      UserError: there is nothing to mirror over, or the batch does not divide.
+      UserError: there is nothing to mirror over, the cluster is not described, or the
+        batch does not divide.
     """
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    if name == "one_device" or (name == "auto" and len(gpus) < 2):
+    if name == "multi_worker" or (name == "auto" and _workers_of_tf_config() > 1):
+        strategy = _make_multi_worker(cluster)
+    elif name == "tpu":
+        strategy = _make_tpu()
+    elif name == "one_device" or (name == "auto" and len(gpus) < 2):
         strategy = tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     elif gpus:
         strategy = tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(len(gpus))])
     elif cpu_replicas:
-        strategy = tf.distribute.MirroredStrategy(_split_cpu(cpu_replicas))
+        strategy = tf.distribute.MirroredStrategy(split_cpu(cpu_replicas))
     else:
         raise UserError(
-            "config.train.strategy=mirrored: this machine has no GPU that TensorFlow can "
-            "use; take auto, or rehearse on the CPU with --config.train.cpu_replicas=2"
+            "config.devices.strategy=mirrored: this machine has no GPU that TensorFlow can "
+            "use; take auto, or rehearse on the CPU with --config.devices.cpu_replicas=2"
         )
-    replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
+    shares = strategy.num_replicas_in_sync * microbatches
+    if batch_size % shares:
+        parts = f" of {microbatches} microbatches" if microbatches > 1 else ""
         raise UserError(
-            f"config.data.batch_size={batch_size} does not divide by {replicas} replicas; "
-            f"take {batch_size // replicas * replicas or replicas} or "
-            f"{(batch_size // replicas + 1) * replicas}"
+            f"config.data.batch_size={batch_size} does not divide by "
+            f"{strategy.num_replicas_in_sync} replicas{parts}; take "
+            f"{batch_size // shares * shares or shares} or {(batch_size // shares + 1) * shares}"
         )
     return strategy
 
 
-def _split_cpu(count: int) -> list[str]:
+def this_host(strategy: tf.distribute.Strategy) -> Host:
+    """Which of the strategy's processes this is."""
+    resolver = strategy.cluster_resolver
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
+        return Host(0, 1)
+    cluster = resolver.cluster_spec().as_dict()
+    chiefs = len(cluster.get("chief", ()))
+    first = 0 if resolver.task_type == "chief" else chiefs
+    return Host(first + resolver.task_id, chiefs + len(cluster.get("worker", ())))
+
+
+def make_agree(strategy: tf.distribute.Strategy, hosts: int) -> Agree:
+    """A function that adds numbers over hosts: each gives its own, all get the same sums.
+
+    Every host must call it at the same moment of its work.
+    """
+    if hosts == 1:
+        return list
+    devices = len(strategy.extended.worker_devices)
+
+    @tf.function
+    def add_up(values: tf.Tensor) -> tf.Tensor:
+        def on_replica() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(values))
+
+        return strategy.experimental_local_results(strategy.run(on_replica))[0]
+
+    def agree(values: Sequence[float]) -> list[float]:
+        sums = add_up(tf.constant(values, tf.float64)).numpy()
+        return [float(value) / devices for value in sums]
+
+    return agree
+
+
+def split_cpu(count: int) -> list[str]:
+    """Makes logical CPU devices, at least so many, and names the first `count`."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     wanted = [tf.config.LogicalDeviceConfiguration()] * count
     current = tf.config.get_logical_device_configuration(cpu)
     if current is None or len(current) < count:
         tf.config.set_logical_device_configuration(cpu, wanted)
     return [f"/cpu:{i}" for i in range(count)]
+
+
+def _workers_of_tf_config() -> int:
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return 1
+    try:
+        cluster = json.loads(text).get("cluster", {})
+        return len(cluster.get("chief", ())) + len(cluster.get("worker", ()))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"TF_CONFIG is not what TensorFlow expects: {error}") from error
+
+
+def _make_multi_worker(cluster: str) -> tf.distribute.Strategy:
+    try:
+        resolver = _make_resolver(cluster)
+        hosts = resolver.cluster_spec().as_dict()
+        task = f"{resolver.task_type} {resolver.task_id}"
+    # A resolver raises whatever it met: a missing variable, package or permission.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"config.devices.cluster={cluster}: {reason}") from error
+    if not hosts.get("worker") and not hosts.get("chief"):
+        raise UserError(
+            "config.devices.strategy=multi_worker: the environment variable TF_CONFIG names no "
+            'workers; set it to {"cluster": {"worker": ["HOST:PORT", ...]}, '
+            '"task": {"type": "worker", "index": 0}} on each host, with its own index'
+        )
+    count = sum(len(hosts.get(job, ())) for job in ("chief", "worker"))
+    print(f"{task} waits for all of {count} hosts", file=sys.stderr)
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+
+
+def _make_resolver(cluster: str) -> tf.distribute.cluster_resolver.ClusterResolver:
+    resolvers = tf.distribute.cluster_resolver
+    if cluster == "slurm":
+        return resolvers.SlurmClusterResolver()
+    if cluster == "kubernetes":
+        return resolvers.KubernetesClusterResolver()
+    return resolvers.TFConfigClusterResolver()
+
+
+def _make_tpu() -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (tf.errors.OpError, ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"config.devices.strategy=tpu: no TPU here ({reason})") from error

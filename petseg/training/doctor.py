@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-import keras
 import tensorflow as tf
 
 from petseg import record
@@ -69,9 +68,9 @@ class Diagnosis:
 def measure(
     shards: Shards,
     make_input: Callable[[], tf.data.Dataset],
-    run_step: Callable[[dict[str, tf.Tensor]], None],
+    run_step: Callable[[Iterator], None],
     distribute: Callable[[tf.data.Dataset], Iterable],
-    variables: Iterable[keras.Variable],
+    variables: Iterable[tf.Variable],
     *,
     batch_size: int,
     seconds: float,
@@ -83,7 +82,7 @@ def measure(
     Args:
       shards: of the training split.
       make_input: the training pipeline.
-      run_step: trains on a distributed batch and waits for the result.
+      run_step: trains on the next of some distributed batches and waits for the result.
       distribute: over the strategy's replicas.
       variables: all that run_step may change.
       batch_size: of the pipeline.
@@ -99,12 +98,12 @@ def measure(
         .prefetch(tf.data.AUTOTUNE)
     )
     batches = iter(make_input())
-    one_batch = tf.data.Dataset.from_tensors(next(batches))
+    one_batch = tf.data.Dataset.from_tensors(next(batches)).repeat()
     return Figures(
         read=_rate(iter(read), batch_size, seconds),
         decode=_rate(iter(decode), batch_size, seconds),
         input=_rate(batches, batch_size, seconds),
-        model=_model_rate(run_step, distribute(one_batch), variables, batch_size, seconds),
+        model=_model_rate(run_step, iter(distribute(one_batch)), variables, batch_size, seconds),
         cores=len(os.sched_getaffinity(0)),
         has_gpu=bool(tf.config.list_physical_devices("GPU")),
         image_size=image_size,
@@ -174,18 +173,17 @@ def _rate(batches: Iterator, batch_size: int, seconds: float) -> float:
 
 
 def _model_rate(
-    run_step: Callable[[dict[str, tf.Tensor]], None],
-    distributed: Iterable,
-    variables: Iterable[keras.Variable],
+    run_step: Callable[[Iterator], None],
+    batches: Iterator,
+    variables: Iterable[tf.Variable],
     batch_size: int,
     seconds: float,
 ) -> float:
     """Images/s of training steps on one batch, which leave no trace in the variables."""
     before = [(variable, variable.numpy()) for variable in variables]
-    batch = next(iter(distributed))
     try:
-        run_step(batch)  # compiles
-        return batch_size * _calls_per_second(lambda: run_step(batch), seconds)
+        run_step(batches)  # compiles
+        return batch_size * _calls_per_second(lambda: run_step(batches), seconds)
     finally:
         for variable, value in before:
             variable.assign(value)

@@ -1,78 +1,95 @@
-"""The custom training loop: one step function for every strategy."""
+"""The custom training loop, the same for every strategy.
 
+A call of the compiled graph takes several steps: up to the next point of the curves, the
+next evaluation, or about a second, so that a signal is heard in time.
+"""
+
+import contextlib
 import dataclasses
+import math
+import signal
 import time
 from collections.abc import Iterator
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from petseg import config as config_lib
 from petseg import inference, manifest
 from petseg.config import Config
-from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.input_pipeline import batches, service, shard_cache, shard_reading
-from petseg.input_pipeline.raw_values import raw_values
-from petseg.input_pipeline.shard_reading import Shards
-from petseg.label_map import LabelMap, parse_label_map
-from petseg.manifest import Manifest, Split
+from petseg.errors import FaultFound, StoppedBySignal
+from petseg.input_pipeline import batches
 from petseg.modeling import metrics
-from petseg.modeling.vgg16_skip import SkipModel
-from petseg.training import checkpoints, distribution, doctor, summaries, workdir
+from petseg.training import (
+    checkpoints,
+    data_set,
+    doctor,
+    learner,
+    opening,
+    schedules,
+    summaries,
+    validation,
+    workdir,
+)
+from petseg.training.checkpoints import Page
+from petseg.training.curves import Window
+from petseg.training.distribution import Host
 from petseg.training.doctor import Diagnosis, Figures
+from petseg.training.learner import Learner
+from petseg.training.opening import Opened
 from petseg.training.progress import Progress
-from petseg.training.stopping import StopNow, StopRequest, noticing_signals, until_stopped
-from petseg.training.train_step import (
-    TrainStep,
-    make_schedule,
-    make_train_step,
-    trained_variables,
+from petseg.training.stopping import StopNow, StopRequest, noticing_signals, until
+
+_CALL_S = 1.0
+# What TensorFlow says, one or the other, when a host has gone.
+_LOST = (
+    *(tf.errors.UnavailableError, tf.errors.InternalError, tf.errors.AbortedError),
+    *(tf.errors.CancelledError, tf.errors.DeadlineExceededError, tf.errors.UnknownError),
+    tf.errors.FailedPreconditionError,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Data:
-    """The data set of a run, checked, and from where its shards are read."""
-
-    manifest: Manifest
-    label_map: LabelMap
-    train: Split
-    validation: Split
-    folder: str
-
-    def shards(self, split: Split) -> Shards:
-        return shard_reading.shards_in(self.folder, split)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Learner:
-    """What is trained, how, and how far it has come."""
-
-    model: SkipModel
-    schedule: keras.optimizers.schedules.LearningRateSchedule
-    train_step: TrainStep
-    variables: list[keras.Variable]
-    checkpoint: tf.train.Checkpoint
-    first_step: int
-    total_steps: int
-    skipped: list[str]
-
-
-@dataclasses.dataclass(frozen=True)
 class _Run:
-    """What every part of the loop needs."""
+    """What every part of the loop needs.
 
-    config: Config
+    Attributes:
+      evaluations: figures by step.
+    """
+
+    opened: Opened
     workdir: str
-    data: _Data
-    strategy: tf.distribute.Strategy
-    learner: _Learner
     eval_step: inference.EvalStep
+    evaluations: dict[int, dict]
     train_writer: tf.summary.SummaryWriter
     validation_writer: tf.summary.SummaryWriter
     progress: Progress
     request: StopRequest
+
+    @property
+    def config(self) -> Config:
+        return self.opened.config
+
+
+@dataclasses.dataclass
+class _Course:
+    """How far a run has come.
+
+    Attributes:
+      step: how many steps are done.
+      learner: the model within the present stage.
+      window: what the next point of the curves is made of.
+      calls: of the graph, in this stage.
+      step_s: how long a step took in the last call, as all hosts know it.
+      saved_s: when the last checkpoint was written.
+    """
+
+    step: int
+    learner: Learner
+    window: Window
+    calls: int = 0
+    step_s: float = 0.0
+    saved_s: float = dataclasses.field(default_factory=time.monotonic)
 
 
 def train_and_evaluate(config: Config, run_dir: str) -> None:
@@ -80,45 +97,37 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
 
     Raises:
       UserError: a setting, the data set or the run folder is wrong.
-      FaultFound: a shard is damaged or has gone, or the loss is not finite.
+      FaultFound: a shard is damaged or has gone, the loss is not finite, a checkpoint
+        cannot be written, or another host has gone.
       StoppedBySignal: SIGINT or SIGTERM came; the step was finished and saved.
     """
     config_lib.validate(config)
     config = config_lib.spell_out(config)
-    data = _open_data(config)
-    strategy = distribution.make_strategy(
-        config.train.strategy, config.train.cpu_replicas, config.data.batch_size
-    )
-    changed = workdir.open_for_training(run_dir, config, data.manifest)
-    learner = _make_learner(config, run_dir, data, strategy)
-    progress = Progress(learner.first_step, learner.total_steps)
-    for line in (*changed, *learner.skipped, _opening_line(config, data, strategy, learner)):
-        progress.say(line)
-    train_writer, validation_writer = summaries.make_writers(run_dir)
-    with noticing_signals() as request:
-        run = _Run(
-            config,
-            run_dir,
-            data,
-            strategy,
-            learner,
-            inference.make_eval_step(learner.model, data.label_map.num_classes, strategy),
-            train_writer,
-            validation_writer,
-            progress,
-            request,
-        )
-        try:
-            _run_to_the_end(run)
-        except tf.errors.DataLossError as error:
-            raise FaultFound(_name_damaged_shard(config, data, error)) from error
-        except tf.errors.NotFoundError as error:
-            where = " on a worker of the service" if config.data.service_address else ""
-            raise FaultFound(f"a shard has gone{where}: {error.message}") from error
-        finally:
-            train_writer.close()
-            validation_writer.close()
-            progress.close()
+    place = opening.find_place(config)
+    with _naming_faults(config, place.host.count):
+        opened = opening.open_run(config, run_dir, place)
+        step = opened.page.step
+        evaluations = _known_evaluations(run_dir, opened)
+        if place.host.is_first:
+            workdir.write_settings(run_dir, config, opened.data.manifest)
+            checkpoints.remove_unfinished(run_dir)
+            summaries.forget_after(run_dir, step, opened.is_resumed, step in evaluations)
+        with contextlib.ExitStack() as stack:
+            silent = not place.host.is_first
+            progress = Progress(step, opened.total_steps, is_silent=silent)
+            stack.enter_context(contextlib.closing(progress))
+            writers = summaries.make_writers(run_dir, is_silent=silent)
+            for writer in writers:
+                stack.callback(writer.close)
+            request = stack.enter_context(noticing_signals())
+            for line in (*opened.notes, _opening_line(opened)):
+                progress.say(line)
+            eval_step = inference.make_eval_step(
+                opened.model, opened.data.label_map.num_classes, place.strategy
+            )
+            _run_to_the_end(
+                _Run(opened, run_dir, eval_step, evaluations, *writers, progress, request)
+            )
 
 
 def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
@@ -133,28 +142,24 @@ def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
     """
     config_lib.validate(config)
     config = config_lib.spell_out(config)
-    data = _open_data(config)
-    strategy = distribution.make_strategy(
-        config.train.strategy, config.train.cpu_replicas, config.data.batch_size
-    )
-    learner = _make_learner(config, None, data, strategy)
-    return _examine(config, data, strategy, learner, seconds)
+    opened = opening.open_run(config, None, opening.find_place(config))
+    return _examine(opened, opened.learner, 0, seconds)
 
 
 def _examine(
-    config: Config,
-    data: _Data,
-    strategy: tf.distribute.Strategy,
-    learner: _Learner,
-    seconds: float,
+    opened: Opened, current: Learner, step: int, seconds: float
 ) -> tuple[Figures, Diagnosis]:
-    step = tf.constant(learner.first_step, tf.int64)
+    config, data = opened.config, opened.data
+
+    def run_step(iterator: Iterator) -> None:
+        _call(current, iterator, step, 1, 1.0)
+
     figures = doctor.measure(
         data.shards(data.train),
-        lambda: _make_input(config, data, learner.first_step),
-        lambda batch: learner.train_step(batch, step)["loss/total"].numpy(),
-        strategy.experimental_distribute_dataset,
-        learner.variables,
+        lambda: data_set.training_batches(config, data, step, opened.place.host),
+        run_step,
+        lambda dataset: data_set.distribute(opened.place.strategy, dataset),
+        current.state.variables(),
         batch_size=config.data.batch_size,
         seconds=seconds,
         short_side=min(data.train.mean_height, data.train.mean_width),
@@ -163,266 +168,340 @@ def _examine(
     return figures, doctor.diagnose(figures)
 
 
-def _make_learner(
-    config: Config, run_dir: str | None, data: _Data, strategy: tf.distribute.Strategy
-) -> _Learner:
-    """Builds model, optimizer and step, with the run's newest weights if it has any."""
-    resuming = run_dir is not None and bool(checkpoints.saved_steps(run_dir))
-    images = config.train.epochs * data.train.records
-    total_steps = max(1, int(images / config.data.batch_size))
-    schedule = make_schedule(config.train.learning_rate, config.train.warmup_steps, total_steps)
-    with strategy.scope():
-        # A checkpoint holds the backbone too, so its weights file is read only once.
-        weights = "none" if resuming else config.model.backbone_weights
-        model = workdir.build_from_config(config, data.label_map.num_classes, weights)
-        # Named, or a second run in one process would save its slots under other names.
-        optimizer = keras.optimizers.Adam(schedule, name="adam")
-        optimizer.build(trained_variables(model, config.model.freeze_backbone))
-    variables = [*model.variables, *optimizer.variables]
-    checkpoint = checkpoints.make_checkpoint(variables)
-    step, skipped = checkpoints.restore_newest(checkpoint, run_dir) if resuming else (0, [])
-    train_step = make_train_step(
-        model,
-        optimizer,
-        strategy,
-        loss=config.train.loss,
-        freeze_backbone=config.model.freeze_backbone,
-        dropout_rate=config.model.dropout_rate,
-        global_batch=config.data.batch_size,
-        seed=config.train.seed,
-    )
-    return _Learner(model, schedule, train_step, variables, checkpoint, step, total_steps, skipped)
-
-
-def _open_data(config: Config) -> _Data:
-    directory, cached = config.data.dir, config.data.cache != "none"
-    if config.data.service_address:
-        service.check_reachable(config.data.service_address)
-    found = manifest.read_manifest(directory)
-    splits = {name: found.split(name, directory) for name in ("train", "validation")}
-    # A cache compares what it copies.
-    hashes = config.data.verify_hashes and not cached
-    if faults := manifest.check_shards(directory, splits.values(), hashes=hashes):
-        raise UserError(f"config.data.dir: {faults[0]}; convert the data set again")
-    label_map = parse_label_map(config.data.label_map)
-    for split in splits.values():
-        label_map.check_covers(raw_values(directory, split), directory)
-    if cached:
-        directory = shard_cache.cache_shards(
-            directory, list(splits.values()), found.digest(), config.data.cache
-        )
-    return _Data(found, label_map, **splits, folder=directory)
-
-
-def _opening_line(
-    config: Config, data: _Data, strategy: tf.distribute.Strategy, learner: _Learner
-) -> str:
+def _opening_line(opened: Opened) -> str:
+    config, data, place = opened.config, opened.data, opened.place
+    hosts = f" on {place.host.count} hosts" if place.host.count > 1 else ""
     return (
-        f"{'resuming' if learner.first_step else 'starting'} at step {learner.first_step} of "
-        f"{learner.total_steps}: {config.model.head}, {data.train.records:,} training and "
+        f"{'resuming' if opened.is_resumed else 'starting'} at step {opened.page.step} of "
+        f"{opened.total_steps}: {config.model.head}, {data.train.records:,} training and "
         f"{data.validation.records:,} validation images, batches of {config.data.batch_size} "
-        f"over {strategy.num_replicas_in_sync} replica(s)"
+        f"over {place.strategy.num_replicas_in_sync} replica(s){hosts}"
     )
+
+
+def _known_evaluations(run_dir: str, opened: Opened) -> dict[int, dict]:
+    """Figures by step, up to where the run goes on."""
+    if not opened.is_resumed:
+        return {}
+    known = workdir.read_evaluations(run_dir)
+    return {step: found for step, found in known.items() if step <= opened.page.step}
+
+
+@contextlib.contextmanager
+def _naming_faults(config: Config, hosts: int) -> Iterator[None]:
+    """TensorFlow's errors of input and network as one line for the user."""
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        raise FaultFound(_name_damaged_shard(config.data.dir, error)) from error
+    except tf.errors.NotFoundError as error:
+        where = " on a worker of the service" if config.data.service_address else ""
+        raise FaultFound(f"a shard has gone{where}: {error.message}") from error
+    except _LOST as error:
+        if hosts == 1:
+            raise
+        reason = " ".join(error.message.split())[:200]
+        raise FaultFound(
+            f"another host has gone ({reason}); start the same command on all hosts again: "
+            "they go on from the last checkpoint"
+        ) from error
+
+
+def _name_damaged_shard(data_dir: str, error: tf.errors.DataLossError) -> str:
+    found = manifest.read_manifest(data_dir)
+    faults = manifest.check_shards(data_dir, found.splits.values(), hashes=True)
+    return f"config.data.dir: {faults[0] if faults else error.message}; convert it again"
 
 
 def _run_to_the_end(run: _Run) -> None:
-    """Steps, with host work only at log and evaluation steps."""
-    learner, step = run.learner, run.learner.first_step
-    if step == 0:
-        text = config_lib.to_json(run.config)
-        summaries.write_text(run.train_writer, 0, "config", text)
+    """All steps that are left, with host work only between calls of the graph."""
+    opened = run.opened
+    page = opened.page
+    course = _Course(page.step, opened.learner, Window(page.window))
     try:
-        # The untrained model's score, or one that a stop has cut short.
-        if _is_due(run, step) and step not in workdir.read_evaluations(run.workdir):
-            _evaluate(run, step)
-        _consult_doctor(run)
-        window = _Window()
-        for batch in until_stopped(_training_batches(run, window), run.request):
-            window.add(learner.train_step(batch, tf.constant(step, tf.int64)))
-            step += 1
-            run.progress.advance()
-            if step % run.config.train.log_every_steps == 0:
-                _log(run, step, window)
-            if _is_due(run, step):
-                _save(run, step)
-                _evaluate(run, step)
-                window.restart()
-            if step == learner.total_steps:
-                break
+        _catch_up(run, course)
+        if course.step >= opened.total_steps:
+            return
+        _consult_doctor(run, course)
+        iterator = _training_iterator(run, course.step)
+        course.window.restart_clock()
+        while course.step < opened.total_steps:
+            _heed_others(run, course)
+            _enter_stage(run, course)
+            _advance(run, course, iterator)
     except StopNow:
-        _save(run, step)
+        run.request.heard.set()
+        if course.step != page.step or not opened.is_resumed:
+            _save(run, course)
+        number = run.request.signal or signal.SIGTERM  # which another host got
         raise StoppedBySignal(
-            run.request.signal, f"at step {step}, saved; the same command goes on from there"
+            number, f"at step {course.step}, saved; the same command goes on from there"
         ) from None
 
 
-def _consult_doctor(run: _Run) -> None:
+def _catch_up(run: _Run, course: _Course) -> None:
+    """What belongs to the present step and a stop may have cut short."""
+    step = course.step
+    if not run.opened.is_resumed:
+        summaries.write_text(run.train_writer, 0, "config", config_lib.to_json(run.config))
+    if _is_due(run, step) and step not in run.evaluations:
+        _evaluate(run, course)
+    _note_metrics(run, step)
+
+
+def _consult_doctor(run: _Run, course: _Course) -> None:
     """Says before the first step what will limit training."""
     seconds = run.config.train.doctor_seconds
-    if not seconds or run.learner.first_step >= run.learner.total_steps:
+    # Hosts that measure for a time, not for a number of steps, would lose each other.
+    if not seconds or run.opened.place.host.count > 1:
         return
-    _, diagnosis = _examine(run.config, run.data, run.strategy, run.learner, seconds)
+    _, diagnosis = _examine(run.opened, course.learner, course.step, seconds)
     run.progress.say(diagnosis.text())
-    summaries.write_text(run.train_writer, run.learner.first_step, "input/doctor", diagnosis.text())
+    summaries.write_text(run.train_writer, course.step, summaries.DOCTOR, diagnosis.text())
+
+
+def _training_iterator(run: _Run, step: int) -> Iterator:
+    opened = run.opened
+    dataset = data_set.training_batches(run.config, opened.data, step, opened.place.host)
+    return iter(data_set.distribute(opened.place.strategy, dataset))
+
+
+def _heed_others(run: _Run, course: _Course) -> None:
+    """Stops or saves if any host wants it; all learn how long a step takes."""
+    place, minutes = run.opened.place, run.config.train.save_every_minutes
+    is_late = minutes > 0 and time.monotonic() - course.saved_s > 60 * minutes
+    stop, save, step_s = place.agree(
+        [
+            float(run.request.signal is not None),
+            float(is_late and place.host.is_first),
+            course.step_s,
+        ]
+    )
+    if stop:
+        raise StopNow
+    if save:
+        _save(run, course)
+    course.step_s = step_s / place.host.count
+
+
+def _enter_stage(run: _Run, course: _Course) -> None:
+    span = learner.span_at(run.opened.spans, course.step)
+    if span.index == course.learner.span.index:
+        return
+    opened = run.opened
+    course.learner = learner.make_learner(
+        run.config, opened.model, opened.averages, opened.place.strategy, span
+    )
+    course.calls = 0
+    run.progress.say(
+        f"step {course.step}: {span.stage.trained} trained from here on, learning rate "
+        f"{span.stage.learning_rate:g}"
+    )
+
+
+def _advance(run: _Run, course: _Course, iterator: Iterator) -> None:
+    """One call of the graph, and what is due after it."""
+    count, factor = _steps_of_call(run, course), _rate_factor(run, course)
+    started_s = time.perf_counter()
+    rows = _call(course.learner, iterator, course.step, count, factor)
+    course.step_s = (time.perf_counter() - started_s) / count
+    course.calls += 1
+    _check_finite(run, course, rows)
+    course.window.add(rows, rows.pop("wait_s").sum())
+    course.step += count
+    run.progress.advance(count)
+    if course.step % run.config.train.log_every_steps == 0:
+        _log(run, course, factor)
+    if _is_due(run, course.step):
+        _save(run, course)
+        _evaluate(run, course)
+        _note_metrics(run, course.step)
+        course.window.restart_clock()
+
+
+def _call(
+    current: Learner, iterator: Iterator, step: int, count: int, factor: float
+) -> dict[str, np.ndarray]:
+    rows = current.train_steps(
+        iterator,
+        tf.constant(step, tf.int64),
+        tf.constant(current.span.first_step, tf.int64),
+        tf.constant(count),
+        tf.constant(factor, tf.float32),
+    )
+    return {name: values.numpy() for name, values in rows.items()}
+
+
+def _steps_of_call(run: _Run, course: _Course) -> int:
+    """How many steps to take before the host has work to do, in about a second."""
+    # The first call compiles, and the second one tells how long a step takes.
+    most = int(_CALL_S / course.step_s) if course.calls >= 2 else 1
+    every = run.config.train.log_every_steps
+    end = min(course.step + max(most, 1), course.learner.span.end_step)
+    end = min(end, (course.step // every + 1) * every)
+    return next((s for s in range(course.step + 1, end) if _is_due(run, s)), end) - course.step
+
+
+def _rate_factor(run: _Run, course: _Course) -> float:
+    settings, span = run.config.optimizer, course.learner.span
+    if settings.schedule != "plateau":
+        return 1.0
+    scores = [
+        validation.named_metrics(figures).get(run.config.train.best_metric, math.nan)
+        for step, figures in sorted(run.evaluations.items())
+        if span.first_step < step <= course.step
+    ]
+    return schedules.plateau_factor(scores, settings.patience_evaluations, settings.drop_factor)
 
 
 def _is_due(run: _Run, step: int) -> bool:
     """Whether a checkpoint and an evaluation belong to this step.
 
     They belong to the start, to the step that completes each interval of epochs
-    (counted from the start, so that rounding does not add up), and to the end.
+    (counted from the start, so that rounding does not add up), and to each stage's end.
     """
     batch_size, train = run.config.data.batch_size, run.config.train
-    interval_images = train.evaluate_every_epochs * run.data.train.records
+    interval_images = train.evaluate_every_epochs * run.opened.data.train.records
 
     def intervals(steps: int) -> int:
         return int(steps * batch_size / interval_images)
 
-    at_an_end = step in (0, run.learner.total_steps)
+    at_an_end = step == 0 or any(step == span.end_step for span in run.opened.spans)
     return at_an_end or intervals(step) > intervals(step - 1)
 
 
-class _Window:
-    """What happened since the training curves got their last point."""
-
-    def __init__(self):
-        self.restart()
-
-    def restart(self) -> None:
-        """Begins anew; what took the time until now does not count."""
-        self._values: list[dict[str, tf.Tensor]] = []
-        self._wait_s = 0.0
-        self._started_s = time.perf_counter()
-
-    def add_wait(self, seconds: float) -> None:
-        """The loop stood still for its next batch."""
-        self._wait_s += seconds
-
-    def add(self, values: dict[str, tf.Tensor]) -> None:
-        """One step's losses, still on the device."""
-        self._values.append(values)
-
-    def close(self, batch_size: int) -> dict[str, float]:
-        """Means of the losses, and speeds, since the last restart; restarts."""
-        means = {
-            name: float(np.mean([values[name].numpy() for values in self._values]))
-            for name in self._values[0]
-        }
-        elapsed_s = time.perf_counter() - self._started_s
-        means["input/images_per_second"] = len(self._values) * batch_size / elapsed_s
-        means["input/input_wait_fraction"] = self._wait_s / elapsed_s
-        self.restart()
-        return means
-
-
-def _make_input(config: Config, data: _Data, start_step: int) -> tf.data.Dataset:
-    settings = config.data
-    return batches.make_for_train(
-        data.shards(data.train),
-        class_ids=data.label_map.class_ids(),
-        image_size=settings.image_size,
-        batch_size=settings.batch_size,
-        shuffle_records=settings.shuffle_records,
-        augmentation=config.augment,
-        seed=config.train.seed,
-        keep_aspect=settings.keep_aspect,
-        start_step=start_step,
-        service_address=settings.service_address,
-        deterministic=settings.deterministic,
-    ).with_options(batches.make_options(settings.input_threads, settings.ram_budget_mib))
-
-
-def _training_batches(run: _Run, window: _Window) -> Iterator[dict[str, tf.Tensor]]:
-    """Endless, from the first step on; tells the window how long each was waited for."""
-    if run.learner.first_step >= run.learner.total_steps:
+def _check_finite(run: _Run, course: _Course, rows: dict[str, np.ndarray]) -> None:
+    """Stops at the first step whose loss, or gradient, is not finite."""
+    # With loss scaling a gradient may overflow: that step was left out, with a lower scale.
+    is_scaled = course.learner.state.has_loss_scale
+    good = np.isfinite(rows["loss/total"])
+    good = good if is_scaled else good & (rows["finite"] > 0)
+    if good.all():
         return
-    dataset = _make_input(run.config, run.data, run.learner.first_step)
-    iterator = iter(run.strategy.experimental_distribute_dataset(dataset))
-    window.restart()
-    while True:
-        before_s = time.perf_counter()
-        batch = next(iterator)
-        window.add_wait(time.perf_counter() - before_s)
-        yield batch
+    place = int(np.argmin(good))
+    loss = rows["loss/total"][place]
+    what = f"the loss is {loss}" if not np.isfinite(loss) else "the gradient is not finite"
+    raise _diverged(run, course, what, course.step + place)
 
 
-def _log(run: _Run, step: int, window: _Window) -> None:
-    learning_rate = float(run.learner.schedule(step))
-    values = window.close(run.config.data.batch_size)
-    if not np.isfinite(values["loss/total"]):
-        raise _diverged(run, f"the loss is {values['loss/total']}", step)
-    summaries.write_scalars(run.train_writer, step, {**values, "rate/learning_rate": learning_rate})
+def _diverged(run: _Run, course: _Course, what: str, step: int) -> FaultFound:
+    """A fault in the batch after `step` steps."""
+    data, settings = run.opened.data, run.config.data
+    rate = _rate_factor(run, course) * _scheduled_rate(course.learner, step)
+    if settings.service_address or not settings.deterministic or settings.share_files:
+        images = "images unknown, as their order varies"
+    else:
+        names = batches.names_in_batch(
+            data.shards(data.train),
+            shuffle_records=settings.shuffle_records,
+            seed=run.config.train.seed,
+            step=step,
+            batch_size=settings.batch_size,
+        )
+        images = f"images {', '.join(names)}"
+    return FaultFound(
+        f"{what} at step {step + 1} (learning rate {rate:.2g}; {images}); the last checkpoint "
+        "is untouched; try a smaller --config.train.learning_rate or "
+        "--config.optimizer.clip_norm=1"
+    )
+
+
+def _scheduled_rate(current: Learner, step: int) -> float:
+    return float(current.schedule(tf.constant(step - current.span.first_step)))
+
+
+def _log(run: _Run, course: _Course, factor: float) -> None:
+    """A point on each training curve."""
+    values = course.window.close(run.config.data.batch_size)
+    # A gradient that overflowed has no length.
+    is_all_finite = values.pop("finite") == 1.0
+    values["rate/gradient_norm"] = values.pop("gradient_norm")
+    if not is_all_finite:
+        del values["rate/gradient_norm"]
+    values["rate/learning_rate"] = factor * _scheduled_rate(course.learner, course.step - 1)
+    if course.learner.state.has_loss_scale:
+        values["rate/loss_scale"] = float(course.learner.state.counts["loss_scale"].numpy())
+    summaries.write_scalars(run.train_writer, course.step, values)
     run.progress.show(
-        step,
+        course.step,
         f"loss {values['loss/total']:.4f}  {values['input/images_per_second']:.1f} images/s  "
         f"input wait {values['input/input_wait_fraction']:.0%}",
     )
 
 
-def _diverged(run: _Run, what: str, step: int) -> FaultFound:
-    return FaultFound(
-        f"{what} at step {step} (learning rate {float(run.learner.schedule(step)):.2g}); "
-        "the last checkpoint is untouched; try a smaller --config.train.learning_rate in a "
-        "new --workdir"
-    )
-
-
-def _save(run: _Run, step: int) -> None:
-    """Saves a checkpoint, unless the weights have become useless since the last log."""
-    trained = trained_variables(run.learner.model, run.config.model.freeze_backbone)
-    if not all(np.isfinite(variable.numpy()).all() for variable in trained):
-        raise _diverged(run, "the weights are not finite", step)
+def _save(run: _Run, course: _Course) -> None:
+    """Saves a checkpoint, unless the weights have become useless."""
+    if not all(np.isfinite(w.numpy()).all() for w in course.learner.state.weights):
+        raise _diverged(run, course, "the weights are not finite", course.step)
+    course.saved_s = time.monotonic()
+    if not run.opened.place.host.is_first:
+        return
+    opened, train = run.opened, run.config.train
+    # What a run tells again after a kill is what comes after its checkpoint.
+    run.train_writer.flush()
+    variables = learner.model_variables(opened.model, opened.averages)
+    variables |= learner.stage_variables(course.learner)
+    about = opening.page_about(opened, course.step)
     try:
-        checkpoints.save(
-            run.learner.checkpoint, run.workdir, step, run.config.train.keep_checkpoints
-        )
+        page = Page(course.step, about, course.window.sums, {})
+        checkpoints.save(variables, run.workdir, page)
+        checkpoints.remove_old(run.workdir, course.step, train.keep_checkpoints, train.best_metric)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "message", None) or str(error)
-        raise FaultFound(f"--workdir: cannot save step {step}: {reason}") from error
-    run.train_writer.flush()
+        raise FaultFound(
+            f"--workdir: cannot save step {course.step}: {' '.join(reason.split())}; the last "
+            "checkpoint is untouched"
+        ) from error
 
 
-def _evaluate(run: _Run, step: int) -> None:
+def _evaluate(run: _Run, course: _Course) -> None:
     """Scores the validation split; tells TensorBoard, the run folder and the terminal."""
-    dataset = _validation_batches(run)
-    counted = inference.evaluate(
-        run.eval_step,
-        until_stopped(run.strategy.experimental_distribute_dataset(dataset), run.request),
-        -(-run.data.validation.records // run.config.data.batch_size),
+    opened, step = run.opened, course.step
+    place, label_map, records = opened.place, opened.data.label_map, opened.data.validation.records
+    dataset = data_set.validation_batches(run.config, opened.data, place.host)
+
+    def is_over() -> bool:
+        (stop,) = place.agree([float(run.request.signal is not None)])
+        return stop > 0
+
+    with validation.averaged(opened.model, opened.averages):
+        counted = inference.evaluate(
+            run.eval_step,
+            until(data_set.distribute(place.strategy, dataset), is_over),
+            -(-records // run.config.data.batch_size),
+        )
+        scores = metrics.score(counted.confusion)
+        if place.host.is_first:
+            _write_panel(run, step)
+    found = validation.figures(scores, label_map)
+    run.evaluations[step] = found
+    if place.host.is_first:
+        summaries.write_evaluation(run.validation_writer, step, scores, label_map.names)
+        run.validation_writer.flush()
+        workdir.add_evaluation(run.workdir, step, found)
+    epoch = step * run.config.data.batch_size / opened.data.train.records
+    per_class = ", ".join(
+        f"{name} {iou:.3f}" for name, iou in zip(label_map.names, scores.iou, strict=True)
     )
-    scores = metrics.score(counted.confusion)
-    names = run.data.label_map.names
-    shown = min(run.config.train.panel_images, run.data.validation.records)
-    sample = inference.predict_sample(run.learner.model, dataset, shown)
-    summaries.write_panel(run.validation_writer, step, *sample, names)
-    summaries.write_evaluation(run.validation_writer, step, scores, names)
-    run.validation_writer.flush()
-    workdir.add_evaluation(
-        run.workdir,
-        step,
-        {
-            "mean_iou": scores.mean_iou,
-            "iou": metrics.by_name(scores.iou, names),
-            "pixel_accuracy": scores.pixel_accuracy,
-        },
-    )
-    epoch = step * run.config.data.batch_size / run.data.train.records
-    per_class = ", ".join(f"{name} {iou:.3f}" for name, iou in zip(names, scores.iou, strict=True))
     run.progress.say(
         f"epoch {epoch:.1f}  step {step}  validation mean IoU {scores.mean_iou:.4f} ({per_class})"
     )
 
 
-def _validation_batches(run: _Run) -> tf.data.Dataset:
-    return batches.make_for_eval(
-        run.data.shards(run.data.validation).paths,
-        class_ids=run.data.label_map.class_ids(),
-        image_size=run.config.data.image_size,
-        batch_size=run.config.data.batch_size,
-        keep_aspect=run.config.data.keep_aspect,
-    )
+def _write_panel(run: _Run, step: int) -> None:
+    opened = run.opened
+    shown = min(run.config.train.panel_images, opened.data.validation.records)
+    alone = data_set.validation_batches(run.config, opened.data, Host(0, 1))
+    sample = inference.predict_sample(opened.model, alone, shown)
+    names = opened.data.label_map.names
+    summaries.write_panel(run.validation_writer, step, *sample, names)
 
 
-def _name_damaged_shard(config: Config, data: _Data, error: tf.errors.DataLossError) -> str:
-    faults = manifest.check_shards(config.data.dir, (data.train, data.validation), hashes=True)
-    return f"config.data.dir: {faults[0] if faults else error.message}; convert it again"
+def _note_metrics(run: _Run, step: int) -> None:
+    """Scores go to the checkpoint's page, by which the best one is kept."""
+    if not run.opened.place.host.is_first or step not in run.evaluations:
+        return
+    train = run.config.train
+    found = validation.named_metrics(run.evaluations[step])
+    checkpoints.add_metrics(run.workdir, step, found)
+    checkpoints.remove_old(run.workdir, step, train.keep_checkpoints, train.best_metric)

@@ -11,8 +11,10 @@ _SECONDS_BETWEEN_LINES = 30
 class Progress:
     """A bar over steps, or lines where standard error is no terminal."""
 
-    def __init__(self, first_step: int, total_steps: int):
-        self._is_terminal = sys.stderr.isatty()
+    def __init__(self, first_step: int, total_steps: int, is_silent: bool = False):
+        """`is_silent`: this is one of several hosts, and another one tells."""
+        self._is_silent = is_silent
+        self._is_terminal = sys.stderr.isatty() and not is_silent
         self._first_step, self._total_steps = first_step, total_steps
         self._started_s = self._last_line_s = time.monotonic()
         self._bar = tqdm(
@@ -23,9 +25,9 @@ class Progress:
             disable=not self._is_terminal,
         )
 
-    def advance(self) -> None:
-        """One more step is done."""
-        self._bar.update()
+    def advance(self, steps: int) -> None:
+        """So many more steps are done."""
+        self._bar.update(steps)
 
     def show(self, step: int, text: str) -> None:
         """Shows the latest figures."""
@@ -40,6 +42,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line that stays, above the bar."""
+        if self._is_silent:
+            return
         self._bar.write(line, file=sys.stderr)
         sys.stderr.flush()
 

@@ -1,11 +1,16 @@
-"""SIGINT and SIGTERM end a run between two steps, with everything saved."""
+"""SIGINT and SIGTERM end a run between two calls, with everything saved."""
 
 import contextlib
+import os
 import signal
-from collections.abc import Iterable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_GRACE_S = 25.0  # then a call that does not come back is given up; Kubernetes kills after 30
 
 
 class StopRequest:
@@ -13,21 +18,29 @@ class StopRequest:
 
     Attributes:
       signal: its number, or None.
+      heard: set it once the run acts on the signal.
     """
 
     def __init__(self):
         self.signal: int | None = None
+        self.heard = threading.Event()
 
 
 class StopNow(Exception):
-    """Raised between two items of `until_stopped`."""
+    """Raised between two items of `until`."""
 
 
 @contextlib.contextmanager
-def noticing_signals() -> Iterator[StopRequest]:
-    """While open, the first SIGINT or SIGTERM is noted; a second one acts at once."""
+def noticing_signals(grace_s: float = _GRACE_S) -> Iterator[StopRequest]:
+    """While open, the first SIGINT or SIGTERM is noted; a second one acts at once.
+
+    If nobody has heard `grace_s` seconds after the signal, the process ends all the same:
+    something that it waits for (an input service, another host) has gone, and Python's
+    signal handlers are not called while TensorFlow waits.
+    """
     request = StopRequest()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -37,17 +50,53 @@ def noticing_signals() -> Iterator[StopRequest]:
         request.signal = number
         restore()
 
-    for number in before:
+    for number in numbers:
         signal.signal(number, note)
-    try:
-        yield request
-    finally:
-        restore()
+    with _noting_at_once(numbers, lambda number: _end_after(grace_s, number, request.heard)):
+        try:
+            yield request
+        finally:
+            request.heard.set()
+            restore()
 
 
-def until_stopped(items: Iterable[T], request: StopRequest) -> Iterator[T]:
-    """The same items; raises StopNow before the next one once a signal has come."""
+def until(items: Iterable[T], is_over: Callable[[], bool]) -> Iterator[T]:
+    """The same items; raises StopNow before the next one once it is over."""
     for item in items:
-        if request.signal is not None:
+        if is_over():
             raise StopNow
         yield item
+
+
+@contextlib.contextmanager
+def _noting_at_once(numbers: Iterable[int], act: Callable[[int], None]) -> Iterator[None]:
+    """Calls act(number) from a thread when a signal comes, whatever the main thread does."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while byte := os.read(reading, 1):
+            if byte[0] in numbers:
+                act(byte[0])
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(former)
+        os.close(writing)
+        watcher.join()
+        os.close(reading)
+
+
+def _end_after(seconds: float, number: int, heard: threading.Event) -> None:
+    if not heard.wait(seconds):
+        print(
+            f"stopped by {signal.Signals(number).name}: the step did not come to its end within "
+            f"{seconds:.0f} s; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(128 + number)

@@ -8,15 +8,41 @@ from etils import epath
 
 from petseg import pictures
 from petseg.modeling.metrics import Scores
+from petseg.training import event_files
+
+TRAIN, VALIDATION = "train", "validation"
+DOCTOR = "input/doctor"
 
 
-def make_writers(workdir: str) -> tuple[tf.summary.SummaryWriter, tf.summary.SummaryWriter]:
-    """Writers of RUN/train and RUN/validation."""
-    root = epath.Path(workdir)
+def make_writers(
+    workdir: str, is_silent: bool
+) -> tuple[tf.summary.SummaryWriter, tf.summary.SummaryWriter]:
+    """Writers of RUN/train and RUN/validation; silent ones write nothing."""
+    if is_silent:
+        return tf.summary.create_noop_writer(), tf.summary.create_noop_writer()
     train, validation = (
-        tf.summary.create_file_writer(str(root / name)) for name in ("train", "validation")
+        tf.summary.create_file_writer(str(epath.Path(workdir) / name))
+        for name in (TRAIN, VALIDATION)
     )
     return train, validation
+
+
+def forget_after(workdir: str, step: int, is_resumed: bool, is_evaluated: bool) -> None:
+    """Takes out of the event files what a run that goes on at a step will tell again.
+
+    Args:
+      workdir: the run.
+      step: of the checkpoint that it goes on from.
+      is_resumed: whether there is one; otherwise all of it will be told again.
+      is_evaluated: whether that step's evaluation was told and noted.
+    """
+    root = epath.Path(workdir)
+    event_files.drop_events(
+        str(root / TRAIN),
+        lambda at, tag: is_resumed and (at < step or (at == step and tag != DOCTOR)),
+    )
+    last_told = step if is_resumed and is_evaluated else step - 1
+    event_files.drop_events(str(root / VALIDATION), lambda at, _tag: at <= last_told)
 
 
 def write_scalars(writer: tf.summary.SummaryWriter, step: int, values: Mapping[str, float]) -> None:

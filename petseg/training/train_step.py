@@ -1,112 +1,123 @@
-"""One training step, the same for every strategy."""
+"""Training steps, the same for every strategy, many in one call of a compiled graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import keras
 import tensorflow as tf
 
 from petseg.input_pipeline import augment
-from petseg.modeling import losses, vgg16_skip
-from petseg.modeling.vgg16_skip import SkipModel
+from petseg.modeling import losses
 from petseg.seeds import Stream, fold_seed
+from petseg.training import optimizers
+from petseg.training import state as state_lib
+from petseg.training.gradients import Gradients, loss_parts
+from petseg.training.optimizers import Optimizer
+from petseg.training.schedules import Schedule
+from petseg.training.state import State
 
-TrainStep = Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]]
+TrainSteps = Callable[..., dict[str, tf.Tensor]]
 
-
-def make_schedule(
-    learning_rate: float, warmup_steps: int, total_steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up, over at most half of all steps, then a cosine to 0."""
-    warmup = min(warmup_steps, total_steps // 2)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else learning_rate,
-        decay_steps=max(total_steps - warmup, 1),
-        warmup_target=learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
+_SUM = tf.distribute.ReduceOp.SUM
 
 
-def trained_variables(model: SkipModel, freeze_backbone: bool) -> list[keras.Variable]:
-    """The variables that training moves."""
-    backbone = [] if freeze_backbone else model.backbone.trainable_variables
-    return [*backbone, *model.head.trainable_variables]
-
-
-def make_train_step(
-    model: SkipModel,
-    optimizer: keras.optimizers.Optimizer,
+def make_train_steps(
+    state: State,
+    gradients: Gradients,
+    optimizer: Optimizer,
+    schedule: Schedule,
     strategy: tf.distribute.Strategy,
     *,
     loss: str,
-    freeze_backbone: bool,
-    dropout_rate: float,
-    global_batch: int,
+    clip_norm: float,
+    average_decay: float,
     seed: int,
-) -> TrainStep:
-    """Compiles one training step; its result does not depend on the replica count.
+) -> TrainSteps:
+    """Compiles training steps; the result does not depend on the replica count.
+
+    A step whose loss or gradient is not finite changes no weight.
 
     Args:
-      model: in the strategy's scope.
-      optimizer: built, in the strategy's scope.
+      state: in the strategy's scope.
+      gradients: see gradients.make_gradients.
+      optimizer: how weights follow gradients.
+      schedule: of the learning rate, from the stage's first step on.
       strategy: whose replicas share a batch.
-      loss: 'cross_entropy', 'dice' or 'cross_entropy+dice'.
-      freeze_backbone: train the head only; the backbone stays out of the tape.
-      dropout_rate: see vgg16_skip.drop_channels.
-      global_batch: images a step, over all replicas.
+      loss: as for `gradients`.
+      clip_norm: longest gradient over all weights; 0 does not clip.
+      average_decay: of state.averages.
       seed: of the dropout.
 
     Returns:
-      A function: (distributed) batch of make_for_train, int64 [] step -> the loss
-      ('loss/total') and its parts, float32 [] each.
+      A function: iterator over (distributed) batches of make_for_train; int64 [] first
+      step; int64 [] step at which the stage began; int32 [] number of steps; float32 []
+      factor of the rate -> for each step a row of the loss ('loss/total') and its parts,
+      of the gradient's length ('gradient_norm'), of 1 where all was finite ('finite') and
+      of the seconds that it stood still for its batch ('wait_s'): float32 [steps] each.
     """
-    keras_variables = trained_variables(model, freeze_backbone)
-    variables = [v.value for v in keras_variables]
+    parts = loss_parts(loss)
+    names = [*(f"loss/{part}" for part in parts), "loss/total", "gradient_norm", "finite"]
+    names.append("wait_s")
 
-    def replica_step(batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
+    def replica_step(
+        batch: dict[str, tf.Tensor], step: tf.Tensor, rate: tf.Tensor
+    ) -> list[tf.Tensor]:
         batch = augment.apply(batch)
         context = tf.distribute.get_replica_context()
-        global_valid = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, losses.count_valid_pixels(batch["mask"])
+        scale = tf.identity(state.counts["loss_scale"]) if state.has_loss_scale else tf.ones([])
+        own = gradients(
+            [tf.identity(weight.value) for weight in state.weights],
+            batch["image"],
+            batch["mask"],
+            context.replica_id_in_sync_group,
+            fold_seed(seed, Stream.DROPOUT, step),
+            context.all_reduce(_SUM, losses.count_valid_pixels(batch["mask"])),
+            scale,
         )
-        step_seed = fold_seed(seed, Stream.DROPOUT, step)
+        reduced = context.all_reduce(_SUM, own)
+        found, summed = reduced[: len(parts)], reduced[len(parts) :]
+        whole_loss = tf.add_n(found)
+        unscaled = [gradient / scale for gradient in summed]
+        norm = tf.linalg.global_norm(unscaled)
+        # A norm is finite only if every gradient is.
+        is_finite = tf.math.is_finite(norm) & tf.math.is_finite(whole_loss)
+        clipped = optimizers.clip(unscaled, clip_norm)
+        new = tf.cond(
+            is_finite,
+            lambda: state_lib.after_update(state, optimizer, clipped, rate, average_decay),
+            lambda: state_lib.after_overflow(state),
+        )
+        context.merge_call(_assign, (state.variables(), new))
+        return [*found, whole_loss, norm, tf.cast(is_finite, tf.float32)]
 
-        def drop(pools: list[tf.Tensor]) -> list[tf.Tensor]:
-            return vgg16_skip.drop_channels(
-                pools,
-                dropout_rate,
-                step_seed,
-                context.replica_id_in_sync_group,
-                strategy.num_replicas_in_sync,
-            )
+    @tf.function(reduce_retracing=True)
+    def train_steps(
+        batches: Iterator,
+        first_step: tf.Tensor,
+        stage_began: tf.Tensor,
+        count: tf.Tensor,
+        rate_factor: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(names)])
+        for index in tf.range(count):
+            step = first_step + tf.cast(index, tf.int64)
+            rate = rate_factor * schedule(step - stage_began)
+            with tf.control_dependencies([rows.flow]):  # the step before has ended
+                before_s = tf.timestamp()
+            with tf.control_dependencies([before_s]):
+                batch = next(batches)
+            with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+                wait_s = tf.cast(tf.timestamp() - before_s, tf.float32)
+            per_replica = strategy.run(replica_step, args=(batch, step, rate))
+            # Sums over all replicas already: the same on each.
+            row = [strategy.experimental_local_results(value)[0] for value in per_replica]
+            rows = rows.write(index, tf.stack([*row, wait_s]))
+        columns = tf.unstack(rows.stack(), num=len(names), axis=1)
+        return dict(zip(names, columns, strict=True))
 
-        def compute_loss(pools: list[tf.Tensor]) -> dict[str, tf.Tensor]:
-            logits = model.head(drop(pools), training=True)
-            parts = {}
-            if "cross_entropy" in loss:
-                total = losses.cross_entropy_sum(logits, batch["mask"])
-                parts["loss/cross_entropy"] = tf.math.divide_no_nan(total, global_valid)
-            if "dice" in loss:
-                parts["loss/dice"] = losses.dice_loss_sum(logits, batch["mask"]) / global_batch
-            return {**parts, "loss/total": tf.add_n(list(parts.values()))}
+    return train_steps
 
-        if freeze_backbone:
-            pools = model.backbone(batch["image"], training=False)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            if not freeze_backbone:
-                pools = model.backbone(batch["image"], training=True)
-            values = compute_loss(pools)
-        gradients = tape.gradient(values["loss/total"], variables)
-        # Under a strategy Keras sums the gradients over all replicas.
-        optimizer.apply(gradients, keras_variables)
-        return values
 
-    @tf.function
-    def train_step(batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = strategy.run(replica_step, args=(batch, step))
-        return {
-            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-            for name, value in values.items()
-        }
-
-    return train_step
+def _assign(
+    strategy: tf.distribute.Strategy, variables: list[tf.Variable], values: list[tf.Tensor]
+) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        strategy.extended.update(variable, lambda v, new: v.assign(new), (value,), group=False)

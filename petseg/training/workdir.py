@@ -2,7 +2,7 @@
 
 RUN/config.json     the settings
 RUN/manifest.json   the manifest of the data set it was trained on
-RUN/checkpoints/    weights and optimizer state
+RUN/checkpoints/    weights and optimizer state, one folder a checkpoint
 RUN/evaluation/     figures, as JSON, and the panel
 RUN/train, RUN/validation   TensorBoard's events
 """
@@ -11,6 +11,7 @@ import dataclasses
 import json
 import sys
 
+import tensorflow as tf
 from etils import epath
 
 from petseg import config as config_lib
@@ -21,7 +22,7 @@ from petseg.label_map import LabelMap, parse_label_map
 from petseg.manifest import Manifest
 from petseg.modeling import layer_table, vgg16_skip
 from petseg.modeling.vgg16_skip import SkipModel
-from petseg.training import checkpoints
+from petseg.training import checkpoints, learner, state
 
 _CONFIG = "config.json"
 _EVALUATION = "evaluation"
@@ -35,9 +36,17 @@ _MAY_CHANGE = (
     "config.data.input_threads",
     "config.data.ram_budget_mib",
     "config.data.deterministic",
+    "config.data.share_files",
     "config.train.",
+    "config.optimizer.",
+    "config.devices.",
 )
-_FIXED_ALL_THE_SAME = ("config.train.seed",)
+_FIXED_ALL_THE_SAME = (
+    "config.train.seed",
+    "config.train.trained",
+    "config.optimizer.name",
+    "config.optimizer.average_decay",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +66,8 @@ class TrainedModel:
     step: int
 
 
-def open_for_training(workdir: str, config: Config, manifest: Manifest) -> list[str]:
-    """Makes a run folder, or checks that this run may go on in it.
+def check_fits(workdir: str, config: Config, manifest: Manifest) -> list[str]:
+    """Checks that this run may begin, or go on, in a folder; writes nothing.
 
     Returns:
       One line for each setting that changed since the run began.
@@ -67,7 +76,6 @@ def open_for_training(workdir: str, config: Config, manifest: Manifest) -> list[
       UserError: the folder's checkpoints come from another model, data set, batch
         size or seed.
     """
-    root = epath.Path(workdir)
     changed = []
     if checkpoints.saved_steps(workdir):
         for name, (old, new) in config_lib.differences(read_config(workdir), config).items():
@@ -80,12 +88,18 @@ def open_for_training(workdir: str, config: Config, manifest: Manifest) -> list[
         if manifest_lib.read_manifest(workdir).digest() != manifest.digest():
             raise UserError(
                 f"--workdir={workdir} was trained on another data set than {config.data.dir}; "
-                "name a new --workdir, or take the data set back"
+                "take the data set back, or go on from its weights with "
+                f"--config.model.start_from={workdir} and a new --workdir"
             )
+    return changed
+
+
+def write_settings(workdir: str, config: Config, manifest: Manifest) -> None:
+    """Makes a run folder, with the settings and the manifest of its data set."""
+    root = epath.Path(workdir)
     root.mkdir(parents=True, exist_ok=True)
     manifest_lib.write_manifest(workdir, manifest)
     write_text(root / _CONFIG, config_lib.to_json(config))
-    return changed
 
 
 def read_config(workdir: str) -> Config:
@@ -99,7 +113,9 @@ def read_config(workdir: str) -> Config:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
-def build_from_config(config: Config, num_classes: int, backbone_weights: str) -> SkipModel:
+def build_from_config(
+    config: Config, num_classes: int, backbone_weights: str, precision: str = "float32"
+) -> SkipModel:
     """Builds the model that a config describes, its backbone's weights as named."""
     return vgg16_skip.build_model(
         head=config.model.head,
@@ -109,6 +125,7 @@ def build_from_config(config: Config, num_classes: int, backbone_weights: str) -
         score_channels=config.model.score_channels,
         backbone_width=config.model.backbone_width,
         backbone_convs=config.model.backbone_convs,
+        precision=precision,
         seed=config.train.seed,
     )
 
@@ -120,26 +137,61 @@ def describe_model(config: Config) -> str:
         config.data.image_size, "none", config.model.backbone_width, config.model.backbone_convs
     )
     model = build_from_config(config, num_classes, backbone_weights="none")
-    return layer_table.describe_model(model, vgg16, config.model.freeze_backbone)
+    weights = [state.trained_weights(model, stage.trained) for stage in config.stages()]
+    trained = {weight.path for stage in weights for weight in stage}
+    return layer_table.describe_model(model, vgg16, trained)
 
 
-def load_trained(workdir: str) -> TrainedModel:
-    """Rebuilds a run's model and restores its newest readable weights.
+def load_trained(workdir: str, checkpoint: str = "newest") -> TrainedModel:
+    """Rebuilds a run's model and restores its weights, averaged ones if the run keeps them.
 
     A newer checkpoint that cannot be read is named on standard error.
 
+    Args:
+      workdir: the run.
+      checkpoint: 'newest' (that can be read), 'best' (by the run's best_metric) or a step.
+
     Raises:
-      UserError: it is no run folder, or no checkpoint of it can be read.
+      UserError: it is no run folder, or there is no such checkpoint that can be read.
     """
     config = read_config(workdir)
     label_map = parse_label_map(config.data.label_map)
     model = build_from_config(config, label_map.num_classes, backbone_weights="none")
-    step, skipped = checkpoints.restore_newest(
-        checkpoints.make_checkpoint(model.variables), workdir
-    )
-    for line in skipped:
-        print(line, file=sys.stderr)
+    step = _choose_step(workdir, checkpoint, config.train.best_metric)
+    checkpoints.restore(served_variables(config, model), workdir, step)
     return TrainedModel(config, label_map, model, step)
+
+
+def served_variables(config: Config, model: SkipModel) -> dict[str, tf.Variable]:
+    """The variables of a model by the names, in the run's checkpoints, of what it serves."""
+    averaged = set()
+    if config.optimizer.average_decay:
+        for stage in config.stages():
+            averaged |= {w.path for w in state.trained_weights(model, stage.trained)}
+    return {
+        learner.average_name(v.path) if v.path in averaged else v.path: v.value
+        for v in model.variables
+    }
+
+
+def _choose_step(workdir: str, checkpoint: str, best_metric: str) -> int:
+    if checkpoint == "newest":
+        step, skipped = checkpoints.newest_readable(workdir)
+        for line in skipped:
+            print(line, file=sys.stderr)
+        return step
+    steps = checkpoints.saved_steps(workdir)
+    if checkpoint == "best":
+        step = checkpoints.best_step(workdir, best_metric)
+        if step is None:
+            raise UserError(f"--checkpoint=best: no checkpoint of {workdir} has a {best_metric}")
+        return step
+    if not checkpoint.isdigit() or int(checkpoint) not in steps:
+        raise UserError(
+            f"--checkpoint={checkpoint} must be newest, best or one of the steps "
+            f"{', '.join(map(str, steps)) or '(there is none)'} of {workdir}"
+        )
+    return int(checkpoint)
 
 
 def evaluation_folder(workdir: str) -> epath.Path:

@@ -1,0 +1,107 @@
+"""The data set of a run, checked, and the batches that a host gets of it."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from petseg import manifest
+from petseg.config import Config
+from petseg.errors import UserError
+from petseg.input_pipeline import batches, service, shard_cache, shard_reading
+from petseg.input_pipeline.raw_values import raw_values
+from petseg.input_pipeline.shard_reading import Shards
+from petseg.label_map import LabelMap, parse_label_map
+from petseg.manifest import Manifest, Split
+from petseg.training.distribution import Host
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A data set whose shards are as its manifest says.
+
+    Attributes:
+      manifest: its own.
+      label_map: what its raw values mean in this run.
+      train: the training split.
+      validation: the validation split.
+      folder: where its shards are read: its own, or a cache.
+    """
+
+    manifest: Manifest
+    label_map: LabelMap
+    train: Split
+    validation: Split
+    folder: str
+
+    def shards(self, split: Split) -> Shards:
+        """The shards of a split."""
+        return shard_reading.shards_in(self.folder, split)
+
+
+def open_data_set(config: Config) -> DataSet:
+    """Reads the manifest and checks that shards, hashes and labels fit.
+
+    Raises:
+      UserError: says what is wrong with the data set, the label map or the service.
+    """
+    directory, cached = config.data.dir, config.data.cache != "none"
+    if config.data.service_address:
+        service.check_reachable(config.data.service_address)
+    found = manifest.read_manifest(directory)
+    splits = {name: found.split(name, directory) for name in ("train", "validation")}
+    # A cache compares what it copies.
+    hashes = config.data.verify_hashes and not cached
+    if faults := manifest.check_shards(directory, splits.values(), hashes=hashes):
+        raise UserError(f"config.data.dir: {faults[0]}; convert the data set again")
+    label_map = parse_label_map(config.data.label_map)
+    for split in splits.values():
+        label_map.check_covers(raw_values(directory, split), directory)
+    if cached:
+        directory = shard_cache.cache_shards(
+            directory, list(splits.values()), found.digest(), config.data.cache
+        )
+    return DataSet(found, label_map, **splits, folder=directory)
+
+
+def training_batches(config: Config, data: DataSet, start_step: int, host: Host) -> tf.data.Dataset:
+    """This host's share of every global batch from a step on, without end."""
+    settings = config.data
+    return batches.make_for_train(
+        data.shards(data.train),
+        class_ids=data.label_map.class_ids(),
+        image_size=settings.image_size,
+        batch_size=settings.batch_size,
+        shuffle_records=settings.shuffle_records,
+        augmentation=config.augment,
+        seed=config.train.seed,
+        keep_aspect=settings.keep_aspect,
+        start_step=start_step,
+        worker=host.index,
+        num_workers=host.count,
+        share_files=settings.share_files,
+        service_address=settings.service_address,
+        deterministic=settings.deterministic,
+    ).with_options(batches.make_options(settings.input_threads, settings.ram_budget_mib))
+
+
+def validation_batches(config: Config, data: DataSet, host: Host) -> tf.data.Dataset:
+    """This host's share of one pass over the validation split."""
+    return batches.make_for_eval(
+        data.shards(data.validation).paths,
+        class_ids=data.label_map.class_ids(),
+        image_size=config.data.image_size,
+        batch_size=config.data.batch_size,
+        keep_aspect=config.data.keep_aspect,
+        worker=host.index,
+        num_workers=host.count,
+    )
+
+
+def distribute(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Iterable:
+    """Spreads a host's batches over the replicas that are its own."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return strategy.experimental_distribute_dataset(dataset)
+    # TensorFlow would cut it once more by hosts; here each replica takes the next slice.
+    rows = dataset.element_spec["image"].shape[0] // len(strategy.extended.worker_devices)
+    return strategy.distribute_datasets_from_function(lambda _: dataset.rebatch(rows))

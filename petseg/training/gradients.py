@@ -1,0 +1,104 @@
+"""Losses and gradients of a replica's share of a batch: a pure function of the weights."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from petseg.modeling import losses, vgg16_skip
+from petseg.modeling.vgg16_skip import SkipModel
+
+Gradients = Callable[..., list[tf.Tensor]]
+
+
+def loss_parts(loss: str) -> tuple[str, ...]:
+    """The losses that a sum such as 'cross_entropy+dice' names."""
+    return tuple(loss.split("+"))
+
+
+def make_gradients(
+    model: SkipModel,
+    weights: Sequence[keras.Variable],
+    *,
+    loss: str,
+    dropout_rate: float,
+    global_batch: int,
+    replicas: int,
+    microbatches: int,
+    xla: bool,
+) -> Gradients:
+    """A function that gives a replica's part of the losses and of their gradient.
+
+    Args:
+      model: whose weights it reads, but for those that are handed over.
+      weights: which gradients are wanted for; the backward pass goes no further.
+      loss: 'cross_entropy', 'dice' or 'cross_entropy+dice'.
+      dropout_rate: see vgg16_skip.drop_channels.
+      global_batch: images a step, over all replicas.
+      replicas: that share it.
+      microbatches: parts of a replica's share, computed one after the other.
+      xla: compile it with XLA.
+
+    Returns:
+      A function: values of the weights; uint8 images and masks of the replica; int32 []
+      number of the replica; int64 [2] seed of the dropout; float32 [] valid pixels of the
+      global batch; float32 [] factor of the gradients -> one float32 [] a loss, then one
+      tensor a weight. Sums over replicas are those of the global batch.
+    """
+    parts, shares = loss_parts(loss), replicas * microbatches
+
+    def compute_losses(
+        logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor
+    ) -> list[tf.Tensor]:
+        found = {}
+        if "cross_entropy" in parts:
+            total = losses.cross_entropy_sum(logits, mask)
+            found["cross_entropy"] = tf.math.divide_no_nan(total, valid_pixels)
+        if "dice" in parts:
+            found["dice"] = losses.dice_loss_sum(logits, mask) / global_batch
+        return [found[part] for part in parts]
+
+    def of_share(
+        values: list[tf.Tensor],
+        image: tf.Tensor,
+        mask: tf.Tensor,
+        share: tf.Tensor,
+        seed: tf.Tensor,
+        valid_pixels: tf.Tensor,
+        scale: tf.Tensor,
+    ) -> list[tf.Tensor]:
+        # Only the handed weights are watched: what lies before them stays off the tape.
+        with (
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+            keras.StatelessScope(list(zip(weights, values, strict=True))),
+        ):
+            tape.watch(values)
+            pools = model.backbone(image, training=True)
+            pools = vgg16_skip.drop_channels(pools, dropout_rate, seed, share, shares)
+            found = compute_losses(model.head(pools, training=True), mask, valid_pixels)
+            scaled = tf.add_n(found) * scale
+        return [*found, *tape.gradient(scaled, values, unconnected_gradients="zero")]
+
+    if xla:
+        of_share = tf.function(of_share, jit_compile=True)
+
+    def of_replica(
+        values: list[tf.Tensor],
+        image: tf.Tensor,
+        mask: tf.Tensor,
+        replica: tf.Tensor,
+        *rest: tf.Tensor,
+    ) -> list[tf.Tensor]:
+        size, total = global_batch // shares, None
+        for part in range(microbatches):
+            # A part waits for the sum before it, or all would be in memory at once.
+            with tf.control_dependencies(total or []):
+                own_image, own_mask = (
+                    tf.identity(rows[part * size : (part + 1) * size]) for rows in (image, mask)
+                )
+            share = replica * microbatches + part
+            new = of_share(values, own_image, own_mask, share, *rest)
+            total = [a + b for a, b in zip(total, new, strict=True)] if total else new
+        return total
+
+    return of_replica

@@ -1,0 +1,101 @@
+"""Optimizers as pure functions: values, state and gradients in, values and state out.
+
+Keras's optimizers sum the gradients over replicas within `apply`, so that there is no place
+to clip their sum or to leave out an update that is not finite; on TensorFlow they have no
+stateless form. Tests compare these with Keras's.
+
+Sources: Kingma and Ba 2015 (Adam), Loshchilov and Hutter 2019 (AdamW), Polyak 1964
+(momentum).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_SLOTS = {"adam": ("m", "v"), "adamw": ("m", "v"), "sgd": ("velocity",)}
+
+Slots = dict[str, list[tf.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An update rule.
+
+    Attributes:
+      name: adam, adamw or sgd.
+      momentum: of sgd.
+      weight_decay: share of a kernel that goes, times the rate, a step (not with adam).
+    """
+
+    name: str
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of what is kept for each weight: float32 of its shape, 0 at first."""
+        return _SLOTS[self.name]
+
+    def update(
+        self,
+        values: Sequence[tf.Tensor],
+        slots: Slots,
+        gradients: Sequence[tf.Tensor],
+        rate: tf.Tensor,
+        updates: tf.Tensor,
+    ) -> tuple[list[tf.Tensor], Slots]:
+        """One update.
+
+        Args:
+          values: float32 weights.
+          slots: for each of `self.slots`, one tensor a weight.
+          gradients: float32, one a weight.
+          rate: float32 [], the learning rate.
+          updates: int64 [], how many came before.
+
+        Returns:
+          The new weights and slots.
+        """
+        columns = zip(values, gradients, *(slots[name] for name in self.slots), strict=True)
+        rows = [self._update_one(*column, rate, updates) for column in columns]
+        new_values, *new_slots = (list(column) for column in zip(*rows, strict=True))
+        return new_values, dict(zip(self.slots, new_slots, strict=True))
+
+    def _update_one(self, value: tf.Tensor, gradient: tf.Tensor, *rest: tf.Tensor) -> tuple:
+        *slots, rate, updates = rest
+        # Biases and the scales of norms have one axis.
+        if self.weight_decay and value.shape.rank > 1:
+            value = value - value * self.weight_decay * rate
+        if self.name == "sgd":
+            velocity = self.momentum * slots[0] - rate * gradient
+            return value + velocity, velocity
+        count = tf.cast(updates + 1, tf.float32)
+        m = slots[0] + (gradient - slots[0]) * (1 - _BETA_1)
+        v = slots[1] + (tf.square(gradient) - slots[1]) * (1 - _BETA_2)
+        scaled_rate = rate * tf.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)
+        return value - scaled_rate * m / (tf.sqrt(v) + _EPSILON), m, v
+
+
+def clip(gradients: Sequence[tf.Tensor], norm: float) -> list[tf.Tensor]:
+    """Shortens gradients that are longer than `norm` over all of them; 0 leaves them."""
+    if not norm:
+        return list(gradients)
+    return tf.clip_by_global_norm(gradients, norm)[0]
+
+
+def average(
+    averages: Sequence[tf.Tensor], values: Sequence[tf.Tensor], decay: float, updates: tf.Tensor
+) -> list[tf.Tensor]:
+    """Exponential moving averages after one more update; early ones follow faster.
+
+    Args:
+      averages: float32, before.
+      values: float32, the new weights.
+      decay: at most; (1 + n) / (10 + n) after n updates where that is less.
+      updates: int64 [], how many came before.
+    """
+    count = tf.cast(updates, tf.float32)
+    kept = tf.minimum(decay, (1 + count) / (10 + count))
+    return [old + (new - old) * (1 - kept) for old, new in zip(averages, values, strict=True)]

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from petseg.errors import UserError
+from petseg.training import rendezvous, stopping
 
 Agree = Callable[[Sequence[float]], list[float]]
 
@@ -82,10 +82,8 @@ def this_host(strategy: tf.distribute.Strategy) -> Host:
     resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
         return Host(0, 1)
-    cluster = resolver.cluster_spec().as_dict()
-    chiefs = len(cluster.get("chief", ()))
-    first = 0 if resolver.task_type == "chief" else chiefs
-    return Host(first + resolver.task_id, chiefs + len(cluster.get("worker", ())))
+    addresses, index = _hosts(resolver)
+    return Host(index, len(addresses))
 
 
 def make_agree(strategy: tf.distribute.Strategy, hosts: int) -> Agree:
@@ -134,23 +132,37 @@ def _workers_of_tf_config() -> int:
 
 
 def _make_multi_worker(cluster: str) -> tf.distribute.Strategy:
+    where = f"config.devices.cluster={cluster}"
     try:
         resolver = _make_resolver(cluster)
-        hosts = resolver.cluster_spec().as_dict()
-        task = f"{resolver.task_type} {resolver.task_id}"
+        addresses, index = _hosts(resolver)
     # A resolver raises whatever it met: a missing variable, package or permission.
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"config.devices.cluster={cluster}: {reason}") from error
-    if not hosts.get("worker") and not hosts.get("chief"):
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+    if not addresses:
         raise UserError(
             "config.devices.strategy=multi_worker: the environment variable TF_CONFIG names no "
             'workers; set it to {"cluster": {"worker": ["HOST:PORT", ...]}, '
             '"task": {"type": "worker", "index": 0}} on each host, with its own index'
         )
-    count = sum(len(hosts.get(job, ())) for job in ("chief", "worker"))
-    print(f"{task} waits for all of {count} hosts", file=sys.stderr)
-    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    try:
+        rendezvous.wait_for_all(addresses, index)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: host {index}, {addresses[index]}: {error}") from error
+    with stopping.ending_at_once():
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+
+
+def _hosts(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> tuple[list[str], int]:
+    """HOST:PORT of all hosts, and which of them this is."""
+    cluster = resolver.cluster_spec().as_dict()
+    chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
+    before = 0 if resolver.task_type == "chief" else len(chiefs)
+    index = before + (resolver.task_id or 0)
+    addresses = [*chiefs, *workers]
+    if index >= len(addresses) > 0:
+        raise ValueError(f"there is no {resolver.task_type} {resolver.task_id}")
+    return addresses, index
 
 
 def _make_resolver(cluster: str) -> tf.distribute.cluster_resolver.ClusterResolver:

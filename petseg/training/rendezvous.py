@@ -1,0 +1,60 @@
+"""Hosts wait for each other in Python, before TensorFlow does.
+
+TensorFlow's own wait hears no signal and does not say who is missing.
+"""
+
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+_POLL_S = 0.5
+_SECONDS_BETWEEN_LINES = 30.0
+_CONNECT_S = 2.0
+
+
+def wait_for_all(addresses: Sequence[str], own_index: int) -> None:
+    """Returns once every host can be reached; names those that are missing now and then.
+
+    Args:
+      addresses: HOST:PORT of every host.
+      own_index: which of them this is; its port must be free.
+
+    Raises:
+      OSError: this host's port is taken.
+      ValueError: an address is not HOST:PORT.
+    """
+    missing = [address for i, address in enumerate(addresses) if i != own_index]
+    said_s = -_SECONDS_BETWEEN_LINES
+    with _listening(_split(addresses[own_index])[1]):
+        while missing := [address for address in missing if not _is_there(address)]:
+            if time.monotonic() - said_s >= _SECONDS_BETWEEN_LINES:
+                said_s = time.monotonic()
+                print(f"waiting for {', '.join(missing)}", file=sys.stderr, flush=True)
+            time.sleep(_POLL_S)
+
+
+@contextlib.contextmanager
+def _listening(port: int) -> Iterator[None]:
+    """Lets others see that this host is there; the system itself accepts."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("", port))
+        listener.listen(128)
+        yield
+
+
+def _is_there(address: str) -> bool:
+    try:
+        with socket.create_connection(_split(address), _CONNECT_S):
+            return True
+    except OSError:
+        return False
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return host, int(port)

@@ -8,7 +8,6 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import run_module
 
 from petseg import config as config_lib
 from petseg import manifest
@@ -339,44 +338,6 @@ def test_evaluations_keep_to_epochs_that_batches_do_not_divide(tiny_config, tmp_
     tiny_config.train.epochs = 3.0
     loop.train_and_evaluate(tiny_config, str(tmp_path))
     assert sorted(workdir.read_evaluations(str(tmp_path))) == [0, 7, 14, 20]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("head", ["fcn8s", "five_tap"])
-def test_replicas_end_with_the_weights_of_one_device(tiny_config, tmp_path, head):
-    # Ignored pixels lie unevenly over the replicas; dropout and augmentation are on.
-    tiny_config.data.label_map = "pet=1; background=2; ignored=3"
-    tiny_config.model.head = head
-    tiny_config.model.dropout_rate = 0.3
-    tiny_config.augment.min_crop_area = 0.2
-    tiny_config.augment.max_rotation_degrees = 20.0
-    tiny_config.augment.brightness = 0.2
-    tiny_config.augment.max_blur_sigma_px = 0.5
-    tiny_config.augment.cutout_area = 0.1
-    tiny_config.augment.cutmix_probability = 0.5
-    tiny_config.data.keep_aspect = True
-    ends = {}
-    for replicas in (1, 2, 4):
-        config = copy.deepcopy(tiny_config)
-        config.devices.strategy = "mirrored"
-        config.devices.cpu_replicas = replicas
-        config_file = tmp_path / f"config_{replicas}.py"
-        config_file.write_text(
-            "from petseg.config import from_json\n"
-            f"def get_config():\n    return from_json({config_lib.to_json(config)!r})\n"
-        )
-        run = tmp_path / f"run_{replicas}"
-        done = run_module("-m", "petseg.train", f"--config={config_file}", f"--workdir={run}")
-        assert done.returncode == 0, done.stderr
-        assert f"over {replicas} replica(s)" in done.stderr
-        figures = json.loads((run / "evaluation" / "validation_by_step.json").read_text())
-        ends[replicas] = weights(str(run), TOTAL_STEPS), figures
-    for replicas in (2, 4):
-        assert_same_weights(ends[replicas][0], ends[1][0])
-        for step in ("0", "5", "10"):
-            assert ends[replicas][1][step]["mean_iou"] == pytest.approx(
-                ends[1][1][step]["mean_iou"], abs=1e-3
-            )
 
 
 def test_every_field_of_a_config_survives_its_file(tiny_config):

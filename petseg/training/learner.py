@@ -140,6 +140,7 @@ def make_learner(
         clip_norm=settings.clip_norm,
         average_decay=settings.average_decay,
         seed=config.train.seed,
+        is_timed=not config.devices.deterministic_ops,
     )
     return Learner(span, state, schedule, steps)
 

@@ -421,12 +421,13 @@ def _log(run: _Run, course: _Course, factor: float) -> None:
     values["rate/learning_rate"] = factor * _scheduled_rate(course.learner, course.step - 1)
     if course.learner.state.has_loss_scale:
         values["rate/loss_scale"] = float(course.learner.state.counts["loss_scale"].numpy())
+    told = f"loss {values['loss/total']:.4f}  {values['input/images_per_second']:.1f} images/s"
+    if run.config.devices.deterministic_ops:  # there was no clock
+        del values["input/input_wait_fraction"]
+    else:
+        told += f"  input wait {values['input/input_wait_fraction']:.0%}"
     summaries.write_scalars(run.train_writer, course.step, values)
-    run.progress.show(
-        course.step,
-        f"loss {values['loss/total']:.4f}  {values['input/images_per_second']:.1f} images/s  "
-        f"input wait {values['input/input_wait_fraction']:.0%}",
-    )
+    run.progress.show(course.step, told)
 
 
 def _save(run: _Run, course: _Course) -> None:

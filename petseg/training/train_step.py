@@ -30,6 +30,7 @@ def make_train_steps(
     clip_norm: float,
     average_decay: float,
     seed: int,
+    is_timed: bool = True,
 ) -> TrainSteps:
     """Compiles training steps; the result does not depend on the replica count.
 
@@ -45,6 +46,7 @@ def make_train_steps(
       clip_norm: longest gradient over all weights; 0 does not clip.
       average_decay: of state.averages.
       seed: of the dropout.
+      is_timed: measure the waiting; TensorFlow's deterministic mode has no clock.
 
     Returns:
       A function: iterator over (distributed) batches of make_for_train; int64 [] first
@@ -88,6 +90,9 @@ def make_train_steps(
         context.merge_call(_assign, (state.variables(), new))
         return [*found, whole_loss, norm, tf.cast(is_finite, tf.float32)]
 
+    def clock_s() -> tf.Tensor:
+        return tf.timestamp() if is_timed else tf.zeros([], tf.float64)
+
     @tf.function(reduce_retracing=True)
     def train_steps(
         batches: Iterator,
@@ -101,11 +106,11 @@ def make_train_steps(
             step = first_step + tf.cast(index, tf.int64)
             rate = rate_factor * schedule(step - stage_began)
             with tf.control_dependencies([rows.flow]):  # the step before has ended
-                before_s = tf.timestamp()
+                before_s = clock_s()
             with tf.control_dependencies([before_s]):
                 batch = next(batches)
             with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-                wait_s = tf.cast(tf.timestamp() - before_s, tf.float32)
+                wait_s = tf.cast(clock_s() - before_s, tf.float32)
             per_replica = strategy.run(replica_step, args=(batch, step, rate))
             # Sums over all replicas already: the same on each.
             row = [strategy.experimental_local_results(value)[0] for value in per_replica]

@@ -1,0 +1,179 @@
+"""The same weights, whoever computes them and however often it is interrupted."""
+
+import copy
+import json
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from clusters import log_of, train, training, write_config
+from tensorboard.backend.event_processing import event_accumulator
+
+from petseg.training import checkpoints
+
+STEPS = 20  # four epochs of 20 images in batches of 4
+# So often a run is killed at random; more take minutes.
+KILLS = int(os.environ.get("PETSEG_TEST_KILLS", "2"))
+
+
+@pytest.fixture
+def hard_config(tiny_config):
+    """Everything on that could depend on who computes what."""
+    config = tiny_config
+    # Ignored pixels lie unevenly over the replicas; 8 validation images fill no two batches.
+    config.data.label_map = "pet=1; background=2; ignored=3"
+    config.data.keep_aspect = True
+    config.model.dropout_rate = 0.3
+    config.augment.min_crop_area = 0.2
+    config.augment.max_rotation_degrees = 20.0
+    config.augment.brightness = 0.2
+    config.augment.max_blur_sigma_px = 0.5
+    config.augment.cutout_area = 0.1
+    config.train.epochs = 4.0
+    config.train.evaluate_every_epochs = 2.0
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.average_decay = 0.9
+    return config
+
+
+def weights(folder, step):
+    reader = tf.train.load_checkpoint(f"{folder}/checkpoints/ckpt-{step}/variables")
+    names = reader.get_variable_to_shape_map()
+    return {n: reader.get_tensor(n) for n in names if n != "_CHECKPOINTABLE_OBJECT_GRAPH"}
+
+
+def assert_close(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-5, err_msg=name)
+
+
+def assert_identical(one, other):
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []
+
+
+def figures(folder):
+    return json.loads((folder / "evaluation" / "validation_by_step.json").read_text())
+
+
+def points(folder):
+    """(tag, step) -> values, of all event files of a writer, timings left out."""
+    found = {}
+    for path in folder.iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if not value.tag.startswith("input/"):
+                    found.setdefault((value.tag, event.step), []).append(
+                        tf.make_ndarray(value.tensor)
+                    )
+    return found
+
+
+@pytest.mark.slow
+def test_replicas_and_hosts_end_with_the_weights_of_one_device(hard_config, tmp_path):
+    hard_config.model.head = "five_tap"
+    hard_config.augment.cutmix_probability = 0.5
+    hard_config.train.trained = "all"
+    ends = {}
+    for replicas in (1, 2, 4):
+        config = copy.deepcopy(hard_config)
+        config.devices.strategy = "mirrored"
+        config.devices.cpu_replicas = replicas
+        file, run = write_config(config, tmp_path / f"{replicas}.py"), tmp_path / f"run{replicas}"
+        assert train(file, run) == [0], log_of(run)
+        assert f"over {replicas} replica(s)" in log_of(run)
+        ends[replicas] = run
+    file, run = write_config(hard_config, tmp_path / "hosts.py"), tmp_path / "hosts"
+    assert train(file, run, hosts=2) == [0, 0], log_of(run) + log_of(run, 1)
+    assert "over 2 replica(s) on 2 hosts" in log_of(run)
+    ends["hosts"] = run
+    for run in ends.values():
+        assert_close(weights(run, STEPS), weights(ends[1], STEPS))
+        assert figures(run) == figures(ends[1])
+
+
+def test_microbatches_end_with_the_weights_of_whole_batches(hard_config, tmp_path):
+    from petseg.training import loop
+
+    for parts in (1, 2, 4):
+        hard_config.optimizer.microbatches = parts
+        loop.train_and_evaluate(copy.deepcopy(hard_config), str(tmp_path / str(parts)))
+    for parts in (2, 4):
+        assert_close(weights(tmp_path / str(parts), STEPS), weights(tmp_path / "1", STEPS))
+
+
+def kill_until_done(file, run, hosts, kills, rng, shortest_s, longest_s):
+    """Kills one host at a random moment, again and again, then lets the run end.
+
+    Returns how many kills met a process that still ran.
+    """
+    met = 0
+    for _ in range(kills):
+        wait_s = rng.uniform(shortest_s, longest_s)
+        victim = rng.randrange(hosts)
+        with training(file, run, hosts) as processes:
+            deadline = time.monotonic() + wait_s
+            while time.monotonic() < deadline and all(p.poll() is None for p in processes):
+                time.sleep(0.01)
+            met += processes[victim].poll() is None
+            processes[victim].send_signal(signal.SIGKILL)
+            if hosts > 1 and all(p.poll() is None for i, p in enumerate(processes) if i != victim):
+                others = [p for i, p in enumerate(processes) if i != victim]
+                # No hang: the others end by themselves, within a minute.
+                assert {p.wait(timeout=60) for p in others} <= {0, 1}
+    assert train(file, run, hosts) == [0] * hosts, log_of(run)
+    return met
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("hosts", "kills"), [(1, KILLS), (2, max(1, KILLS // 2))])
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(hard_config, tmp_path, hosts, kills):
+    seed = random.SystemRandom().randrange(2**32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    hard_config.devices.deterministic_ops = True
+    hard_config.train.evaluate_every_epochs = 0.4  # checkpoints and evaluations all the time
+    hard_config.train.log_every_steps = 1
+    file = write_config(hard_config, tmp_path / "config.py")
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    started_s = time.monotonic()
+    assert train(file, straight, hosts) == [0] * hosts, log_of(straight)
+    whole_s = time.monotonic() - started_s
+    # The first seconds only load TensorFlow; what comes later works on files.
+    met = kill_until_done(file, killed, hosts, kills, rng, 0.5 * whole_s, 0.95 * whole_s)
+    assert met > 0
+    assert_identical(weights(killed, STEPS), weights(straight, STEPS))
+    assert figures(killed) == figures(straight)
+    for name in ("train", "validation"):
+        ours, theirs = points(killed / name), points(straight / name)
+        assert ours.keys() == theirs.keys()
+        for place, values in ours.items():
+            assert len(values) == 1, place
+            assert np.array_equal(values[0], theirs[place][0]), place
+    # What TensorBoard itself makes of the files.
+    reader = event_accumulator.EventAccumulator(str(killed / "train"), {"tensors": 0})
+    reader.Reload()
+    told = [event.step for event in reader.Tensors("loss/total")]
+    assert told == list(range(1, STEPS + 1))
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_host_stops_all_and_saves(hard_config, tmp_path):
+    hard_config.train.epochs = 1000.0
+    hard_config.train.evaluate_every_epochs = 1000.0
+    file, run = write_config(hard_config, tmp_path / "config.py"), tmp_path / "run"
+    with training(file, run, hosts=2) as processes:
+        while not (run / "train").exists() or "step 0 " not in log_of(run):
+            assert all(p.poll() is None for p in processes), log_of(run)
+            time.sleep(0.1)
+        time.sleep(3)
+        processes[1].send_signal(signal.SIGTERM)
+        assert [p.wait(timeout=30) for p in processes] == [143, 143]
+    (step,) = checkpoints.saved_steps(str(run))
+    assert f"stopped by SIGTERM at step {step}, saved" in log_of(run)
+    assert f"stopped by SIGTERM at step {step}, saved" in log_of(run, 1)

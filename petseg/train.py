@@ -1,10 +1,12 @@
 """Trains a segmentation model, or goes on with a run.
 
   python -m petseg.train --config=configs/oxford_pets.py --workdir=RUN --config.data.dir=OUT
+  python -m petseg.train --config=configs/oxford_pets.py --config.data.dir=OUT --check_replicas
 
-The same command resumes a run that was stopped. Statuses: 0 done; 1 a damaged shard
-or a loss that is not finite; 2 a wrong command, config, data set or workdir; 143 or
-130 after SIGTERM or SIGINT, with everything saved.
+The same command resumes a run that was stopped. Several hosts: the same command on each,
+with TF_CONFIG set. Statuses: 0 done; 1 a damaged shard, a loss that is not finite, a
+checkpoint that cannot be written, another host that has gone; 2 a wrong command, config,
+data set or workdir; 143 or 130 after SIGTERM or SIGINT, with everything saved.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from ml_collections import config_flags
 from petseg import config as config_lib
 from petseg.config import Config
 from petseg.errors import UserError
-from petseg.training import loop, workdir
+from petseg.training import loop, replica_check, workdir
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/; --config.ROOM.FIELD=VALUE changes one setting."
@@ -24,6 +26,11 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and TensorBoard's events.")
 _PRINT_MODEL = flags.DEFINE_bool(
     "print_model", False, "Print VGG16's and the model's layers and stop; needs no data."
+)
+_CHECK_REPLICAS = flags.DEFINE_bool(
+    "check_replicas",
+    False,
+    "Train 20 steps with one device and with several, compare the weights, and stop.",
 )
 flags.mark_flag_as_required("config")
 
@@ -39,6 +46,10 @@ def main(arguments: Sequence[str]) -> None:
     if _PRINT_MODEL.value:
         config_lib.validate(config)
         print(workdir.describe_model(config))
+        return
+    if _CHECK_REPLICAS.value:
+        for line in replica_check.check_replicas(config):
+            print(line, flush=True)
         return
     if not _WORKDIR.value:
         raise UserError("--workdir must name the folder for checkpoints and events")

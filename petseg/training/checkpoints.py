@@ -3,11 +3,13 @@
     RUN/checkpoints/ckpt-STEP/variables.index, variables.data-00000-of-00001
     RUN/checkpoints/ckpt-STEP/checkpoint.json
 
-A checkpoint is written under another name and gets its own by one renaming. TensorFlow
-keeps a checksum of every tensor, which is compared on reading.
+A checkpoint is written under another name and gets its own by one renaming. Its page holds
+the SHA-256 of its files, and its own: TensorFlow's checksums cover the tensors, but a flipped
+bit of the index may pass them.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -36,12 +38,14 @@ class Page:
       about: what the model and its data are: names and values that JSON can hold.
       window: sums of the training curves since their last point, and 'steps', their number.
       metrics: of the evaluation at this step, by name; empty before it.
+      sha256: of the other files, by name.
     """
 
     step: int
     about: dict[str, object]
     window: dict[str, float]
     metrics: dict[str, float]
+    sha256: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def save(variables: Mapping[str, tf.Variable], workdir: str, page: Page) -> None:
@@ -56,7 +60,7 @@ def save(variables: Mapping[str, tf.Variable], workdir: str, page: Page) -> None
     unfinished.mkdir(parents=True)
     try:
         tf.train.Checkpoint(variables=dict(variables)).write(str(unfinished / _PREFIX))
-        (unfinished / _PAGE).write_text(json.dumps(dataclasses.asdict(page), indent=1) + "\n")
+        _write_page(unfinished / _PAGE, dataclasses.replace(page, sha256=_hash_files(unfinished)))
         # One of that name is damaged, or the same run came here before.
         _remove(final)
         unfinished.rename(final)
@@ -72,7 +76,7 @@ def add_metrics(workdir: str, step: int, metrics: Mapping[str, float]) -> None:
         return
     page = dataclasses.replace(read_page(workdir, step), metrics=dict(metrics))
     temporary = path.with_name(_PAGE + ".tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(page), indent=1) + "\n")
+    _write_page(temporary, page)
     temporary.replace(path)
 
 
@@ -129,9 +133,13 @@ def read_page(workdir: str, step: int) -> Page:
     """
     text = (epath.Path(workdir) / FOLDER / f"ckpt-{step}" / _PAGE).read_text()
     try:
-        page = Page(**json.loads(text))
-    except TypeError as error:
+        content = json.loads(text)
+        digest = content.pop("sha256_of_page")
+        page = Page(**content)
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{_PAGE} is damaged: {error}") from error
+    if digest != _hash_page(page):
+        raise ValueError(f"{_PAGE} is damaged: it differs from its SHA-256")
     if page.step != step:
         raise ValueError(f"{_PAGE} is that of step {page.step}")
     return page
@@ -150,10 +158,7 @@ def newest_readable(workdir: str) -> tuple[int, list[str]]:
     for step in reversed(saved_steps(workdir)):
         path = epath.Path(workdir) / FOLDER / f"ckpt-{step}"
         try:
-            read_page(workdir, step)
-            reader = tf.train.load_checkpoint(str(path / _PREFIX))
-            for name in reader.get_variable_to_shape_map():
-                reader.get_tensor(name)  # compares its checksum
+            _check_whole(path, read_page(workdir, step))
             return step, skipped
         except _UNREADABLE as error:
             skipped.append(f"{path} cannot be restored: {_reason(error)}")
@@ -171,12 +176,42 @@ def restore(variables: Mapping[str, tf.Variable], workdir: str, step: int) -> Pa
     path = epath.Path(workdir) / FOLDER / f"ckpt-{step}"
     try:
         page = read_page(workdir, step)
+        _check_whole(path, page)
         status = tf.train.Checkpoint(variables=dict(variables)).read(str(path / _PREFIX))
         # A reader that only wants the model leaves the optimizer's state in the file.
         status.assert_existing_objects_matched().expect_partial()
         return page
     except _UNREADABLE as error:
         raise UserError(f"{path} cannot be restored: {_reason(error)}") from error
+
+
+def _check_whole(folder: epath.Path, page: Page) -> None:
+    found = _hash_files(folder)
+    if missing := page.sha256.keys() - found.keys():
+        raise ValueError(f"{min(missing)} is missing")
+    for name, digest in page.sha256.items():
+        if found[name] != digest:
+            raise ValueError(f"{name} differs from its SHA-256")
+
+
+def _hash_files(folder: epath.Path) -> dict[str, str]:
+    """SHA-256 of a checkpoint's files but for its page."""
+    found = {}
+    for path in folder.iterdir():
+        if path.name.startswith(_PREFIX):
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _write_page(path: epath.Path, page: Page) -> None:
+    content = {**dataclasses.asdict(page), "sha256_of_page": _hash_page(page)}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _hash_page(page: Page) -> str:
+    text = json.dumps(dataclasses.asdict(page), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""Scores a run's newest checkpoint on one split.
+"""Scores a run on one split.
 
-  python -m petseg.evaluate --workdir=RUN --split=validation [--data_dir=OUT]
+  python -m petseg.evaluate --workdir=RUN --split=validation [--data_dir=OUT] [--checkpoint=best]
 
 Prints a table and, as its last line, the same as one JSON object, which is also
 written to RUN/evaluation/SPLIT.json, with an image | truth | prediction panel
@@ -20,6 +20,9 @@ from petseg.trained import scoring
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "Which split to score.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
+)
 _PANEL_IMAGES = flags.DEFINE_integer("panel_images", 8, "Rows of the panel.", lower_bound=1)
 
 
@@ -27,7 +30,9 @@ def main(arguments: Sequence[str]) -> None:
     """Scores --split and prints the figures."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    report = scoring.score_split(_WORKDIR.value, _SPLIT.value, _DATA_DIR.value, _PANEL_IMAGES.value)
+    report = scoring.score_split(
+        _WORKDIR.value, _SPLIT.value, _DATA_DIR.value, _PANEL_IMAGES.value, _CHECKPOINT.value
+    )
     print(scoring.table(report))
     print(json.dumps(report))
 

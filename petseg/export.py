@@ -17,6 +17,9 @@ from petseg.trained import exporting
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "New or empty folder.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
+)
 _FORMAT = flags.DEFINE_enum("format", "saved_model", ["saved_model"], "What to write.")
 
 
@@ -24,7 +27,9 @@ def main(arguments: Sequence[str]) -> None:
     """Exports to --output_dir."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    card = exporting.export_saved_model(_WORKDIR.value, _OUTPUT_DIR.value, _DATA_DIR.value)
+    card = exporting.export_saved_model(
+        _WORKDIR.value, _OUTPUT_DIR.value, _DATA_DIR.value, _CHECKPOINT.value
+    )
     print(
         f"{_FORMAT.value} of step {card['checkpoint_step']}: {_OUTPUT_DIR.value}; agrees with "
         f"the trained model on {card['agreement']:.2%} of {card['checked_images']} images' pixels"

@@ -17,6 +17,9 @@ from petseg.errors import FaultFound, UserError
 from petseg.trained import prediction
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
+)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the pictures.", required=True)
 
 
@@ -25,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     if not arguments:
         raise UserError("name at least one picture or folder: petseg.predict ... PATH...")
     jobs = prediction.list_jobs(arguments, _OUTPUT_DIR.value)
-    failed = prediction.predict_files(_WORKDIR.value, jobs)
+    failed = prediction.predict_files(_WORKDIR.value, jobs, _CHECKPOINT.value)
     print(f"{len(jobs) - failed} of {len(jobs)} pictures segmented: {_OUTPUT_DIR.value}")
     if failed:
         raise FaultFound(f"{failed} of {len(jobs)} pictures could not be read")

@@ -228,6 +228,30 @@ def test_workers_share_an_epoch_file_by_file(some, capfd):
     assert capfd.readouterr().err.count("by file: 1 shard(s) each") == 1
 
 
+def test_the_images_of_any_batch_can_be_named(some):
+    for step, batch in enumerate(take(train_batches(some), 20)):
+        names = batches.names_in_batch(some, shuffle_records=10, seed=5, step=step, batch_size=4)
+        assert names == [f"image_{index_of(image)}" for image in batch["image"]]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_workers_share_an_evaluation_and_all_get_as_many_batches(some, num_workers):
+    seen = []
+    for worker in range(num_workers):
+        dataset = batches.make_for_eval(
+            some.paths, class_ids=CLASS_IDS, image_size=SIZE, batch_size=8,
+            worker=worker, num_workers=num_workers,
+        )  # fmt: skip
+        own = take(dataset, 99)
+        assert len(own) == 5  # 34 records
+        for batch in own:
+            assert len(batch["image"]) == 8 // num_workers
+            filled = batch["weight"] == 0
+            assert (batch["mask"][filled] == IGNORE).all() and not batch["image"][filled].any()
+            seen += [index_of(image) for image in batch["image"][~filled]]
+    assert sorted(seen) == list(range(NUM))
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_service_gives_every_example_exactly_once_per_epoch(some, epochs):
     """From a dispatcher and two workers in this process."""

@@ -47,17 +47,20 @@ class ServingModel(tf.Module):
         return {"class_ids": tf.cast(tf.argmax(logits, axis=-1), tf.uint8)}
 
 
-def export_saved_model(run_dir: str, output_dir: str, data_dir: str | None) -> dict:
+def export_saved_model(
+    run_dir: str, output_dir: str, data_dir: str | None, checkpoint: str = "newest"
+) -> dict:
     """Writes a SavedModel and its model card, after comparing it with the trained model.
 
     Signatures: `serving_default` takes encoded pictures, `images` takes uint8 images
     of the model's size; both give class ids.
 
     Args:
-      run_dir: the run whose newest checkpoint to export.
+      run_dir: the run.
       output_dir: a new or empty folder.
       data_dir: data set whose validation images are compared, or None for the one that
         the run was trained on.
+      checkpoint: 'newest', 'best' or a step.
 
     Returns:
       The model card: label_map, class_names, image_size, keep_aspect, checkpoint_step,
@@ -70,7 +73,7 @@ def export_saved_model(run_dir: str, output_dir: str, data_dir: str | None) -> d
     output = epath.Path(output_dir)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output_dir: {output} is not an empty folder")
-    trained = workdir.load_trained(run_dir)
+    trained = workdir.load_trained(run_dir, checkpoint)
     config = trained.config.data
     data_dir = data_dir or config.dir
     split = manifest.read_manifest(data_dir).split("validation", data_dir)

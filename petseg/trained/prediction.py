@@ -55,14 +55,15 @@ def list_jobs(paths: Sequence[str], output_dir: str) -> list[PredictionJob]:
     return list(jobs.values())
 
 
-def predict_files(run_dir: str, jobs: Sequence[PredictionJob]) -> int:
+def predict_files(run_dir: str, jobs: Sequence[PredictionJob], checkpoint: str = "newest") -> int:
     """Writes a class-id mask and an overlay for every picture, at its own size.
 
     A picture that cannot be read costs only itself: a line on standard error.
 
     Args:
-      run_dir: the run whose newest checkpoint to use.
+      run_dir: the run.
       jobs: from `list_jobs`.
+      checkpoint: 'newest', 'best' or a step.
 
     Returns:
       How many pictures failed.
@@ -70,7 +71,7 @@ def predict_files(run_dir: str, jobs: Sequence[PredictionJob]) -> int:
     Raises:
       UserError: the run cannot be loaded, or the output cannot be written.
     """
-    trained = workdir.load_trained(run_dir)
+    trained = workdir.load_trained(run_dir, checkpoint)
     segment = inference.make_segment(trained.model, trained.config.data.keep_aspect)
     failed = 0
     for job in tqdm(jobs, "predict", unit="image", disable=not sys.stderr.isatty()):

@@ -1,4 +1,4 @@
-"""One pass over a split with a run's newest checkpoint: figures, JSON and a panel."""
+"""One pass over a split with a run's model: figures, JSON and a panel."""
 
 import json
 import math
@@ -15,7 +15,13 @@ from petseg.modeling import metrics
 from petseg.training import workdir
 
 
-def score_split(run_dir: str, split_name: str, data_dir: str | None, panel_images: int) -> dict:
+def score_split(
+    run_dir: str,
+    split_name: str,
+    data_dir: str | None,
+    panel_images: int,
+    checkpoint: str = "newest",
+) -> dict:
     """Scores a split at the model's size; writes RUN/evaluation/SPLIT.json and a panel.
 
     Args:
@@ -23,6 +29,7 @@ def score_split(run_dir: str, split_name: str, data_dir: str | None, panel_image
       split_name: which split.
       data_dir: the data set, or None for the one that the run was trained on.
       panel_images: rows of the panel.
+      checkpoint: 'newest', 'best' or a step.
 
     Returns:
       The figures as written: split, images, pixels, image_size, label_map, mean_iou
@@ -33,7 +40,7 @@ def score_split(run_dir: str, split_name: str, data_dir: str | None, panel_image
       UserError: the run, the data set or the split is not there or does not fit.
       FaultFound: a shard differs from its manifest.
     """
-    trained = workdir.load_trained(run_dir)
+    trained = workdir.load_trained(run_dir, checkpoint)
     config, label_map = trained.config.data, trained.label_map
     data_dir = data_dir or config.dir
     split = manifest.read_manifest(data_dir).split(split_name, data_dir)

@@ -118,7 +118,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             stack.enter_context(contextlib.closing(progress))
             writers = summaries.make_writers(run_dir, is_silent=silent)
             for writer in writers:
-                stack.callback(writer.close)
+                stack.callback(_close, writer)
             request = stack.enter_context(noticing_signals())
             for line in (*opened.notes, _opening_line(opened)):
                 progress.say(line)
@@ -128,6 +128,12 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             _run_to_the_end(
                 _Run(opened, run_dir, eval_step, evaluations, *writers, progress, request)
             )
+
+
+def _close(writer: tf.summary.SummaryWriter) -> None:
+    # A disk that is full has been told of; what is not flushed will be told again.
+    with contextlib.suppress(tf.errors.OpError):
+        writer.close()
 
 
 def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
@@ -426,7 +432,8 @@ def _log(run: _Run, course: _Course, factor: float) -> None:
         del values["input/input_wait_fraction"]
     else:
         told += f"  input wait {values['input/input_wait_fraction']:.0%}"
-    summaries.write_scalars(run.train_writer, course.step, values)
+    with _writing(f"the curves of step {course.step}"):
+        summaries.write_scalars(run.train_writer, course.step, values)
     run.progress.show(course.step, told)
 
 
@@ -438,20 +445,27 @@ def _save(run: _Run, course: _Course) -> None:
     if not run.opened.place.host.is_first:
         return
     opened, train = run.opened, run.config.train
-    # What a run tells again after a kill is what comes after its checkpoint.
-    run.train_writer.flush()
     variables = learner.model_variables(opened.model, opened.averages)
     variables |= learner.stage_variables(course.learner)
     about = opening.page_about(opened, course.step)
-    try:
-        page = Page(course.step, about, course.window.sums, {})
+    page = Page(course.step, about, course.window.sums, {})
+    with _writing(f"step {course.step}"):
+        # What a run tells again after a kill is what comes after its checkpoint.
+        run.train_writer.flush()
         checkpoints.save(variables, run.workdir, page)
         checkpoints.remove_old(run.workdir, course.step, train.keep_checkpoints, train.best_metric)
+
+
+@contextlib.contextmanager
+def _writing(what: str) -> Iterator[None]:
+    """A full disk, or one that has gone, as one line."""
+    try:
+        yield
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "message", None) or str(error)
+        reason = " ".join((getattr(error, "message", None) or str(error)).split())[:300]
         raise FaultFound(
-            f"--workdir: cannot save step {course.step}: {' '.join(reason.split())}; the last "
-            "checkpoint is untouched"
+            f"--workdir: cannot save {what}: {reason}; the last checkpoint is untouched, and "
+            "the same command goes on from it"
         ) from error
 
 
@@ -472,14 +486,15 @@ def _evaluate(run: _Run, course: _Course) -> None:
             -(-records // run.config.data.batch_size),
         )
         scores = metrics.score(counted.confusion)
-        if place.host.is_first:
-            _write_panel(run, step)
+        sample = _sample(run) if place.host.is_first else None
     found = validation.figures(scores, label_map)
     run.evaluations[step] = found
-    if place.host.is_first:
-        summaries.write_evaluation(run.validation_writer, step, scores, label_map.names)
-        run.validation_writer.flush()
-        workdir.add_evaluation(run.workdir, step, found)
+    if sample:
+        with _writing(f"the evaluation of step {step}"):
+            summaries.write_panel(run.validation_writer, step, *sample, label_map.names)
+            summaries.write_evaluation(run.validation_writer, step, scores, label_map.names)
+            run.validation_writer.flush()
+            workdir.add_evaluation(run.workdir, step, found)
     epoch = step * run.config.data.batch_size / opened.data.train.records
     per_class = ", ".join(
         f"{name} {iou:.3f}" for name, iou in zip(label_map.names, scores.iou, strict=True)
@@ -489,13 +504,12 @@ def _evaluate(run: _Run, course: _Course) -> None:
     )
 
 
-def _write_panel(run: _Run, step: int) -> None:
+def _sample(run: _Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images, truth and predictions of the panel."""
     opened = run.opened
     shown = min(run.config.train.panel_images, opened.data.validation.records)
     alone = data_set.validation_batches(run.config, opened.data, Host(0, 1))
-    sample = inference.predict_sample(opened.model, alone, shown)
-    names = opened.data.label_map.names
-    summaries.write_panel(run.validation_writer, step, *sample, names)
+    return inference.predict_sample(opened.model, alone, shown)
 
 
 def _note_metrics(run: _Run, step: int) -> None:

@@ -22,4 +22,5 @@ class Stream(enum.IntEnum):
 
 def fold_seed(seed: int, stream: Stream, place: tf.Tensor) -> tf.Tensor:
     """An int64 [2] seed of its own for each run, stream and place in it (an integer [])."""
-    return tf.random.fold_in(tf.constant([seed, stream], tf.int64), tf.cast(place, tf.int64))
+    base, place = tf.constant([seed, stream], tf.int64), tf.cast(place, tf.int64)
+    return tf.random.fold_in(base, place, alg="philox")

@@ -275,7 +275,7 @@ def test_a_full_disk_stops_a_run_and_leaves_the_last_checkpoint(tiny_config, tmp
     try:
         with (
             monkeypatch.context() as patch,
-            pytest.raises(FaultFound, match="cannot save (the curves of )?step (8|10)") as f,
+            pytest.raises(FaultFound, match=r"cannot save (the curves of )?step (8|10)") as f,
         ):
             patch.setattr(progress.Progress, "advance", advance)
             loop.train_and_evaluate(tiny_config, str(tmp_path))

@@ -259,8 +259,11 @@ def drop_channels(
     dropped = []
     for index, pool in enumerate(pools):
         local, channels = tf.shape(pool)[0], pool.shape[-1]
+        # Named, because XLA and TPUs would choose another algorithm than CPUs and GPUs.
         draws = tf.random.stateless_uniform(
-            [local * num_replicas, channels], tf.random.fold_in(seed, index)
+            [local * num_replicas, channels],
+            tf.random.fold_in(seed, index, alg="philox"),
+            alg="philox",
         )
         keep = draws[replica * local : (replica + 1) * local] >= rate
         factor = tf.cast(keep, pool.dtype) / (1 - rate)

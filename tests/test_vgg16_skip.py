@@ -105,31 +105,28 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 def test_replicas_drop_the_channels_that_one_device_drops():
-    rng = np.random.default_rng(0)
-    pools = [rng.normal(1, 1, (8, s, s, c)).astype(np.float32) for s, c in ((2, 9), (4, 5))]
     seed = tf.constant([3, 4], tf.int64)
-    whole = vgg16_skip.drop_channels(pools, 0.4, seed, 0, 1)
+    whole = vgg16_skip.draw_channel_factors((9, 5), 8, 0.4, seed, 0, 1)
     for replicas in (2, 4, 8):
-        parts = []
-        for replica in range(replicas):
-            local = slice(8 // replicas * replica, 8 // replicas * (replica + 1))
-            shares = [pool[local] for pool in pools]
-            parts.append(vgg16_skip.drop_channels(shares, 0.4, seed, replica, replicas))
+        parts = [
+            vgg16_skip.draw_channel_factors((9, 5), 8 // replicas, 0.4, seed, replica, replicas)
+            for replica in range(replicas)
+        ]
         for index, expected in enumerate(whole):
             joined = np.concatenate([part[index] for part in parts])
             np.testing.assert_array_equal(joined, expected)
 
 
 def test_dropout_zeroes_whole_channels_and_keeps_the_mean():
-    pool = np.ones((64, 3, 3, 128), np.float32)
-    (dropped,) = vgg16_skip.drop_channels([pool], 0.25, tf.constant([1, 2], tf.int64), 0, 1)
-    dropped = dropped.numpy()
-    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
-    assert (dropped == dropped[:, :1, :1]).all()
-    assert 0.97 < dropped.mean() < 1.03
-    # Another step drops others.
-    (other,) = vgg16_skip.drop_channels([pool], 0.25, tf.constant([1, 3], tf.int64), 0, 1)
-    assert (other.numpy() != dropped).any()
+    def draw(step):
+        seed = tf.constant([1, step], tf.int64)
+        return vgg16_skip.draw_channel_factors((128,), 64, 0.25, seed, 0, 1)[0].numpy()
+
+    factors = draw(2)
+    assert factors.shape == (64, 1, 1, 128)
+    assert set(np.unique(factors)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert 0.97 < factors.mean() < 1.03
+    assert (draw(3) != factors).any()
 
 
 def test_weights_of_the_wrong_shape_are_one_line(tmp_path):

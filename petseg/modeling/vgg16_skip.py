@@ -235,40 +235,39 @@ def bilinear_kernel(stride: int, channels_out: int, channels_in: int, seed: int 
     return kernel.astype(np.float32)
 
 
-def drop_channels(
-    pools: Sequence[tf.Tensor],
+def draw_channel_factors(
+    channels: Sequence[int],
+    examples: int,
     rate: float,
     seed: tf.Tensor,
-    replica: tf.Tensor,
-    num_replicas: int,
+    share: tf.Tensor,
+    num_shares: int,
 ) -> list[tf.Tensor]:
-    """Spatial dropout: zeroes whole channels, each example its own, and scales the rest.
+    """Spatial dropout: what to multiply each pool's channels with, each example its own.
 
-    The draws are made for the global batch and cut to this replica's share, so that
-    any number of replicas drops the same channels of the same examples.
+    The draws are made for the global batch and cut to one share of it, so that any number
+    of replicas drops the same channels of the same examples. Call it outside of XLA, which
+    draws other numbers from the same seed.
 
     Args:
-      pools: float [local batch, height, width, channels] each.
+      channels: of each pool.
+      examples: of this share.
       rate: share of channels dropped, at least 0 and below 1.
       seed: int64 [2], new at every step.
-      replica: int32 [], which share of the global batch this is.
-      num_replicas: how many shares there are.
+      share: int32 [], which share of the global batch this is.
+      num_shares: how many there are, all of the same size.
+
+    Returns:
+      For each pool float32 [examples, 1, 1, channels]: 0, or 1 / (1 - rate).
     """
-    if rate == 0:
-        return list(pools)
-    dropped = []
-    for index, pool in enumerate(pools):
-        local, channels = tf.shape(pool)[0], pool.shape[-1]
-        # Named, because XLA and TPUs would choose another algorithm than CPUs and GPUs.
+    factors = []
+    for index, count in enumerate(channels):
         draws = tf.random.stateless_uniform(
-            [local * num_replicas, channels],
-            tf.random.fold_in(seed, index, alg="philox"),
-            alg="philox",
+            [examples * num_shares, count], tf.random.fold_in(seed, index)
         )
-        keep = draws[replica * local : (replica + 1) * local] >= rate
-        factor = tf.cast(keep, pool.dtype) / (1 - rate)
-        dropped.append(pool * factor[:, None, None, :])
-    return dropped
+        keep = draws[share * examples : (share + 1) * examples] >= rate
+        factors.append((tf.cast(keep, tf.float32) / (1 - rate))[:, None, None, :])
+    return factors
 
 
 def _load_imagenet(model: keras.Model) -> None:

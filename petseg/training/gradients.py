@@ -33,7 +33,7 @@ def make_gradients(
       model: whose weights it reads, but for those that are handed over.
       weights: which gradients are wanted for; the backward pass goes no further.
       loss: 'cross_entropy', 'dice' or 'cross_entropy+dice'.
-      dropout_rate: see vgg16_skip.drop_channels.
+      dropout_rate: share of each pool's channels dropped, each example its own.
       global_batch: images a step, over all replicas.
       replicas: that share it.
       microbatches: parts of a replica's share, computed one after the other.
@@ -46,6 +46,7 @@ def make_gradients(
       tensor a weight. Sums over replicas are those of the global batch.
     """
     parts, shares = loss_parts(loss), replicas * microbatches
+    channels = [pool.shape[-1] for pool in model.backbone.outputs]
 
     def compute_losses(
         logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor
@@ -62,8 +63,7 @@ def make_gradients(
         values: list[tf.Tensor],
         image: tf.Tensor,
         mask: tf.Tensor,
-        share: tf.Tensor,
-        seed: tf.Tensor,
+        factors: list[tf.Tensor],
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
     ) -> list[tf.Tensor]:
@@ -74,7 +74,7 @@ def make_gradients(
         ):
             tape.watch(values)
             pools = model.backbone(image, training=True)
-            pools = vgg16_skip.drop_channels(pools, dropout_rate, seed, share, shares)
+            pools = [p * tf.cast(f, p.dtype) for p, f in zip(pools, factors, strict=True)]
             found = compute_losses(model.head(pools, training=True), mask, valid_pixels)
             scaled = tf.add_n(found) * scale
         return [*found, *tape.gradient(scaled, values, unconnected_gradients="zero")]
@@ -87,6 +87,7 @@ def make_gradients(
         image: tf.Tensor,
         mask: tf.Tensor,
         replica: tf.Tensor,
+        seed: tf.Tensor,
         *rest: tf.Tensor,
     ) -> list[tf.Tensor]:
         size, total = global_batch // shares, None
@@ -97,7 +98,12 @@ def make_gradients(
                     tf.identity(rows[part * size : (part + 1) * size]) for rows in (image, mask)
                 )
             share = replica * microbatches + part
-            new = of_share(values, own_image, own_mask, share, *rest)
+            factors = [tf.ones([])] * len(channels)
+            if dropout_rate:
+                factors = vgg16_skip.draw_channel_factors(
+                    channels, size, dropout_rate, seed, share, shares
+                )
+            new = of_share(values, own_image, own_mask, factors, *rest)
             total = [a + b for a, b in zip(total, new, strict=True)] if total else new
         return total
 

@@ -2,6 +2,8 @@
 
   python tools/benchmark.py --stage=convert [--raw_dir=DIR] [--pairs=7000] [--rounds=5]
   python tools/benchmark.py --stage=input [--data_dir=OUT] [--smaller_data_dir=OUT256]
+  python tools/benchmark.py --stage=train [--data_dir=OUT] [--weights=FILE] [--steps=16]
+  python tools/benchmark.py --stage=scaling [--data_dir=OUT] [--replicas=1,2,4]
   python tools/benchmark.py --stage=doctor --config=FILE --config.data.dir=OUT
 
 Every round runs every candidate once, each in a process of its own, so that what else the
@@ -23,6 +25,7 @@ from pathlib import Path
 from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
 import benchmark_convert
 import benchmark_input
+import benchmark_train
 import measuring
 from absl import flags
 from ml_collections import config_flags
@@ -31,7 +34,11 @@ from petseg.errors import UserError
 from petseg.training import loop
 
 _STAGE = flags.DEFINE_enum(
-    "stage", None, ["convert", "input", "doctor"], "What is measured.", required=True
+    "stage",
+    None,
+    ["convert", "input", "train", "scaling", "doctor"],
+    "What is measured.",
+    required=True,
 )
 _RAW_DIR = flags.DEFINE_string(
     "raw_dir", None, "convert: pairs in the official pets layout; default: toy pets."
@@ -40,7 +47,9 @@ _PAIRS = flags.DEFINE_integer(
     "pairs", 7000, "convert: how many, those of raw_dir again and again.", lower_bound=1
 )
 _WORKERS = flags.DEFINE_list("workers", None, "convert: numbers of workers; 1 and all cores.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "input: a data set; default: toy pets.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "input, train, scaling: a data set; default: toy pets."
+)
 _SMALLER_DATA_DIR = flags.DEFINE_string(
     "smaller_data_dir", None, "input: the same, converted with --short_side=256."
 )
@@ -50,6 +59,11 @@ _RECORDS = flags.DEFINE_integer(
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of all candidates.", lower_bound=1)
 _ONLY = flags.DEFINE_list("only", [], "Names of the candidates; all by default.")
 _SCRATCH_DIR = flags.DEFINE_string("scratch_dir", None, "For temporary files; default: /tmp.")
+_WEIGHTS = flags.DEFINE_string("weights", "none", "train, scaling: VGG16's, or random ones.")
+_STEPS = flags.DEFINE_integer(
+    "steps", 16, "train, scaling: how many each candidate takes a round.", lower_bound=4
+)
+_REPLICAS = flags.DEFINE_list("replicas", ["1", "2"], "scaling: numbers of replicas, from 1 on.")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "doctor: a file of configs/.")
 _SECONDS = flags.DEFINE_float(
     "seconds", 5.0, "doctor: how long each stage is measured.", lower_bound=0.1
@@ -66,8 +80,12 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(dir=_SCRATCH_DIR.value) as scratch:
         if _STAGE.value == "convert":
             _measure_conversion(Path(scratch))
+        elif _STAGE.value == "input":
+            _measure_input(_data_dir(Path(scratch)))
+        elif _STAGE.value == "train":
+            _measure_training(_data_dir(Path(scratch)))
         else:
-            _measure_input(Path(scratch))
+            _measure_scaling(_data_dir(Path(scratch)))
 
 
 def _measure_conversion(scratch: Path) -> None:
@@ -82,16 +100,37 @@ def _measure_conversion(scratch: Path) -> None:
     )
 
 
-def _measure_input(scratch: Path) -> None:
-    data_dir = _DATA_DIR.value
-    if not data_dir:
-        data_dir = str(scratch / "converted")
-        _run_tool(
-            "convert.py",
-            "--source=oxford_iiit_pet",
-            f"--raw_dir={_draw_toy_pets(scratch)}",
-            f"--output_dir={data_dir}",
-        )
+def _data_dir(scratch: Path) -> str:
+    """The data set that the flags name, or toy pets."""
+    if _DATA_DIR.value:
+        return _DATA_DIR.value
+    data_dir = str(scratch / "converted")
+    _run_tool(
+        "convert.py",
+        "--source=oxford_iiit_pet",
+        f"--raw_dir={_draw_toy_pets(scratch)}",
+        f"--output_dir={data_dir}",
+    )
+    return data_dir
+
+
+def _measure_training(data_dir: str) -> None:
+    benchmark_train.benchmark_train(
+        data_dir, _WEIGHTS.value, steps=_STEPS.value, rounds=_ROUNDS.value, only=_ONLY.value
+    )
+
+
+def _measure_scaling(data_dir: str) -> None:
+    benchmark_train.benchmark_scaling(
+        data_dir,
+        _WEIGHTS.value,
+        steps=_STEPS.value,
+        rounds=_ROUNDS.value,
+        replicas=[int(count) for count in _REPLICAS.value],
+    )
+
+
+def _measure_input(data_dir: str) -> None:
     benchmark_input.benchmark(
         data_dir,
         _SMALLER_DATA_DIR.value,

@@ -58,9 +58,9 @@ def make_strategy(
     elif name == "one_device" or (name == "auto" and len(gpus) < 2):
         strategy = tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     elif gpus:
-        strategy = tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(len(gpus))])
+        strategy = tf.distribute.MirroredStrategy(local_devices(len(gpus)))
     elif cpu_replicas:
-        strategy = tf.distribute.MirroredStrategy(split_cpu(cpu_replicas))
+        strategy = tf.distribute.MirroredStrategy(local_devices(cpu_replicas))
     else:
         raise UserError(
             "config.devices.strategy=mirrored: this machine has no GPU that TensorFlow can "
@@ -110,8 +110,10 @@ def make_agree(strategy: tf.distribute.Strategy, hosts: int) -> Agree:
     return agree
 
 
-def split_cpu(count: int) -> list[str]:
-    """Makes logical CPU devices, at least so many, and names the first `count`."""
+def local_devices(count: int) -> list[str]:
+    """Names the first GPUs, or makes and names logical CPU devices if there is none."""
+    if tf.config.list_physical_devices("GPU"):
+        return [f"/gpu:{index}" for index in range(count)]
     cpu = tf.config.list_physical_devices("CPU")[0]
     wanted = [tf.config.LogicalDeviceConfiguration()] * count
     current = tf.config.get_logical_device_configuration(cpu)

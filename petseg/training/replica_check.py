@@ -92,9 +92,7 @@ def _in_a_process(config: Config, replicas: int, first: Outcome | None) -> Outco
 
 def _train(config: Config, replicas: int, first: Outcome | None) -> Outcome:
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    gpus = tf.config.list_physical_devices("GPU")
-    devices = [f"/gpu:{i}" for i in range(replicas)] if gpus else distribution.split_cpu(replicas)
-    strategy = tf.distribute.MirroredStrategy(devices)
+    strategy = tf.distribute.MirroredStrategy(distribution.local_devices(replicas))
     place = Place(strategy, Host(0, 1), distribution.make_agree(strategy, 1))
     opened = opening.open_run(config, None, place)
     current = opened.learner

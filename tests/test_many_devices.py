@@ -1,6 +1,7 @@
 """The same weights, whoever computes them and however often it is interrupted."""
 
 import copy
+import dataclasses
 import json
 import os
 import random
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from clusters import log_of, train, training, write_config
+from conftest import run_module
 from tensorboard.backend.event_processing import event_accumulator
 
-from petseg.training import checkpoints
+from petseg.training import checkpoints, replica_check
+from petseg.training.replica_check import Outcome
 
 LOADING_S = 4.0  # before that a process has read no file of the run
 STEPS = 20  # four epochs of 20 images in batches of 4
@@ -76,26 +79,50 @@ def points(folder):
 
 
 @pytest.mark.slow
+def test_a_user_can_check_replicas_on_their_own_machine(hard_config, tmp_path):
+    file = write_config(hard_config, tmp_path / "config.py")
+    done = run_module("-m", "petseg.train", f"--config={file}", "--check_replicas")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:3]]
+    assert [int(row[0]) for row in rows] == [2, 4]
+    assert all(0 < float(row[1]) < 1e-5 for row in rows)
+    assert "equal weights give equal counts" in done.stdout
+    done = run_module(
+        "-m", "petseg.train", f"--config={file}", "--check_replicas", "--config.data.batch_size=7"
+    )
+    assert done.returncode == 2 and "batch_size=7 cannot be shared" in done.stderr
+
+
+def test_a_difference_between_replicas_is_a_fault():
+    first = Outcome(1, {"a": np.array([1.0, 2.0])}, np.eye(2, dtype=int), np.eye(2, dtype=int))
+    same = dataclasses.replace(first, replicas=2)
+    assert replica_check.compare(same, first) == (0.0, 0, [])
+    drifted = dataclasses.replace(same, weights={"a": np.array([1.0, 2.0001])})
+    assert replica_check.compare(drifted, first)[2] == [
+        "the weights of 2 replicas differ by 0.0001"
+    ]
+    miscounted = dataclasses.replace(same, confusion_of_first=np.array([[1, 0], [1, 0]]))
+    assert "count 1 pixels otherwise" in replica_check.compare(miscounted, first)[2][0]
+
+
+@pytest.mark.slow
 def test_replicas_and_hosts_end_with_the_weights_of_one_device(hard_config, tmp_path):
     hard_config.model.head = "five_tap"
     hard_config.augment.cutmix_probability = 0.5
     hard_config.train.trained = "all"
-    ends = {}
-    for replicas in (1, 2, 4):
-        config = copy.deepcopy(hard_config)
-        config.devices.strategy = "mirrored"
-        config.devices.cpu_replicas = replicas
-        file, run = write_config(config, tmp_path / f"{replicas}.py"), tmp_path / f"run{replicas}"
-        assert train(file, run) == [0], log_of(run)
-        assert f"over {replicas} replica(s)" in log_of(run)
-        ends[replicas] = run
-    file, run = write_config(hard_config, tmp_path / "hosts.py"), tmp_path / "hosts"
-    assert train(file, run, hosts=2) == [0, 0], log_of(run) + log_of(run, 1)
-    assert "over 2 replica(s) on 2 hosts" in log_of(run)
-    ends["hosts"] = run
-    for run in ends.values():
-        assert_close(weights(run, STEPS), weights(ends[1], STEPS))
-        assert figures(run) == figures(ends[1])
+    alone, replicas, hosts = (tmp_path / name for name in ("alone", "replicas", "hosts"))
+    file = write_config(hard_config, tmp_path / "alone.py")
+    assert train(file, alone) == [0], log_of(alone)
+    assert train(file, hosts, hosts=2) == [0, 0], log_of(hosts) + log_of(hosts, 1)
+    assert "over 2 replica(s) on 2 hosts" in log_of(hosts)
+    hard_config.devices.strategy = "mirrored"
+    hard_config.devices.cpu_replicas = 4
+    file = write_config(hard_config, tmp_path / "replicas.py")
+    assert train(file, replicas) == [0], log_of(replicas)
+    assert "over 4 replica(s)" in log_of(replicas)
+    for run in (replicas, hosts):
+        assert_close(weights(run, STEPS), weights(alone, STEPS))
+        assert figures(run) == figures(alone)
 
 
 def test_microbatches_end_with_the_weights_of_whole_batches(hard_config, tmp_path):

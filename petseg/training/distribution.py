@@ -10,6 +10,8 @@ import tensorflow as tf
 from petseg.errors import UserError
 from petseg.training import rendezvous, stopping
 
+_MANY = 1024  # more tasks than a node has
+
 Agree = Callable[[Sequence[float]], list[float]]
 
 
@@ -169,11 +171,23 @@ def _hosts(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> tuple[li
 
 def _make_resolver(cluster: str) -> tf.distribute.cluster_resolver.ClusterResolver:
     resolvers = tf.distribute.cluster_resolver
+    if cluster == "tf_config":
+        return resolvers.TFConfigClusterResolver()
     if cluster == "slurm":
-        return resolvers.SlurmClusterResolver()
-    if cluster == "kubernetes":
-        return resolvers.KubernetesClusterResolver()
-    return resolvers.TFConfigClusterResolver()
+        # Slurm itself shows each task its GPUs; the resolver would count them with nvidia-smi,
+        # and hide some from a TensorFlow that has seen them already.
+        found = resolvers.SlurmClusterResolver(
+            gpus_per_node=_MANY, gpus_per_task=1, auto_set_gpu=False
+        )
+        spec = found.cluster_spec()
+        task_type, task_id = found.get_task_info()
+    else:
+        spec = resolvers.KubernetesClusterResolver().cluster_spec()
+        task_type, task_id = "worker", int(os.environ["JOB_COMPLETION_INDEX"])
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return resolvers.SimpleClusterResolver(
+        spec, task_type=task_type, task_id=task_id, num_accelerators={"GPU": gpus}, rpc_layer="grpc"
+    )
 
 
 def _make_tpu() -> tf.distribute.Strategy:

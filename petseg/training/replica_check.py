@@ -57,17 +57,34 @@ def check_replicas(config: Config) -> Iterator[str]:
     faults = []
     for count in counts[1:]:
         outcome = _in_a_process(config, count, first)
-        difference = _largest_difference(outcome, first)
-        moved = int(np.abs(outcome.confusion - first.confusion).sum() // 2)
-        miscounted = int(np.abs(outcome.confusion_of_first - first.confusion).sum() // 2)
+        difference, moved, found = compare(outcome, first)
         yield f"{count:<10}{difference:>32.2g}{moved:>28,}"
-        if difference > _TOLERANCE:
-            faults.append(f"the weights of {count} replicas differ by {difference:.2g}")
-        if miscounted:
-            faults.append(f"{count} replicas count {miscounted} pixels otherwise, weights equal")
+        faults += found
     if faults:
         raise FaultFound("; ".join(faults))
     yield f"{_STEPS} steps; the same to {_TOLERANCE:g}; equal weights give equal counts"
+
+
+def compare(outcome: Outcome, first: Outcome) -> tuple[float, int, list[str]]:
+    """Compares what some replicas ended with and what one did.
+
+    Returns:
+      The largest difference of a weight; how many pixels their own weights count otherwise;
+      a line for each fault.
+    """
+    count, faults = outcome.replicas, []
+    difference = max(
+        float(np.abs(np.subtract(values, first.weights[name], dtype=np.float64)).max())
+        for name, values in outcome.weights.items()
+    )
+    moved = int(np.abs(outcome.confusion - first.confusion).sum() // 2)
+    miscounted = int(np.abs(outcome.confusion_of_first - first.confusion).sum() // 2)
+    # Not `>`: a weight that is no number is a fault too.
+    if not difference <= _TOLERANCE:
+        faults.append(f"the weights of {count} replicas differ by {difference:.2g}")
+    if miscounted:
+        faults.append(f"{count} replicas count {miscounted} pixels otherwise, weights equal")
+    return difference, moved, faults
 
 
 def _counts(batch_size: int) -> list[int]:
@@ -118,10 +135,3 @@ def _count(opened: Opened) -> np.ndarray:
     num_batches = -(-opened.data.validation.records // config.data.batch_size)
     distributed = data_set.distribute(strategy, dataset)
     return inference.evaluate(eval_step, distributed, num_batches).confusion
-
-
-def _largest_difference(outcome: Outcome, first: Outcome) -> float:
-    return max(
-        float(np.abs(np.subtract(values, first.weights[name], dtype=np.float64)).max())
-        for name, values in outcome.weights.items()
-    )

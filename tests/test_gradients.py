@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from petseg.modeling import vgg16_skip
+from petseg.training import state
+from petseg.training.gradients import make_gradients
+
+CONVS = (2, 2, 3, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return vgg16_skip.build_model(
+        head="fcn8s", num_classes=3, image_size=32, backbone_weights="none", backbone_width=2,
+        backbone_convs=CONVS,
+    )  # fmt: skip
+
+
+def backward_convolutions(model, trained):
+    """How many filters of convolutions get a gradient in the graph."""
+    weights = state.trained_weights(model, trained)
+    gradients = make_gradients(
+        model, weights, loss="cross_entropy+dice", dropout_rate=0.1, global_batch=2, replicas=1,
+        microbatches=1, xla=False,
+    )  # fmt: skip
+
+    @tf.function
+    def run():
+        return gradients(
+            [tf.identity(w.value) for w in weights], tf.zeros([2, 32, 32, 3], tf.uint8),
+            tf.zeros([2, 32, 32], tf.uint8), tf.constant(0), tf.constant([1, 2], tf.int64),
+            tf.constant(2048.0), tf.constant(1.0),
+        )  # fmt: skip
+
+    types = [op.type for op in run.get_concrete_function().graph.get_operations()]
+    return types.count("Conv2DBackpropFilter")
+
+
+@pytest.mark.parametrize(("trained", "blocks"), [
+    ("head", 0), ("block5", 1), ("block4", 2), ("block2", 4), ("all", 5),
+])  # fmt: skip
+def test_what_is_frozen_has_no_backward_pass(model, trained, blocks):
+    # Three scores and three transpose convolutions, then the trained blocks.
+    expected = 6 + sum(CONVS[len(CONVS) - blocks :])
+    assert backward_convolutions(model, trained) == expected
+
+
+def test_stages_train_from_their_block_on(model):
+    for trained, first in (("head", 6), ("block5", 5), ("block3", 3), ("all", 1)):
+        paths = [w.path for w in state.trained_weights(model, trained)]
+        blocks = {int(path[5]) for path in paths if path.startswith("block")}
+        assert blocks == set(range(first, 6))
+        assert len([p for p in paths if not p.startswith("block")]) == 9
+
+
+def test_the_optimizer_of_a_stage_starts_at_zero(model):
+    from petseg.training.optimizers import Optimizer
+
+    weights = state.trained_weights(model, "block5")
+    made = state.make_state(weights, [], Optimizer("adam"), has_loss_scale=True)
+    assert [len(column) for column in made.slots.values()] == [len(weights)] * 2
+    assert not any(np.any(slot.numpy()) for slot in made.slots["m"])
+    assert made.counts["loss_scale"].numpy() == 2**15

@@ -81,6 +81,20 @@ def benchmark_train(
         ("loop_constant_all", "loop_constant"),
     ):
         measuring.print_ratio("train", results, name, other, steps=steps)
+    _print_shares({name: [run.speed for run in runs] for (name, _), runs in results.items()})
+
+
+def _print_shares(speeds: dict[str, list[float]]) -> None:
+    """What share of a training step on real input each part takes; noise may be below 0."""
+    order = ("forward_only", "bare_step", "loop_constant", "loop_input")
+    if not all(name in speeds for name in order):
+        return
+    rounds = zip(*(speeds[name] for name in order), strict=True)
+    times = [[1 / speed for speed in round_] for round_ in rounds]
+    parts = ("forward", "head_loss_and_update", "loop", "input")
+    for place, part in enumerate(parts):
+        shares = [(t[place] - (t[place - 1] if place else 0)) / t[-1] for t in times]
+        measuring.print_line("train", f"share_{part}", shares, "ratio")
 
 
 def forward_only(config: Config, steps: int) -> float:

@@ -81,6 +81,7 @@ class _Course:
       window: what the next point of the curves is made of.
       calls: of the graph, in this stage.
       step_s: how long a step took in the last call, as all hosts know it.
+      rate_factor: what the rate is multiplied with, as all hosts know it.
       saved_s: when the last checkpoint was written.
     """
 
@@ -89,6 +90,7 @@ class _Course:
     window: Window
     calls: int = 0
     step_s: float = 0.0
+    rate_factor: float = 1.0
     saved_s: float = dataclasses.field(default_factory=time.monotonic)
 
 
@@ -232,8 +234,8 @@ def _run_to_the_end(run: _Run) -> None:
         iterator = _training_iterator(run, course.step)
         course.window.restart_clock()
         while course.step < opened.total_steps:
-            _heed_others(run, course)
             _enter_stage(run, course)
+            _heed_others(run, course)
             _advance(run, course, iterator)
     except StopNow:
         run.request.heard.set()
@@ -247,10 +249,12 @@ def _run_to_the_end(run: _Run) -> None:
 
 def _catch_up(run: _Run, course: _Course) -> None:
     """What belongs to the present step and a stop may have cut short."""
-    step = course.step
+    step, place = course.step, run.opened.place
     if not run.opened.is_resumed:
         summaries.write_text(run.train_writer, 0, "config", config_lib.to_json(run.config))
-    if _is_due(run, step) and step not in run.evaluations:
+    # The first host's word counts: others may see an older state of a shared disk.
+    (is_known,) = place.agree([float(place.host.is_first and step in run.evaluations)])
+    if _is_due(run, step) and not is_known:
         _evaluate(run, course)
     _note_metrics(run, step)
 
@@ -273,13 +277,15 @@ def _training_iterator(run: _Run, step: int) -> Iterator:
 
 
 def _heed_others(run: _Run, course: _Course) -> None:
-    """Stops or saves if any host wants it; all learn how long a step takes."""
+    """Stops if any host wants it, saves if the first does; what varies becomes the same."""
     place, minutes = run.opened.place, run.config.train.save_every_minutes
+    is_first = place.host.is_first
     is_late = minutes > 0 and time.monotonic() - course.saved_s > 60 * minutes
-    stop, save, step_s = place.agree(
+    stop, save, factor, step_s = place.agree(
         [
             float(run.request.signal is not None),
-            float(is_late and place.host.is_first),
+            float(is_first and is_late),
+            _rate_factor(run, course) if is_first else 0.0,
             course.step_s,
         ]
     )
@@ -287,7 +293,7 @@ def _heed_others(run: _Run, course: _Course) -> None:
         raise StopNow
     if save:
         _save(run, course)
-    course.step_s = step_s / place.host.count
+    course.rate_factor, course.step_s = factor, step_s / place.host.count
 
 
 def _enter_stage(run: _Run, course: _Course) -> None:
@@ -307,9 +313,9 @@ def _enter_stage(run: _Run, course: _Course) -> None:
 
 def _advance(run: _Run, course: _Course, iterator: Iterator) -> None:
     """One call of the graph, and what is due after it."""
-    count, factor = _steps_of_call(run, course), _rate_factor(run, course)
+    count = _steps_of_call(run, course)
     started_s = time.perf_counter()
-    rows = _call(course.learner, iterator, course.step, count, factor)
+    rows = _call(course.learner, iterator, course.step, count, course.rate_factor)
     course.step_s = (time.perf_counter() - started_s) / count
     course.calls += 1
     _check_finite(run, course, rows)
@@ -317,7 +323,7 @@ def _advance(run: _Run, course: _Course, iterator: Iterator) -> None:
     course.step += count
     run.progress.advance(count)
     if course.step % run.config.train.log_every_steps == 0:
-        _log(run, course, factor)
+        _log(run, course)
     if _is_due(run, course.step):
         _save(run, course)
         _evaluate(run, course)
@@ -393,7 +399,7 @@ def _check_finite(run: _Run, course: _Course, rows: dict[str, np.ndarray]) -> No
 def _diverged(run: _Run, course: _Course, what: str, step: int) -> FaultFound:
     """A fault in the batch after `step` steps."""
     data, settings = run.opened.data, run.config.data
-    rate = _rate_factor(run, course) * _scheduled_rate(course.learner, step)
+    rate = course.rate_factor * _scheduled_rate(course.learner, step)
     if settings.service_address or not settings.deterministic or settings.share_files:
         images = "images unknown, as their order varies"
     else:
@@ -416,7 +422,7 @@ def _scheduled_rate(current: Learner, step: int) -> float:
     return float(current.schedule(tf.constant(step - current.span.first_step)))
 
 
-def _log(run: _Run, course: _Course, factor: float) -> None:
+def _log(run: _Run, course: _Course) -> None:
     """A point on each training curve."""
     values = course.window.close(run.config.data.batch_size)
     # A gradient that overflowed has no length.
@@ -424,7 +430,8 @@ def _log(run: _Run, course: _Course, factor: float) -> None:
     values["rate/gradient_norm"] = values.pop("gradient_norm")
     if not is_all_finite:
         del values["rate/gradient_norm"]
-    values["rate/learning_rate"] = factor * _scheduled_rate(course.learner, course.step - 1)
+    scheduled = _scheduled_rate(course.learner, course.step - 1)
+    values["rate/learning_rate"] = course.rate_factor * scheduled
     if course.learner.state.has_loss_scale:
         values["rate/loss_scale"] = float(course.learner.state.counts["loss_scale"].numpy())
     told = f"loss {values['loss/total']:.4f}  {values['input/images_per_second']:.1f} images/s"
@@ -440,7 +447,7 @@ def _log(run: _Run, course: _Course, factor: float) -> None:
 def _save(run: _Run, course: _Course) -> None:
     """Saves a checkpoint, unless the weights have become useless."""
     if not all(np.isfinite(w.numpy()).all() for w in course.learner.state.weights):
-        raise _diverged(run, course, "the weights are not finite", course.step)
+        raise _diverged(run, course, "the weights are not finite", course.step - 1)
     course.saved_s = time.monotonic()
     if not run.opened.place.host.is_first:
         return

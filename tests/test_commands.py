@@ -128,9 +128,8 @@ def test_evaluate_prints_a_table_and_one_json_line(run_dir):
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run_dir, tmp_path):
     run = shutil.copytree(run_dir, tmp_path / "run")
-    for path in (run / "checkpoints").glob("ckpt-5.*"):
-        shutil.copy(path, path.with_name(path.name.replace("ckpt-5", "ckpt-7")))
-    (run / "checkpoints" / "ckpt-7.data-00000-of-00001").write_bytes(b"")
+    shutil.copytree(run / "checkpoints" / "ckpt-5", run / "checkpoints" / "ckpt-7")
+    (run / "checkpoints" / "ckpt-7" / "variables.data-00000-of-00001").write_bytes(b"")
     picture = tmp_path / "a.png"
     Image.new("RGB", (8, 8)).save(picture)
     done = run_module(

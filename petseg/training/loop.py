@@ -9,7 +9,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -54,12 +54,16 @@ class _Run:
     """What every part of the loop needs.
 
     Attributes:
+      validation: this host's batches of the validation split; building them takes time.
+      panel: batches of which the first examples are shown; empty where nothing is.
       evaluations: figures by step.
     """
 
     opened: Opened
     workdir: str
     eval_step: inference.EvalStep
+    validation: Iterable
+    panel: tf.data.Dataset | None
     evaluations: dict[int, dict]
     train_writer: tf.summary.SummaryWriter
     validation_writer: tf.summary.SummaryWriter
@@ -124,12 +128,22 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             request = stack.enter_context(noticing_signals())
             for line in (*opened.notes, _opening_line(opened)):
                 progress.say(line)
-            eval_step = inference.make_eval_step(
-                opened.model, opened.data.label_map.num_classes, place.strategy
+            run = _Run(
+                opened,
+                run_dir,
+                inference.make_eval_step(
+                    opened.model, opened.data.label_map.num_classes, place.strategy
+                ),
+                data_set.distribute(
+                    place.strategy, data_set.validation_batches(config, opened.data, place.host)
+                ),
+                None if silent else data_set.validation_batches(config, opened.data, Host(0, 1)),
+                evaluations,
+                *writers,
+                progress,
+                request,
             )
-            _run_to_the_end(
-                _Run(opened, run_dir, eval_step, evaluations, *writers, progress, request)
-            )
+            _run_to_the_end(run)
 
 
 def _close(writer: tf.summary.SummaryWriter) -> None:
@@ -480,7 +494,6 @@ def _evaluate(run: _Run, course: _Course) -> None:
     """Scores the validation split; tells TensorBoard, the run folder and the terminal."""
     opened, step = run.opened, course.step
     place, label_map, records = opened.place, opened.data.label_map, opened.data.validation.records
-    dataset = data_set.validation_batches(run.config, opened.data, place.host)
 
     def is_over() -> bool:
         (stop,) = place.agree([float(run.request.signal is not None)])
@@ -489,14 +502,14 @@ def _evaluate(run: _Run, course: _Course) -> None:
     with validation.averaged(opened.model, opened.averages):
         counted = inference.evaluate(
             run.eval_step,
-            until(data_set.distribute(place.strategy, dataset), is_over),
+            until(run.validation, is_over),
             -(-records // run.config.data.batch_size),
         )
         scores = metrics.score(counted.confusion)
-        sample = _sample(run) if place.host.is_first else None
+        sample = None if run.panel is None else _sample(run)
     found = validation.figures(scores, label_map)
     run.evaluations[step] = found
-    if sample:
+    if sample is not None:
         with _writing(f"the evaluation of step {step}"):
             summaries.write_panel(run.validation_writer, step, *sample, label_map.names)
             summaries.write_evaluation(run.validation_writer, step, scores, label_map.names)
@@ -515,8 +528,7 @@ def _sample(run: _Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images, truth and predictions of the panel."""
     opened = run.opened
     shown = min(run.config.train.panel_images, opened.data.validation.records)
-    alone = data_set.validation_batches(run.config, opened.data, Host(0, 1))
-    return inference.predict_sample(opened.model, alone, shown)
+    return inference.predict_sample(opened.model, run.panel, shown)
 
 
 def _note_metrics(run: _Run, step: int) -> None:

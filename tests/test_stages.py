@@ -219,8 +219,8 @@ def test_other_arithmetic_goes_nearly_the_same_way(tiny_config, tmp_path):
     plain = curve(tmp_path / "plain", "loss/total")
     for change, value, tolerance in (
         ("xla", True, 1e-4),
-        ("precision", "mixed_bfloat16", 0.03),
-        ("precision", "mixed_float16", 0.03),
+        ("precision", "mixed_bfloat16", 0.1),
+        ("precision", "mixed_float16", 0.1),
     ):
         config = copy.deepcopy(tiny_config)
         setattr(config.devices, change, value)

@@ -47,9 +47,10 @@ def forget_after(workdir: str, step: int, is_resumed: bool, is_evaluated: bool) 
 
 def write_scalars(writer: tf.summary.SummaryWriter, step: int, values: Mapping[str, float]) -> None:
     """One point on each named curve."""
-    with writer.as_default(step):
+    # As arrays: TensorFlow keeps each Python number that it is given for ever.
+    with writer.as_default(tf.constant(np.array(step, np.int64))):
         for name, value in values.items():
-            tf.summary.scalar(name, value)
+            tf.summary.scalar(name, np.float32(value))
 
 
 def write_evaluation(

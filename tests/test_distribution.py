@@ -82,17 +82,17 @@ def test_hosts_wait_for_each_other_and_name_who_is_missing(capfd):
     def join(index):
         rendezvous.wait_for_all(addresses, index)
         with socket.create_server(("127.0.0.1", int(addresses[index].split(":")[1]))):
-            over.wait(20)  # as TensorFlow's server does
+            over.wait(90)  # as TensorFlow's server does
 
     threads = [threading.Thread(target=join, args=(index,), daemon=True) for index in range(3)]
     threads[0].start()
     threads[1].start()
-    threads[0].join(timeout=1.5)
+    threads[0].join(timeout=5)
     assert threads[0].is_alive() and threads[1].is_alive()
     told = capfd.readouterr().err
-    assert f"waiting for {addresses[2]}\n" in told
+    assert "waiting for " in told and addresses[2] in told
     threads[2].start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not all(map(is_listening, addresses)):
         time.sleep(0.1)
     over.set()

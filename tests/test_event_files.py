@@ -8,7 +8,6 @@ def write(folder, steps, tags=("a", "b")):
     writer = tf.summary.create_file_writer(str(folder))
     for step in steps:
         for tag in tags:
-            tf.summary.experimental.set_step(step)
             with writer.as_default(step):
                 tf.summary.scalar(tag, step)
     writer.close()

@@ -127,7 +127,10 @@ class TrainConfig:
       save_every_minutes: a checkpoint also goes at least as often as that; 0 is never.
       keep_checkpoints: how many of the latest checkpoints stay, beside the best one.
       best_metric: mean_iou, pixel_accuracy or iou/CLASS: which checkpoint is the best.
-      panel_images: how many validation images the panel shows.
+      panel_images: how many validation images the panel shows, and how many of the worst
+        ones are shown at the end.
+      histograms: TensorBoard gets those of the head's weights and gradients as well.
+      profile_steps: first and last step (left out) of a profile for TensorBoard; () for none.
       doctor_seconds: how long each stage of the input and the model is measured before
         the first step, to say what limits training; 0 leaves it out.
     """
@@ -144,6 +147,8 @@ class TrainConfig:
     keep_checkpoints: int = 3
     best_metric: str = "mean_iou"
     panel_images: int = 8
+    histograms: bool = False
+    profile_steps: tuple[int, ...] = ()
     doctor_seconds: float = 1.0
 
 
@@ -292,6 +297,14 @@ def validate(config: Config) -> None:
         ("doctor_seconds", 0),
     ):
         _at_least("train", name, getattr(train, name), least)
+    steps = train.profile_steps
+    _require(
+        steps == ()
+        or (len(steps) == 2 and all(type(s) is int for s in steps) and 0 <= steps[0] < steps[1]),
+        "train.profile_steps",
+        steps,
+        "be two rising steps, as in 100,110",
+    )
     metrics = ["mean_iou", "pixel_accuracy", *(f"iou/{name}" for name in classes.names)]
     _one_of("train", "best_metric", train.best_metric, metrics)
     _validate_optimizer(config.optimizer, data.batch_size)

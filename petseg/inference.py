@@ -11,7 +11,7 @@ from petseg.input_pipeline import resizing
 from petseg.modeling import metrics
 from petseg.modeling.vgg16_skip import SkipModel
 
-EvalStep = Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]
+EvalStep = Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +21,12 @@ class Evaluation:
     Attributes:
       confusion: int64 [classes, classes], rows the truth.
       images: how many images were counted.
+      image_mean_ious: float32 [images], in the split's order; NaN where no pixel counts.
     """
 
     confusion: np.ndarray
     images: int
+    image_mean_ious: np.ndarray
 
 
 def make_eval_step(
@@ -34,16 +36,25 @@ def make_eval_step(
 
     Returns:
       A function: batch -> int64 [classes, classes] counts with the truth in rows,
-      int64 [] images; both summed over all replicas.
+      int64 [] images, float32 [global batch] mean IoU of each image; of all replicas.
     """
 
-    def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         predicted = tf.argmax(model(batch["image"]), axis=-1)
         counts = metrics.count_pairs(batch["mask"], predicted, num_classes)
-        return counts, tf.reduce_sum(batch["weight"])
+        # Each replica fills its own places, so that a sum puts them together.
+        context = tf.distribute.get_replica_context()
+        own = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync)
+        ious = metrics.image_mean_iou(counts)[None]
+        placed = tf.where(own[:, None] > 0, ious, tf.zeros_like(ious))
+        return (
+            tf.reduce_sum(counts, 0),
+            tf.reduce_sum(batch["weight"]),
+            tf.reshape(placed, [-1]),
+        )
 
     @tf.function
-    def eval_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def eval_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         per_replica = strategy.run(count, args=(batch,))
         return tuple(
             strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in per_replica
@@ -59,26 +70,27 @@ def evaluate(
 
     A terminal shows a bar while it lasts.
     """
-    confusion, images = np.zeros((), np.int64), 0
+    confusion, images, ious = np.zeros((), np.int64), 0, []
     for batch in tqdm(batches, "evaluate", num_batches, leave=False, unit="batch", disable=None):
-        counts, count = eval_step(batch)
+        counts, count, image_ious = eval_step(batch)
         confusion = confusion + counts.numpy()
         images += int(count.numpy())
-    return Evaluation(confusion, images)
+        ious.append(image_ious.numpy())
+    # What fills the last batch up comes last.
+    return Evaluation(confusion, images, np.concatenate(ious)[:images])
 
 
-def predict_sample(
-    model: SkipModel, dataset: tf.data.Dataset, count: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first `count` examples of make_for_eval with their predictions.
+def predict(model: SkipModel, images: np.ndarray) -> np.ndarray:
+    """Class ids of images of the model's size.
+
+    Args:
+      model: trained.
+      images: uint8 [images, size, size, 3], RGB.
 
     Returns:
-      images uint8 [count, size, size, 3], truth uint8 [count, size, size] (class ids
-      or IGNORE), predicted uint8 [count, size, size] (class ids).
+      uint8 [images, size, size].
     """
-    sample = next(iter(dataset.unbatch().batch(count)))
-    predicted = tf.cast(tf.argmax(model(sample["image"]), axis=-1), tf.uint8)
-    return sample["image"].numpy(), sample["mask"].numpy(), predicted.numpy()
+    return tf.cast(tf.argmax(model(tf.constant(images)), axis=-1), tf.uint8).numpy()
 
 
 def make_segment(model: SkipModel, keep_aspect: bool) -> Callable[[np.ndarray], np.ndarray]:

@@ -104,6 +104,7 @@ class Manifest:
       name: the first part of every shard's file name.
       source: how it was made: the kind of source and the settings that matter.
       raw_labels: raw mask value -> what it means.
+      colours: raw mask value -> its RGB colour, where the class file gives one.
       splits: by name; a split without examples is left out.
       unplaced: inputs that were meant for no shard: without a partner, in no list.
     """
@@ -113,6 +114,7 @@ class Manifest:
     raw_labels: dict[int, str]
     splits: dict[str, Split]
     unplaced: tuple[Finding, ...]
+    colours: dict[int, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def repaired(self) -> tuple[Finding, ...]:
@@ -129,7 +131,7 @@ class Manifest:
 
     def digest(self) -> str:
         """SHA-256 of the manifest: names this data set, shard contents included."""
-        return hashlib.sha256(_to_json(self).encode()).hexdigest()
+        return hashlib.sha256(to_json(self).encode()).hexdigest()
 
     def split(self, name: str, data_dir: str) -> Split:
         """The split of that name; raises UserError if there is none."""
@@ -144,7 +146,7 @@ def write_manifest(data_dir: str, manifest: Manifest) -> None:
     """Writes manifest.json under a temporary name, then renames it."""
     path = epath.Path(data_dir) / FILE_NAME
     temporary = path.with_name(FILE_NAME + ".tmp")
-    temporary.write_text(_to_json(manifest))
+    temporary.write_text(to_json(manifest))
     temporary.replace(path)
 
 
@@ -228,7 +230,8 @@ def shard_from_json(text: str) -> Shard:
         raise ValueError(repr(error)) from error
 
 
-def _to_json(manifest: Manifest) -> str:
+def to_json(manifest: Manifest) -> str:
+    """What manifest.json holds."""
     content = {"version": VERSION, **dataclasses.asdict(manifest)}
     for name, split in manifest.splits.items():
         # What the shards add up to stands here for people; it is not read back.
@@ -252,6 +255,8 @@ def _from_json(content: dict) -> Manifest:
             for name, split in content["splits"].items()
         },
         unplaced=_findings(content["unplaced"]),
+        # Not there in data sets that were converted before there were colours.
+        colours={int(k): tuple(v) for k, v in content.get("colours", {}).items()},
     )
 
 

@@ -1,11 +1,13 @@
-"""Pictures that people look at: overlays and the image | truth | prediction panel."""
+"""Pictures that people look at: overlays and panels of images with their masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from petseg.label_map import IGNORE
+from petseg.label_map import IGNORE, LabelMap
+
+Colour = tuple[int, int, int]
 
 # Easy to tell apart, also for the colour-blind (after Okabe and Ito 2008).
 _PALETTE = (
@@ -18,31 +20,60 @@ _PALETTE = (
     (213, 94, 0),
     (153, 153, 153),
 )
-_IGNORE_COLOUR = (0, 0, 0)
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+_DARK = 60  # the sum of a colour's channels
+_WRONG = (230, 30, 30)
 _OVERLAY_OPACITY = 0.45
 _GAP_PX, _TITLE_PX = 4, 16
 _TWO_ABREAST_FROM = 4  # examples
+COLUMNS = ("image", "truth", "prediction", "errors")
 
 
-def colours(num_classes: int) -> np.ndarray:
-    """A uint8 [256, 3] table of RGB colours: class ids, then IGNORE in black."""
+def colours(num_classes: int, own: Mapping[int, Colour]) -> np.ndarray:
+    """A table of colours, RGB: uint8 [256, 3], class ids and IGNORE.
+
+    Args:
+      num_classes: how many.
+      own: class id -> the colour that its data set gives it; the others get one of ours.
+    """
     table = np.zeros((256, 3), np.uint8)
     for class_id in range(num_classes):
         # Past the palette's end the same colours come again, each time darker.
         shade = 0.6 ** (class_id // len(_PALETTE))
-        table[class_id] = np.round(np.multiply(_PALETTE[class_id % len(_PALETTE)], shade))
-    table[IGNORE] = _IGNORE_COLOUR
+        ours = np.round(np.multiply(_PALETTE[class_id % len(_PALETTE)], shade))
+        table[class_id] = own.get(class_id, ours)
+    is_dark = table[:num_classes].sum(1, dtype=int) < _DARK
+    table[IGNORE] = _WHITE if is_dark.any() else _BLACK
     return table
 
 
-def colour_mask(class_ids: np.ndarray, num_classes: int) -> np.ndarray:
-    """uint8 [height, width] class ids or IGNORE -> uint8 [height, width, 3]."""
-    return colours(num_classes)[class_ids]
+def palette(label_map: LabelMap, raw_colours: Mapping[int, Colour]) -> np.ndarray:
+    """The table of `colours` for a label map.
+
+    Args:
+      label_map: the classes; each takes the colour of its first raw value that has one.
+      raw_colours: raw value -> colour, as the data set has them; may be empty.
+    """
+    own = {
+        class_id: next(raw_colours[value] for value in values if value in raw_colours)
+        for class_id, values in enumerate(label_map.raw_values)
+        if not raw_colours.keys().isdisjoint(values)
+    }
+    return colours(label_map.num_classes, own)
 
 
-def overlay(image: np.ndarray, class_ids: np.ndarray, num_classes: int) -> np.ndarray:
-    """Blends an image, uint8 [height, width, 3], with its classes' colours."""
-    return blend(image, colour_mask(class_ids, num_classes))
+def overlay(image: np.ndarray, class_ids: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Blends an image with its classes' colours.
+
+    Args:
+      image: uint8 [height, width, 3].
+      class_ids: uint8 [height, width].
+      table: from `palette`.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    return blend(image, table[class_ids])
 
 
 def blend(image: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -51,18 +82,43 @@ def blend(image: np.ndarray, colour: np.ndarray) -> np.ndarray:
     return np.round(mixed).astype(np.uint8)
 
 
+def errors(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The image in pale grey with every wrong pixel in red; ignored pixels are black.
+
+    Args:
+      image: uint8 [height, width, 3].
+      truth: uint8 [height, width], class ids or IGNORE.
+      predicted: uint8 [height, width], class ids.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    grey = 128 + image.mean(-1, keepdims=True) / 2
+    drawn = np.repeat(grey.astype(np.uint8), 3, axis=-1)
+    drawn[truth != predicted] = _WRONG
+    drawn[truth == IGNORE] = _BLACK
+    return drawn
+
+
 def panel(
-    images: np.ndarray, truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]
+    images: np.ndarray,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    names: Sequence[str],
+    table: np.ndarray,
+    captions: Sequence[str] = (),
 ) -> np.ndarray:
-    """Image | truth | prediction of each example, under titles and above a legend.
+    """Image | truth | prediction | errors of each example, under titles, above a legend.
 
     From four examples on, two stand side by side: a screen is wider than high.
 
     Args:
       images: uint8 [examples, size, size, 3].
-      truth: uint8 [examples, size, size], class ids or IGNORE (drawn black).
+      truth: uint8 [examples, size, size], class ids or IGNORE.
       predicted: uint8 [examples, size, size], class ids.
       names: of the classes.
+      table: from `palette`.
+      captions: a line for each example, written on its image; or none.
 
     Returns:
       uint8 [height, width, 3].
@@ -70,35 +126,49 @@ def panel(
     count, size = images.shape[:2]
     side_by_side = 2 if count >= _TWO_ABREAST_FROM else 1
     rows = -(-count // side_by_side)
-    step = size + _GAP_PX
-    width = side_by_side * (3 * step + _GAP_PX) + _GAP_PX
-    canvas = Image.new("RGB", (width, rows * step + 2 * _TITLE_PX), "white")
+    step, group_px = size + _GAP_PX, len(COLUMNS) * (size + _GAP_PX) + _GAP_PX
+    canvas = Image.new(
+        "RGB", (side_by_side * group_px + _GAP_PX, rows * step + 2 * _TITLE_PX), "white"
+    )
     draw = ImageDraw.Draw(canvas)
     for example in range(count):
         group, row = divmod(example, rows)
-        left = _GAP_PX + group * (3 * step + _GAP_PX)
-        cells = {
-            "image": images[example],
-            "truth": colour_mask(truth[example], len(names)),
-            "prediction": colour_mask(predicted[example], len(names)),
-        }
-        for column, (title, cell) in enumerate(cells.items()):
-            x = left + column * step
-            canvas.paste(Image.fromarray(cell), (x, _TITLE_PX + row * step))
+        cells = (
+            images[example],
+            table[truth[example]],
+            table[predicted[example]],
+            errors(images[example], truth[example], predicted[example]),
+        )
+        left, top = _GAP_PX + group * group_px, _TITLE_PX + row * step
+        for title, cell in zip(COLUMNS, cells, strict=True):
+            canvas.paste(Image.fromarray(cell), (left, top))
             if row == 0:
-                draw.text((x, 2), title, fill="black")
-    _draw_legend(draw, names, bool((truth == IGNORE).any()), _TITLE_PX + rows * step)
+                draw.text((left, 2), title, fill="black")
+            left += step
+        if captions:
+            _write_on(draw, captions[example], (_GAP_PX + group * group_px, top))
+    _draw_legend(draw, names, table, bool((truth == IGNORE).any()), _TITLE_PX + rows * step)
     return np.asarray(canvas)
 
 
+def _write_on(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int]) -> None:
+    draw.rectangle(draw.textbbox((corner[0] + 2, corner[1] + 1), text), fill=_WHITE)
+    draw.text((corner[0] + 2, corner[1] + 1), text, fill="black")
+
+
 def _draw_legend(
-    draw: ImageDraw.ImageDraw, names: Sequence[str], has_ignored: bool, top: int
+    draw: ImageDraw.ImageDraw,
+    names: Sequence[str],
+    table: np.ndarray,
+    has_ignored: bool,
+    top: int,
 ) -> None:
     left = _GAP_PX
-    entries = [(name, tuple(colours(len(names))[i])) for i, name in enumerate(names)]
+    entries = [(name, table[i]) for i, name in enumerate(names)]
     if has_ignored:
-        entries.append(("ignored", _IGNORE_COLOUR))
+        entries.append(("ignored", table[IGNORE]))
     for name, colour in entries:
-        draw.rectangle((left, top + 2, left + 10, top + 12), tuple(map(int, colour)))
+        box = (left, top + 2, left + 10, top + 12)
+        draw.rectangle(box, tuple(map(int, colour)), outline="grey")
         draw.text((left + 14, top + 1), name, fill="black")
         left += 22 + int(draw.textlength(name))

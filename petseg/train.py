@@ -18,6 +18,7 @@ from ml_collections import config_flags
 from petseg import config as config_lib
 from petseg.config import Config
 from petseg.errors import UserError
+from petseg.label_map import parse_label_map
 from petseg.training import loop, replica_check, workdir
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--config={path} is no file whose get_config() gives a petseg Config")
     if _PRINT_MODEL.value:
         config_lib.validate(config)
-        print(workdir.describe_model(config))
+        num_classes = parse_label_map(config.data.label_map).num_classes
+        model = workdir.build_from_config(config, num_classes, backbone_weights="none")
+        print(workdir.describe_model(config, model))
         return
     if _CHECK_REPLICAS.value:
         for line in replica_check.check_replicas(config):

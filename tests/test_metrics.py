@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -30,15 +31,23 @@ def test_pairs_are_counted_as_a_plain_loop_counts_them(pair):
         if t != IGNORE:
             expected[t, p] += 1
     counts = metrics.count_pairs(truth, predicted, CLASSES)
-    assert counts.dtype == "int64"
-    np.testing.assert_array_equal(counts, expected)
+    assert counts.dtype == "int64" and counts.shape == (len(truth), CLASSES, CLASSES)
+    np.testing.assert_array_equal(tf.reduce_sum(counts, 0), expected)
+    # Each image has its own counts: those of the image alone.
+    for image in range(len(truth)):
+        alone = metrics.count_pairs(truth[image][None], predicted[image][None], CLASSES)
+        np.testing.assert_array_equal(counts[image], alone[0])
+        mean_iou = metrics.score(alone[0].numpy()).mean_iou
+        given = metrics.image_mean_iou(counts)[image].numpy()
+        np.testing.assert_allclose(given, mean_iou, rtol=1e-6)
 
 
 @settings(deadline=None)
 @given(pairs())
 def test_scores_are_those_of_sets_of_pixels(pair):
     truth, predicted = pair
-    scores = metrics.score(metrics.count_pairs(truth, predicted, CLASSES).numpy())
+    counts = metrics.count_pairs(truth, predicted, CLASSES)
+    scores = metrics.score(tf.reduce_sum(counts, 0).numpy())
     valid = truth != IGNORE
     ious = []
     for class_id in range(CLASSES):
@@ -61,8 +70,8 @@ def test_scores_are_those_of_sets_of_pixels(pair):
 
 def test_counts_stay_exact_beyond_float32():
     # 2^24 + 1 is the first whole number that float32 cannot hold.
-    half = np.zeros(2**24 + 1, np.uint8)
-    confusion = metrics.count_pairs(half, half, 2).numpy() * 3
+    half = np.zeros((1, 2**24 + 1), np.uint8)
+    confusion = metrics.count_pairs(half, half, 2)[0].numpy() * 3
     assert confusion[0, 0] == 3 * (2**24 + 1)
     confusion[0, 1] = 1
     assert metrics.score(confusion).pixels == 3 * (2**24 + 1) + 1

@@ -242,5 +242,6 @@ def _with_unique_names(examples: list[SourceExample]) -> list[SourceExample]:
 
 def _own_mask_rules(dataset: str, builder_name: str) -> MaskRules:
     if (epath.Path(dataset) / manifest.FILE_NAME).exists():
-        return MaskRules(manifest.read_manifest(dataset).raw_labels)
+        found = manifest.read_manifest(dataset)
+        return MaskRules(found.raw_labels, {c: value for value, c in found.colours.items()})
     return MaskRules(oxford_iiit_pet.LABELS if builder_name == "oxford_iiit_pet" else None)

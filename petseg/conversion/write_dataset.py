@@ -99,6 +99,7 @@ def write_dataset(
             raw_labels=masks.merge_names(listing.masks, counts),
             splits=splits,
             unplaced=(*listing.rejected, *lost),
+            colours={v: colour for colour, v in sorted(listing.masks.values_of_colours.items())},
         )
         _remove_other_shards(finished, output_dir)
         write_tfds_metadata(output_dir, finished, listing.class_names)

@@ -164,22 +164,15 @@ def make_for_eval(
         filled = tf.concat([serialized, tf.fill([lacking], "")], 0)
         return tf.ensure_shape(filled[worker * share : (worker + 1) * share], [share])
 
-    def make_example(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        fields = record.parse_record(serialized)
-        mask = to_class_ids(tf.squeeze(record.decode_mask(fields[record.MASK]), -1), class_ids)
-        image = record.decode_image(fields[record.IMAGE])
-        return (
-            resizing.resize_image(image, image_size, keep_aspect),
-            resizing.resize_mask(mask, image_size, keep_aspect),
-        )
-
     def fill() -> tuple[tf.Tensor, tf.Tensor]:
         nothing = tf.fill([image_size, image_size], tf.constant(IGNORE, tf.uint8))
         return tf.zeros([image_size, image_size, 3], tf.uint8), nothing
 
     def weigh(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         is_record = serialized != ""
-        image, mask = tf.cond(is_record, lambda: make_example(serialized), fill)
+        image, mask = tf.cond(
+            is_record, lambda: _whole_example(serialized, class_ids, image_size, keep_aspect), fill
+        )
         return {"image": image, "mask": mask, "weight": tf.cast(is_record, tf.int64)}
 
     return (
@@ -191,6 +184,45 @@ def make_for_eval(
         .batch(share, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def read_examples(
+    shard_paths: Sequence[str],
+    places: Sequence[int],
+    *,
+    class_ids: np.ndarray,
+    image_size: int,
+    keep_aspect: bool = False,
+) -> dict[str, np.ndarray]:
+    """Some examples as make_for_eval gives them; the others are not decoded.
+
+    Args:
+      shard_paths: TFRecord files.
+      places: of the examples in the order of make_for_eval, at least one.
+      class_ids: uint8 [256], raw mask value -> class id.
+      image_size: height and width of the images given, in pixels.
+      keep_aspect: as of make_for_eval.
+
+    Returns:
+      A dict of arrays, in the order of `places`:
+        name: object [examples], str.
+        image: uint8 [examples, image_size, image_size, 3], RGB.
+        mask: uint8 [examples, image_size, image_size], class ids or IGNORE.
+    """
+    wanted = tf.constant(sorted(places), tf.int64)
+    records = (
+        shard_reading.read(shard_paths)
+        .enumerate()
+        .filter(lambda place, _: tf.reduce_any(place == wanted))
+        .take(len(places))
+    )
+    found = {}
+    for place, serialized in records:
+        image, mask = _whole_example(serialized, class_ids, image_size, keep_aspect)
+        name = record.parse_record(serialized)[record.SOURCE_ID].numpy().decode(errors="replace")
+        found[int(place)] = (name, image.numpy(), mask.numpy())
+    names, images, masks = zip(*(found[place] for place in places), strict=True)
+    return {"name": np.array(names, object), "image": np.stack(images), "mask": np.stack(masks)}
 
 
 def names_in_batch(
@@ -226,6 +258,19 @@ def make_options(threads: int, ram_budget_mib: int) -> tf.data.Options:
     if ram_budget_mib:
         options.autotune.ram_budget = ram_budget_mib << 20
     return options
+
+
+def _whole_example(
+    serialized: tf.Tensor, class_ids: np.ndarray, size: int, keep_aspect: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A record's whole image and its class ids, at the model's size."""
+    fields = record.parse_record(serialized)
+    mask = to_class_ids(tf.squeeze(record.decode_mask(fields[record.MASK]), -1), class_ids)
+    image = record.decode_image(fields[record.IMAGE])
+    return (
+        resizing.resize_image(image, size, keep_aspect),
+        resizing.resize_mask(mask, size, keep_aspect),
+    )
 
 
 def _draw(

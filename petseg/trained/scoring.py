@@ -61,7 +61,7 @@ def score_split(
         dataset,
         -(-split.records // config.batch_size),
     )
-    sample = inference.predict_sample(trained.model, dataset, min(panel_images, split.records))
+    # TODO
     folder = workdir.evaluation_folder(run_dir)
     panel_path = folder / f"{split_name}_panel.png"
     Image.fromarray(pictures.panel(*sample, label_map.names)).save(panel_path)

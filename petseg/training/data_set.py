@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
+import numpy as np
 import tensorflow as tf
 
 from petseg import manifest
@@ -95,6 +96,19 @@ def validation_batches(config: Config, data: DataSet, host: Host) -> tf.data.Dat
         keep_aspect=config.data.keep_aspect,
         worker=host.index,
         num_workers=host.count,
+    )
+
+
+def validation_examples(
+    config: Config, data: DataSet, places: Iterable[int]
+) -> dict[str, np.ndarray]:
+    """Some examples of the validation split; see batches.read_examples."""
+    return batches.read_examples(
+        data.shards(data.validation).paths,
+        list(places),
+        class_ids=data.label_map.class_ids(),
+        image_size=config.data.image_size,
+        keep_aspect=config.data.keep_aspect,
     )
 
 

@@ -7,6 +7,8 @@ from etils import epath
 
 from petseg import tfrecord
 
+GRAPH = "graph"  # stands for the tag of a graph, which has none
+
 
 def drop_events(folder: str, is_kept: Callable[[int, str], bool]) -> int:
     """Takes summaries out of every event file of a folder.
@@ -16,7 +18,7 @@ def drop_events(folder: str, is_kept: Callable[[int, str], bool]) -> int:
 
     Args:
       folder: of one writer; need not exist.
-      is_kept: (step, tag) -> whether that summary stays.
+      is_kept: (step, tag) -> whether that summary, or graph, stays.
 
     Returns:
       How many summaries went.
@@ -29,13 +31,18 @@ def drop_events(folder: str, is_kept: Callable[[int, str], bool]) -> int:
             continue
         kept, lost, whole = _sift(path, is_kept)
         dropped += lost
-        if not any(tf.compat.v1.Event.FromString(data).HasField("summary") for data in kept):
+        if not any(map(_tells, kept)):
             path.unlink()
         elif lost or not whole:
             temporary = path.with_name(path.name + ".tmp")
             temporary.write_bytes(b"".join(map(tfrecord.frame, kept)))
             temporary.replace(path)
     return dropped
+
+
+def _tells(data: bytes) -> bool:
+    event = tf.compat.v1.Event.FromString(data)
+    return event.HasField("summary") or bool(event.graph_def)
 
 
 def _sift(path: epath.Path, is_kept: Callable[[int, str], bool]) -> tuple[list[bytes], int, bool]:
@@ -45,6 +52,9 @@ def _sift(path: epath.Path, is_kept: Callable[[int, str], bool]) -> tuple[list[b
         if data is None:
             return kept, lost, False
         event = tf.compat.v1.Event.FromString(data)
+        if event.graph_def and not is_kept(event.step, GRAPH):
+            lost += 1
+            continue
         values = list(event.summary.value)
         staying = [value for value in values if is_kept(event.step, value.tag)]
         if len(staying) == len(values):

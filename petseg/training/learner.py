@@ -141,6 +141,7 @@ def make_learner(
         average_decay=settings.average_decay,
         seed=config.train.seed,
         is_timed=not config.devices.deterministic_ops,
+        told_gradients=state_lib.head_places(model, weights) if config.train.histograms else (),
     )
     return Learner(span, state, schedule, steps)
 

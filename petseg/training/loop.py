@@ -13,27 +13,30 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
 from petseg import config as config_lib
-from petseg import inference, manifest
+from petseg import inference, manifest, pictures
 from petseg.config import Config
 from petseg.errors import FaultFound, StoppedBySignal
 from petseg.input_pipeline import batches
 from petseg.modeling import metrics
+from petseg.modeling.metrics import Scores
 from petseg.training import (
+    about_run,
     checkpoints,
     data_set,
     doctor,
     learner,
     opening,
     schedules,
+    state,
     summaries,
     validation,
     workdir,
 )
 from petseg.training.checkpoints import Page
 from petseg.training.curves import Window
-from petseg.training.distribution import Host
 from petseg.training.doctor import Diagnosis, Figures
 from petseg.training.learner import Learner
 from petseg.training.opening import Opened
@@ -55,7 +58,8 @@ class _Run:
 
     Attributes:
       validation: this host's batches of the validation split; building them takes time.
-      panel: batches of which the first examples are shown; empty where nothing is.
+      panel: the examples that every evaluation shows; None where nothing is shown.
+      table: colours of the classes.
       evaluations: figures by step.
     """
 
@@ -63,10 +67,10 @@ class _Run:
     workdir: str
     eval_step: inference.EvalStep
     validation: Iterable
-    panel: tf.data.Dataset | None
+    panel: dict[str, np.ndarray] | None
+    table: np.ndarray
     evaluations: dict[int, dict]
-    train_writer: tf.summary.SummaryWriter
-    validation_writer: tf.summary.SummaryWriter
+    writers: summaries.Writers
     progress: Progress
     request: StopRequest
 
@@ -123,8 +127,9 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             progress = Progress(step, opened.total_steps, is_silent=silent)
             stack.enter_context(contextlib.closing(progress))
             writers = summaries.make_writers(run_dir, is_silent=silent)
-            for writer in writers:
+            for writer in writers.all():
                 stack.callback(_close, writer)
+            stack.callback(_end_profile)
             request = stack.enter_context(noticing_signals())
             for line in (*opened.notes, _opening_line(opened)):
                 progress.say(line)
@@ -137,19 +142,45 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
                 data_set.distribute(
                     place.strategy, data_set.validation_batches(config, opened.data, place.host)
                 ),
-                None if silent else data_set.validation_batches(config, opened.data, Host(0, 1)),
+                None if silent else _panel_examples(opened),
+                pictures.palette(opened.data.label_map, opened.data.manifest.colours),
                 evaluations,
-                *writers,
+                writers,
                 progress,
                 request,
             )
+            _introduce(run)
             _run_to_the_end(run)
+            summaries.write_end(writers.run)
 
 
 def _close(writer: tf.summary.SummaryWriter) -> None:
     # A disk that is full has been told of; what is not flushed will be told again.
     with contextlib.suppress(tf.errors.OpError):
         writer.close()
+
+
+def _panel_examples(opened: Opened) -> dict[str, np.ndarray]:
+    count = min(opened.config.train.panel_images, opened.data.validation.records)
+    return data_set.validation_examples(opened.config, opened.data, range(count))
+
+
+def _introduce(run: _Run) -> None:
+    """Tells TensorBoard what the run is."""
+    config, opened = run.config, run.opened
+    if not opened.place.host.is_first:
+        return
+    layers = workdir.describe_model(config, opened.model)
+    with _writing("what TensorBoard is told"):
+        summaries.write_run(
+            run.writers.run,
+            name=epath.Path(run.workdir).name,
+            texts=about_run.texts(config, opened.data.manifest, layers),
+            hparams=about_run.hparams(config),
+            class_names=opened.data.label_map.names,
+            forward=opened.model,
+            image_size=config.data.image_size,
+        )
 
 
 def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
@@ -264,8 +295,6 @@ def _run_to_the_end(run: _Run) -> None:
 def _catch_up(run: _Run, course: _Course) -> None:
     """What belongs to the present step and a stop may have cut short."""
     step, place = course.step, run.opened.place
-    if not run.opened.is_resumed:
-        summaries.write_text(run.train_writer, 0, "config", config_lib.to_json(run.config))
     # The first host's word counts: others may see an older state of a shared disk.
     (is_known,) = place.agree([float(place.host.is_first and step in run.evaluations)])
     if _is_due(run, step) and not is_known:
@@ -281,7 +310,7 @@ def _consult_doctor(run: _Run, course: _Course) -> None:
         return
     _, diagnosis = _examine(run.opened, course.learner, course.step, seconds)
     run.progress.say(diagnosis.text())
-    summaries.write_text(run.train_writer, course.step, summaries.DOCTOR, diagnosis.text())
+    summaries.write_text(run.writers.train, course.step, summaries.DOCTOR, diagnosis.text())
 
 
 def _training_iterator(run: _Run, step: int) -> Iterator:
@@ -327,9 +356,10 @@ def _enter_stage(run: _Run, course: _Course) -> None:
 
 def _advance(run: _Run, course: _Course, iterator: Iterator) -> None:
     """One call of the graph, and what is due after it."""
+    _profile(run, course.step)
     count = _steps_of_call(run, course)
     started_s = time.perf_counter()
-    rows = _call(course.learner, iterator, course.step, count, course.rate_factor)
+    rows, gradients = _call(course.learner, iterator, course.step, count, course.rate_factor)
     course.step_s = (time.perf_counter() - started_s) / count
     course.calls += 1
     _check_finite(run, course, rows)
@@ -339,6 +369,7 @@ def _advance(run: _Run, course: _Course, iterator: Iterator) -> None:
     if course.step % run.config.train.log_every_steps == 0:
         _log(run, course)
     if _is_due(run, course.step):
+        _tell_histograms(run, course, gradients)
         _save(run, course)
         _evaluate(run, course)
         _note_metrics(run, course.step)
@@ -347,16 +378,49 @@ def _advance(run: _Run, course: _Course, iterator: Iterator) -> None:
 
 def _call(
     current: Learner, iterator: Iterator, step: int, count: int, factor: float
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], list[tf.Tensor]]:
     # As arrays: TensorFlow keeps each Python number that it is given for ever (744 bytes).
-    rows = current.train_steps(
+    rows, gradients = current.train_steps(
         iterator,
         tf.constant(np.array(step, np.int64)),
         tf.constant(np.array(current.span.first_step, np.int64)),
         tf.constant(np.array(count, np.int32)),
         tf.constant(np.array(factor, np.float32)),
     )
-    return {name: values.numpy() for name, values in rows.items()}
+    return {name: values.numpy() for name, values in rows.items()}, gradients
+
+
+def _profile(run: _Run, step: int) -> None:
+    """Begins and ends the profile of the steps that the settings name."""
+    steps = run.config.train.profile_steps
+    if not steps or not run.opened.place.host.is_first:
+        return
+    if step == steps[0]:
+        tf.profiler.experimental.start(str(epath.Path(run.workdir) / summaries.TRAIN))
+    elif step == steps[1] and _end_profile():
+        run.progress.say(f"step {step}: profiled {steps[1] - steps[0]} steps")
+
+
+def _end_profile() -> bool:
+    """Writes the profile, if one was begun."""
+    try:
+        tf.profiler.experimental.stop()
+    except tf.errors.UnavailableError:  # none is under way
+        return False
+    return True
+
+
+def _tell_histograms(run: _Run, course: _Course, gradients: list[tf.Tensor]) -> None:
+    """The head's weights, and their gradients of the step that was just made."""
+    if not run.config.train.histograms:
+        return
+    weights = course.learner.state.weights
+    told = [weights[place] for place in state.head_places(run.opened.model, weights)]
+    values = {f"weights/{w.path}": w.numpy() for w in told}
+    for weight, gradient in zip(told, gradients, strict=True):
+        values[f"gradients/{weight.path}"] = gradient.numpy()
+    with _writing(f"the histograms of step {course.step}"):
+        summaries.write_histograms(run.writers.train, course.step, values)
 
 
 def _steps_of_call(run: _Run, course: _Course) -> int:
@@ -366,6 +430,7 @@ def _steps_of_call(run: _Run, course: _Course) -> int:
     every = run.config.train.log_every_steps
     end = min(course.step + max(most, 1), course.learner.span.end_step)
     end = min(end, (course.step // every + 1) * every)
+    end = min([end, *(step for step in run.config.train.profile_steps if step > course.step)])
     return next((s for s in range(course.step + 1, end) if _is_due(run, s)), end) - course.step
 
 
@@ -455,7 +520,7 @@ def _log(run: _Run, course: _Course) -> None:
     else:
         told += f"  input wait {values['input/input_wait_fraction']:.0%}"
     with _writing(f"the curves of step {course.step}"):
-        summaries.write_scalars(run.train_writer, course.step, values)
+        summaries.write_scalars(run.writers.train, course.step, values)
     run.progress.show(course.step, told)
 
 
@@ -473,7 +538,7 @@ def _save(run: _Run, course: _Course) -> None:
     page = Page(course.step, about, course.window.sums, {})
     with _writing(f"step {course.step}"):
         # What a run tells again after a kill is what comes after its checkpoint.
-        run.train_writer.flush()
+        run.writers.train.flush()
         checkpoints.save(variables, run.workdir, page)
         checkpoints.remove_old(run.workdir, course.step, train.keep_checkpoints, train.best_metric)
 
@@ -507,29 +572,47 @@ def _evaluate(run: _Run, course: _Course) -> None:
             -(-records // run.config.data.batch_size),
         )
         scores = metrics.score(counted.confusion)
-        sample = None if run.panel is None else _sample(run)
+        shown = {} if run.panel is None else _shown(run, step, counted.image_mean_ious)
     found = validation.figures(scores, label_map)
     run.evaluations[step] = found
-    if sample is not None:
+    if shown:
+        names, writer = label_map.names, run.writers.validation
         with _writing(f"the evaluation of step {step}"):
-            summaries.write_panel(run.validation_writer, step, *sample, label_map.names)
-            summaries.write_evaluation(run.validation_writer, step, scores, label_map.names)
-            run.validation_writer.flush()
+            for tag, examples in shown.items():
+                summaries.write_panel(writer, step, tag, examples, names, run.table)
+            summaries.write_evaluation(writer, step, scores, counted.confusion, names)
+            writer.flush()
             workdir.add_evaluation(run.workdir, step, found)
+    run.progress.say(_evaluation_line(run, step, scores))
+
+
+def _evaluation_line(run: _Run, step: int, scores: Scores) -> str:
+    opened = run.opened
     epoch = step * run.config.data.batch_size / opened.data.train.records
     per_class = ", ".join(
-        f"{name} {iou:.3f}" for name, iou in zip(label_map.names, scores.iou, strict=True)
+        f"{name} {iou:.3f}"
+        for name, iou in zip(opened.data.label_map.names, scores.iou, strict=True)
     )
-    run.progress.say(
+    return (
         f"epoch {epoch:.1f}  step {step}  validation mean IoU {scores.mean_iou:.4f} ({per_class})"
     )
 
 
-def _sample(run: _Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, truth and predictions of the panel."""
-    opened = run.opened
-    shown = min(run.config.train.panel_images, opened.data.validation.records)
-    return inference.predict_sample(opened.model, run.panel, shown)
+def _shown(run: _Run, step: int, image_ious: np.ndarray) -> dict[str, summaries.Shown]:
+    """What an evaluation shows, by tag: always the same images; at the end also the worst."""
+    opened, count = run.opened, len(run.panel["name"])
+    shown = {summaries.PANEL: _predicted(run, run.panel, image_ious[:count])}
+    if step == opened.total_steps:
+        worst = np.argsort(image_ious, kind="stable")[:count]
+        examples = data_set.validation_examples(run.config, opened.data, worst.tolist())
+        shown[summaries.WORST] = _predicted(run, examples, image_ious[worst])
+    return shown
+
+
+def _predicted(run: _Run, examples: dict[str, np.ndarray], ious: np.ndarray) -> summaries.Shown:
+    captions = tuple(f"{n}  {iou:.3f}" for n, iou in zip(examples["name"], ious, strict=True))
+    predicted = inference.predict(run.opened.model, examples["image"])
+    return summaries.Shown(examples["image"], examples["mask"], predicted, captions)
 
 
 def _note_metrics(run: _Run, step: int) -> None:

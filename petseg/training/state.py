@@ -63,6 +63,12 @@ def trained_weights(model: SkipModel, trained: str) -> list[keras.Variable]:
     return [*backbone, *model.head.trainable_variables]
 
 
+def head_places(model: SkipModel, weights: Sequence[keras.Variable]) -> list[int]:
+    """Which of these weights are the head's."""
+    paths = {weight.path for weight in model.head.trainable_variables}
+    return [place for place, weight in enumerate(weights) if weight.path in paths]
+
+
 def make_state(
     weights: Sequence[keras.Variable],
     averages: Sequence[tf.Variable],

@@ -1,30 +1,70 @@
-"""What TensorBoard is told."""
+"""What TensorBoard is told.
 
-from collections.abc import Mapping, Sequence
+RUN                 what a run is: settings, data, model, and hparams beside the final figures
+RUN/train           curves of training steps, histograms, profiles
+RUN/validation      figures, panels and confusion matrices of evaluations
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from etils import epath
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import summary as custom_scalar_summary
+from tensorboard.plugins.hparams import api as hparams_api
+from tensorboard.plugins.hparams import api_pb2 as hparams_pb2
+from tensorboard.plugins.hparams import summary as hparams_summary
 
-from petseg import pictures
+from petseg import charts, pictures
 from petseg.modeling.metrics import Scores
 from petseg.training import event_files
 
 TRAIN, VALIDATION = "train", "validation"
 DOCTOR = "input/doctor"
+PANEL, WORST, CONFUSION = "panel", "panel_worst", "confusion_matrix"
+_CLASSES_IN_CHARTS = 20
+_SHOWN_FINDINGS = 50
 
 
-def make_writers(
-    workdir: str, is_silent: bool
-) -> tuple[tf.summary.SummaryWriter, tf.summary.SummaryWriter]:
-    """Writers of RUN/train and RUN/validation; silent ones write nothing."""
+@dataclasses.dataclass(frozen=True)
+class Writers:
+    """One writer a folder: of the run itself, its training and its validation."""
+
+    run: tf.summary.SummaryWriter
+    train: tf.summary.SummaryWriter
+    validation: tf.summary.SummaryWriter
+
+    def all(self) -> tuple[tf.summary.SummaryWriter, ...]:
+        """Every one of them."""
+        return self.run, self.train, self.validation
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """Examples for a panel.
+
+    Attributes:
+      images: uint8 [examples, size, size, 3].
+      truth: uint8 [examples, size, size], class ids or IGNORE.
+      predicted: uint8 [examples, size, size], class ids.
+      captions: one an example, or none.
+    """
+
+    images: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+    captions: tuple[str, ...] = ()
+
+
+def make_writers(workdir: str, is_silent: bool) -> Writers:
+    """Opens the event files of a run; silent ones write nothing."""
     if is_silent:
-        return tf.summary.create_noop_writer(), tf.summary.create_noop_writer()
-    train, validation = (
-        tf.summary.create_file_writer(str(epath.Path(workdir) / name))
-        for name in (TRAIN, VALIDATION)
-    )
-    return train, validation
+        return Writers(*(tf.summary.create_noop_writer() for _ in range(3)))
+    root = epath.Path(workdir)
+    folders = (root, root / TRAIN, root / VALIDATION)
+    return Writers(*(tf.summary.create_file_writer(str(folder)) for folder in folders))
 
 
 def forget_after(workdir: str, step: int, is_resumed: bool, is_evaluated: bool) -> None:
@@ -37,12 +77,82 @@ def forget_after(workdir: str, step: int, is_resumed: bool, is_evaluated: bool) 
       is_evaluated: whether that step's evaluation was told and noted.
     """
     root = epath.Path(workdir)
+    # What a run is, it tells anew at each start: settings may have changed.
+    event_files.drop_events(str(root), lambda _at, _tag: False)
     event_files.drop_events(
         str(root / TRAIN),
         lambda at, tag: is_resumed and (at < step or (at == step and tag != DOCTOR)),
     )
     last_told = step if is_resumed and is_evaluated else step - 1
     event_files.drop_events(str(root / VALIDATION), lambda at, _tag: at <= last_told)
+
+
+def write_run(
+    writer: tf.summary.SummaryWriter,
+    *,
+    name: str,
+    texts: Mapping[str, str],
+    hparams: Mapping[str, bool | float | str],
+    class_names: Sequence[str],
+    forward: Callable[..., tf.Tensor],
+    image_size: int,
+) -> None:
+    """Says what a run is.
+
+    Args:
+      writer: of the run itself.
+      name: the run's, in the table of hparams.
+      texts: Markdown by tag.
+      hparams: the settings by which runs are compared.
+      class_names: of the label map.
+      forward: the model, uint8 [batch, size, size, 3] -> logits, whose graph is shown.
+      image_size: of the model, in pixels.
+    """
+    figures = ["metrics/mean_iou", "metrics/pixel_accuracy"]
+    figures += [f"iou/{name}" for name in class_names[:_CLASSES_IN_CHARTS]]
+    metrics = [hparams_api.Metric(tag, VALIDATION, tag.partition("/")[2]) for tag in figures]
+    metrics.append(hparams_api.Metric("loss/total", TRAIN, "training loss"))
+    images = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8, name="images")
+    graph = tf.function(forward).get_concrete_function(images).graph
+    with writer.as_default(step=0):
+        for tag, text in texts.items():
+            tf.summary.text(tag, text)
+        hparams_api.hparams_config(
+            [hparams_api.HParam(key) for key in hparams], metrics, time_created_secs=0
+        )
+        hparams_api.hparams(dict(hparams), trial_id=name, start_time_secs=0)
+        layout = custom_scalar_summary.pb(_layout())
+        tf.summary.experimental.write_raw_pb(layout.SerializeToString())
+        tf.summary.graph(graph)
+    writer.flush()
+
+
+def write_end(writer: tf.summary.SummaryWriter) -> None:
+    """Says that a run has come to its end."""
+    with writer.as_default(step=0):
+        ended = hparams_summary.session_end_pb(hparams_pb2.STATUS_SUCCESS)
+        tf.summary.experimental.write_raw_pb(ended.SerializeToString())
+    writer.flush()
+
+
+def _layout() -> layout_pb2.Layout:
+    """The three charts to look at first."""
+    charts_ = [
+        ("training loss", [r"^loss/"]),
+        ("validation: mean IoU, and IoU of each class", [r"^metrics/mean_iou$", r"^iou/"]),
+        ("images per second", [r"^input/images_per_second$"]),
+    ]
+    return layout_pb2.Layout(
+        category=[
+            layout_pb2.Category(
+                title="Does it learn, is it good, is it fast?",
+                chart=[
+                    layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=t))
+                    for title, t in charts_
+                ],
+            )
+        ]
+    )
 
 
 def write_scalars(writer: tf.summary.SummaryWriter, step: int, values: Mapping[str, float]) -> None:
@@ -54,30 +164,65 @@ def write_scalars(writer: tf.summary.SummaryWriter, step: int, values: Mapping[s
 
 
 def write_evaluation(
-    writer: tf.summary.SummaryWriter, step: int, scores: Scores, names: Sequence[str]
+    writer: tf.summary.SummaryWriter,
+    step: int,
+    scores: Scores,
+    confusion: np.ndarray,
+    names: Sequence[str],
 ) -> None:
-    """Mean IoU, pixel accuracy and the IoU of each class that is present."""
-    values = {"metrics/mean_iou": scores.mean_iou, "metrics/pixel_accuracy": scores.pixel_accuracy}
+    """Means, the IoU of each class that is present, and the confusion matrix as a picture."""
+    values = {
+        "metrics/mean_iou": scores.mean_iou,
+        "metrics/pixel_accuracy": scores.pixel_accuracy,
+        "metrics/frequency_weighted_iou": scores.frequency_weighted_iou,
+    }
     for class_id, name in enumerate(names):
         if class_id not in scores.absent:
             values[f"iou/{name}"] = float(scores.iou[class_id])
     write_scalars(writer, step, values)
+    drawn = charts.to_pixels(charts.confusion_matrix(confusion, names))
+    with writer.as_default(step):
+        tf.summary.image(CONFUSION, drawn[None])
 
 
 def write_panel(
     writer: tf.summary.SummaryWriter,
     step: int,
-    images: np.ndarray,
-    truth: np.ndarray,
-    predicted: np.ndarray,
+    tag: str,
+    shown: Shown,
     names: Sequence[str],
+    table: np.ndarray,
 ) -> None:
-    """The same validation images every time; see pictures.panel for the arguments."""
+    """A picture of examples.
+
+    Args:
+      writer: of the validation.
+      step: of the evaluation.
+      tag: PANEL, the same images every time, or WORST.
+      shown: the examples.
+      names: of the classes.
+      table: colours, from pictures.palette.
+    """
+    drawn = pictures.panel(shown.images, shown.truth, shown.predicted, names, table, shown.captions)
     with writer.as_default(step):
-        tf.summary.image("panel", pictures.panel(images, truth, predicted, names)[None])
+        tf.summary.image(tag, drawn[None])
+
+
+def write_histograms(
+    writer: tf.summary.SummaryWriter, step: int, values: Mapping[str, np.ndarray]
+) -> None:
+    """How the values of each named array are spread."""
+    with writer.as_default(step):
+        for name, array in values.items():
+            tf.summary.histogram(name, array)
 
 
 def write_text(writer: tf.summary.SummaryWriter, step: int, name: str, text: str) -> None:
     """A text, shown with its spaces and line breaks."""
     with writer.as_default(step):
-        tf.summary.text(name, "".join(f"    {line}\n" for line in text.splitlines()))
+        tf.summary.text(name, as_is(text))
+
+
+def as_is(text: str) -> str:
+    """Markdown that shows a text with its spaces and line breaks."""
+    return "".join(f"    {line}\n" for line in text.splitlines())

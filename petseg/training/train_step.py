@@ -1,6 +1,6 @@
 """Training steps, the same for every strategy, many in one call of a compiled graph."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -14,7 +14,7 @@ from petseg.training.optimizers import Optimizer
 from petseg.training.schedules import Schedule
 from petseg.training.state import State
 
-TrainSteps = Callable[..., dict[str, tf.Tensor]]
+TrainSteps = Callable[..., tuple[dict[str, tf.Tensor], list[tf.Tensor]]]
 
 _SUM = tf.distribute.ReduceOp.SUM
 
@@ -31,6 +31,7 @@ def make_train_steps(
     average_decay: float,
     seed: int,
     is_timed: bool = True,
+    told_gradients: Sequence[int] = (),
 ) -> TrainSteps:
     """Compiles training steps; the result does not depend on the replica count.
 
@@ -47,13 +48,15 @@ def make_train_steps(
       average_decay: of state.averages.
       seed: of the dropout.
       is_timed: measure the waiting; TensorFlow's deterministic mode has no clock.
+      told_gradients: places in state.weights of those whose gradients are given back.
 
     Returns:
       A function: iterator over (distributed) batches of make_for_train; int64 [] first
       step; int64 [] step at which the stage began; int32 [] number of steps; float32 []
       factor of the rate -> for each step a row of the loss ('loss/total') and its parts,
       of the gradient's length ('gradient_norm'), of 1 where all was finite ('finite') and
-      of the seconds that it stood still for its batch ('wait_s'): float32 [steps] each.
+      of the seconds that it stood still for its batch ('wait_s'): float32 [steps] each;
+      and the gradients, not clipped, of the last step.
     """
     parts = loss_parts(loss)
     names = [*(f"loss/{part}" for part in parts), "loss/total", "gradient_norm", "finite"]
@@ -88,7 +91,8 @@ def make_train_steps(
             lambda: state_lib.after_overflow(state),
         )
         context.merge_call(_assign, (state.variables(), new))
-        return [*found, whole_loss, norm, tf.cast(is_finite, tf.float32)]
+        told = [unscaled[place] for place in told_gradients]
+        return [*found, whole_loss, norm, tf.cast(is_finite, tf.float32), *told]
 
     def clock_s() -> tf.Tensor:
         return tf.timestamp() if is_timed else tf.zeros([], tf.float64)
@@ -100,7 +104,8 @@ def make_train_steps(
         stage_began: tf.Tensor,
         count: tf.Tensor,
         rate_factor: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
+    ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        told = [tf.zeros(state.weights[place].shape) for place in told_gradients]
         rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(names)])
         for index in tf.range(count):
             step = first_step + tf.cast(index, tf.int64)
@@ -114,9 +119,10 @@ def make_train_steps(
             per_replica = strategy.run(replica_step, args=(batch, step, rate))
             # Sums over all replicas already: the same on each.
             row = [strategy.experimental_local_results(value)[0] for value in per_replica]
-            rows = rows.write(index, tf.stack([*row, wait_s]))
+            told = row[len(names) - 1 :]
+            rows = rows.write(index, tf.stack([*row[: len(names) - 1], wait_s]))
         columns = tf.unstack(rows.stack(), num=len(names), axis=1)
-        return dict(zip(names, columns, strict=True))
+        return dict(zip(names, columns, strict=True)), told
 
     return train_steps
 

@@ -130,13 +130,11 @@ def build_from_config(
     )
 
 
-def describe_model(config: Config) -> str:
-    """Tables of VGG16's layers and of the model that a config describes."""
-    num_classes = parse_label_map(config.data.label_map).num_classes
+def describe_model(config: Config, model: SkipModel) -> str:
+    """Tables of VGG16's layers and of a model that the config describes."""
     vgg16 = vgg16_skip.build_vgg16(
         config.data.image_size, "none", config.model.backbone_width, config.model.backbone_convs
     )
-    model = build_from_config(config, num_classes, backbone_weights="none")
     weights = [state.trained_weights(model, stage.trained) for stage in config.stages()]
     trained = {weight.path for stage in weights for weight in stage}
     return layer_table.describe_model(model, vgg16, trained)

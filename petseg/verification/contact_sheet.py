@@ -40,7 +40,8 @@ def draw_contact_sheet(data_dir: str, finished: Manifest) -> Image.Image:
 
 
 def _colours(finished: Manifest, labels: Sequence[int]) -> dict[int, tuple[int, int, int]]:
-    table = pictures.colours(min(len(labels), MAX_CLASSES))
+    own = {i: finished.colours[v] for i, v in enumerate(labels) if v in finished.colours}
+    table = pictures.colours(min(len(labels), MAX_CLASSES), own)
     return {
         label: tuple(table[IGNORE if finished.raw_labels[label] == _IGNORED else index].tolist())
         for index, label in enumerate(labels)

@@ -1,0 +1,97 @@
+"""Charts, drawn by matplotlib."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+_DPI = 100
+_NUMBERED_CLASSES = 20  # more, and the numbers would not fit their cells
+_NAMED_CLASSES = 60
+
+
+def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
+    """Shares of each true class's pixels by predicted class; rows add up to 1.
+
+    Args:
+      confusion: int64 [classes, classes], rows the truth; a row without pixels stays empty.
+      names: of the classes.
+    """
+    totals = confusion.sum(1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
+    count = len(names)
+    side = min(max(2.2 + 0.55 * count, 3.6), 12.0)
+    figure = Figure(figsize=(side + 0.8, side), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("truth")
+    if count <= _NAMED_CLASSES:
+        axes.set_xticks(range(count), names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(range(count), names, parse_math=False)
+    if count <= _NUMBERED_CLASSES:
+        for row, column in np.argwhere(~np.isnan(shares)):
+            share = shares[row, column]
+            colour = "white" if share > 0.5 else "black"
+            axes.text(column, row, f"{share:.3f}", ha="center", va="center", color=colour)
+    return figure
+
+
+def histogram(values: np.ndarray, label: str) -> Figure:
+    """How many images have which value between 0 and 1; values are float [images]."""
+    figure = Figure(figsize=(5.0, 2.8), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(values, bins=np.linspace(0, 1, 41), color="#0072b2")
+    axes.axvline(float(np.mean(values)), color="#d55e00", label=f"mean {np.mean(values):.3f}")
+    axes.set_xlabel(label)
+    axes.set_ylabel("images")
+    axes.legend()
+    return figure
+
+
+def curves(
+    x: Sequence[float], lines: Mapping[str, Sequence[float | None]], x_label: str, y_label: str
+) -> Figure:
+    """Lines over the same places; a gap where a value is None.
+
+    Args:
+      x: places.
+      lines: values by the line's name.
+      x_label: of the places.
+      y_label: of the values.
+    """
+    figure = Figure(figsize=(5.0, 2.8), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    for name, values in lines.items():
+        numbers = [np.nan if value is None else value for value in values]
+        axes.plot(x, numbers, marker="o", markersize=3, label=name.replace("$", r"\$"))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def to_pixels(figure: Figure) -> np.ndarray:
+    """A chart as uint8 [height, width, 3]."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def to_svg(figure: Figure) -> str:
+    """A chart as an <svg> element; the same chart gives the same text."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+
+
+def to_png(pixels: np.ndarray) -> bytes:
+    """uint8 [height, width, 3] as a PNG file."""
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG", optimize=True)
+    return encoded.getvalue()

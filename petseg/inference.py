@@ -1,7 +1,9 @@
 """The one forward path that validation, evaluate, predict and export share."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -9,8 +11,9 @@ from tqdm import tqdm
 
 from petseg.input_pipeline import resizing
 from petseg.modeling import metrics
-from petseg.modeling.vgg16_skip import SkipModel
+from petseg.modeling.vgg16_skip import STRIDE_PX, SkipModel
 
+T = TypeVar("T")
 EvalStep = Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, ...]]
 
 
@@ -93,26 +96,163 @@ def predict(model: SkipModel, images: np.ndarray) -> np.ndarray:
     return tf.cast(tf.argmax(model(tf.constant(images)), axis=-1), tf.uint8).numpy()
 
 
-def make_segment(model: SkipModel, keep_aspect: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that segments one image of any size at that size.
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """How an image is looked at; what several views say is averaged.
 
-    The image is brought to the model's size as for evaluation, its logits are resized back.
+    Attributes:
+      flip: also at its mirror image.
+      scales: at these multiples of the model's size, rounded to multiples of 32.
+      sliding_windows: look at an image that is larger than the model's size through windows of
+        that size, half over each other, at the image's own resolution (times the scales).
+    """
+
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    sliding_windows: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of views."""
+        return len(self.scales) * (2 if self.flip else 1)
+
+
+See = Callable[[Iterable[np.ndarray]], Iterator[list[tf.Tensor]]]
+
+
+def make_see(
+    at_size: Callable[[int], SkipModel],
+    image_size: int,
+    keep_aspect: bool,
+    batch_size: int,
+    views: Views,
+) -> See:
+    """A function that looks at images of any size; memory does not grow with their number.
 
     Args:
-      model: trained.
+      at_size: the model for a size of image, in pixels.
+      image_size: that it was trained with.
       keep_aspect: as it was trained; see resizing.resize_image.
+      batch_size: images, or windows, that are computed together.
+      views: how each image is looked at.
 
     Returns:
-      A function: uint8 [height, width, 3], RGB -> uint8 [height, width], class ids.
+      A function: uint8 images [height, width, 3], RGB -> for each of them, in order, one
+      float32 [rows, columns, classes] a view, logits that cover the image.
     """
-    size = model.backbone.inputs[0].shape[1]
+    sizes = {_to_stride(image_size * scale) for scale in views.scales}
+    sizes = {image_size} if views.sliding_windows else sizes
+    forward = {size: _make_forward(at_size(size), size) for size in sorted(sizes)}
+    flips = (False, True) if views.flip else (False,)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
-    def segment(image: tf.Tensor) -> tf.Tensor:
-        sides = tf.shape(image)[:2]
-        height, width = resizing.fitted(sides[0], sides[1], size, keep_aspect)
-        logits = model(resizing.resize_image(image, size, keep_aspect)[None])
-        resized = tf.image.resize(logits[:, :height, :width], sides)
-        return tf.cast(tf.argmax(resized[0], axis=-1), tf.uint8)
+    def whole(images: Sequence[np.ndarray], size: int) -> list[list[tf.Tensor]]:
+        tiles = tf.stack([resizing.resize_image(image, size, keep_aspect) for image in images])
+        seen = [[] for _ in images]
+        for is_flipped in flips:
+            for place, logits in enumerate(forward[size](tiles, is_flipped)):
+                sides = images[place].shape[:2]
+                rows, columns = resizing.fitted(*map(tf.constant, sides), size, keep_aspect)
+                seen[place].append(logits[:rows, :columns])
+        return seen
 
-    return lambda image: segment(image).numpy()
+    def through_windows(image: np.ndarray, scale: float) -> list[tf.Tensor]:
+        if scale != 1:
+            sides = [max(round(side * scale), 1) for side in image.shape[:2]]
+            resized = tf.image.resize(image, sides, antialias=True)
+            image = tf.saturate_cast(tf.round(resized), tf.uint8)
+        if max(image.shape[:2]) <= image_size:
+            return whole([image], image_size)[0]
+        return [
+            _slide(forward[image_size], np.asarray(image), image_size, batch_size, is_flipped)
+            for is_flipped in flips
+        ]
+
+    def see(images: Iterable[np.ndarray]) -> Iterator[list[tf.Tensor]]:
+        for group in _in_groups(images, batch_size):
+            if views.sliding_windows:
+                for image in group:
+                    yield [seen for scale in views.scales for seen in through_windows(image, scale)]
+                continue
+            by_scale = [whole(group, _to_stride(image_size * scale)) for scale in views.scales]
+            for of_image in zip(*by_scale, strict=True):
+                yield [logits for seen in of_image for logits in seen]
+
+    return see
+
+
+def make_probabilities(views: Views, num_classes: int) -> Callable[..., tf.Tensor]:
+    """A function that says what the views of one image, on average, say of its classes.
+
+    Args:
+      views: how images are looked at.
+      num_classes: number of classes.
+
+    Returns:
+      A function: the image's views, of make_see; height and width of the result, int32 []
+      -> float32 [height, width, classes], which adds up to 1 over the classes.
+    """
+    side = tf.TensorSpec([], tf.int32)
+    seen = [tf.TensorSpec([None, None, num_classes], tf.float32)] * views.count
+
+    @tf.function(input_signature=[seen, side, side])
+    def probabilities(seen: list[tf.Tensor], height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        resized = [tf.nn.softmax(tf.image.resize(logits, [height, width])) for logits in seen]
+        return tf.add_n(resized) / len(resized)
+
+    return probabilities
+
+
+def _in_groups(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    items = iter(items)
+    while group := tuple(itertools.islice(items, size)):
+        yield group
+
+
+def _to_stride(size: float) -> int:
+    return max(round(size / STRIDE_PX), 1) * STRIDE_PX
+
+
+def _make_forward(model: SkipModel, size: int) -> Callable[[tf.Tensor, bool], tf.Tensor]:
+    """uint8 [tiles, size, size, 3], whether to look at their mirror images -> logits."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)])
+    def plain(tiles: tf.Tensor) -> tf.Tensor:
+        return model(tiles)
+
+    def forward(tiles: tf.Tensor, is_flipped: bool) -> tf.Tensor:
+        return plain(tiles[:, :, ::-1])[:, :, ::-1] if is_flipped else plain(tiles)
+
+    return forward
+
+
+def _slide(
+    forward: Callable[[tf.Tensor, bool], tf.Tensor],
+    image: np.ndarray,
+    size: int,
+    batch_size: int,
+    is_flipped: bool,
+) -> tf.Tensor:
+    """Logarithms of what overlapping windows say on average, nearer to a window's centre more."""
+    height, width = image.shape[:2]
+    lacking = [(0, max(size - side, 0)) for side in (height, width)]
+    padded = np.pad(image, [*lacking, (0, 0)])
+    corners = list(itertools.product(*(_starts(side, size) for side in padded.shape[:2])))
+    ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
+    weight = np.outer(ramp, ramp)[..., None]
+    total, weights = None, np.zeros((*padded.shape[:2], 1), np.float32)
+    for group in _in_groups(corners, batch_size):
+        tiles = np.stack([padded[y : y + size, x : x + size] for y, x in group])
+        found = tf.nn.softmax(forward(tf.constant(tiles), is_flipped)).numpy()
+        if total is None:
+            total = np.zeros((*padded.shape[:2], found.shape[-1]), np.float32)
+        for (y, x), of_window in zip(group, found, strict=True):
+            total[y : y + size, x : x + size] += weight * of_window
+            weights[y : y + size, x : x + size] += weight
+    mean = (total / weights)[:height, :width]
+    return tf.math.log(tf.maximum(mean, np.finfo(np.float32).tiny))
+
+
+def _starts(side: int, size: int) -> list[int]:
+    """Where windows begin along a side: evenly, at most half a window apart."""
+    count = -(-(side - size) // (size // 2)) + 1
+    return np.linspace(0, side - size, count).round().astype(int).tolist()

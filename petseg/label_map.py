@@ -55,6 +55,23 @@ class LabelMap:
         table[list(self.ignored)] = IGNORE
         return table
 
+    def classes_in(self, other: "LabelMap") -> tuple[int | None, ...] | None:
+        """For each class the class of another label map that it belongs to.
+
+        A class whose raw values the other one ignores has None.
+
+        Returns:
+          None if predictions of these classes cannot be read by the other label map: it tells
+          apart, or names, what these classes do not.
+        """
+        table, own = other.class_ids(), []
+        for values in self.raw_values:
+            targets = {int(table[value]) for value in values} - {IGNORE}
+            if len(targets) > 1 or UNKNOWN in targets:
+                return None
+            own.append(targets.pop() if targets else None)
+        return tuple(own) if set(own) - {None} == set(range(other.num_classes)) else None
+
     def check_covers(self, raw_values: Iterable[int], where: str) -> None:
         """Raises UserError if a raw value of the data set is in no class.
 

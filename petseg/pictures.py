@@ -101,29 +101,32 @@ def errors(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.nd
 
 
 def panel(
-    images: np.ndarray,
-    truth: np.ndarray,
-    predicted: np.ndarray,
+    images: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray],
+    predicted: Sequence[np.ndarray],
     names: Sequence[str],
     table: np.ndarray,
     captions: Sequence[str] = (),
+    cell_px: int | None = None,
 ) -> np.ndarray:
     """Image | truth | prediction | errors of each example, under titles, above a legend.
 
     From four examples on, two stand side by side: a screen is wider than high.
 
     Args:
-      images: uint8 [examples, size, size, 3].
-      truth: uint8 [examples, size, size], class ids or IGNORE.
-      predicted: uint8 [examples, size, size], class ids.
+      images: uint8 [height, width, 3] each.
+      truth: uint8 [height, width] each, class ids or IGNORE.
+      predicted: uint8 [height, width] each, class ids.
       names: of the classes.
       table: from `palette`.
       captions: a line for each example, written on its image; or none.
+      cell_px: side of the square that each is fitted into; None if all are squares of one
+        size.
 
     Returns:
       uint8 [height, width, 3].
     """
-    count, size = images.shape[:2]
+    count, size = len(images), cell_px or images[0].shape[0]
     side_by_side = 2 if count >= _TWO_ABREAST_FROM else 1
     rows = -(-count // side_by_side)
     step, group_px = size + _GAP_PX, len(COLUMNS) * (size + _GAP_PX) + _GAP_PX
@@ -141,14 +144,24 @@ def panel(
         )
         left, top = _GAP_PX + group * group_px, _TITLE_PX + row * step
         for title, cell in zip(COLUMNS, cells, strict=True):
-            canvas.paste(Image.fromarray(cell), (left, top))
+            canvas.paste(_fit(Image.fromarray(cell), size), (left, top))
             if row == 0:
                 draw.text((left, 2), title, fill="black")
             left += step
         if captions:
             _write_on(draw, captions[example], (_GAP_PX + group * group_px, top))
-    _draw_legend(draw, names, table, bool((truth == IGNORE).any()), _TITLE_PX + rows * step)
+    has_ignored = any((of == IGNORE).any() for of in truth)
+    _draw_legend(draw, names, table, has_ignored, _TITLE_PX + rows * step)
     return np.asarray(canvas)
+
+
+def _fit(picture: Image.Image, side: int) -> Image.Image:
+    """A picture whose longer side is `side`; colours stay what they are."""
+    if max(picture.size) == side:
+        return picture
+    factor = side / max(picture.size)
+    sides = [max(round(length * factor), 1) for length in picture.size]
+    return picture.resize(sides, Image.Resampling.NEAREST)
 
 
 def _write_on(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int]) -> None:

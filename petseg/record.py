@@ -4,6 +4,7 @@ The keys are those of TF Model Garden's and DeepLab2's segmentation decoders.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -68,15 +69,16 @@ def encode_record(record: Record) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def parse_record(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+def parse_record(serialized: tf.Tensor, more: Sequence[str] = ()) -> dict[str, tf.Tensor]:
     """Parses serialized examples without decoding their pictures.
 
     Args:
       serialized: string, shape [] or, many at once at a third of the cost, [n].
+      more: keys of texts that are wanted too.
 
     Returns:
       A dict of tensors of that shape: IMAGE, MASK and SOURCE_ID (string), HEIGHT and
-      WIDTH (int64).
+      WIDTH (int64), and `more` (string).
     """
     serialized = tf.convert_to_tensor(serialized)
     parse = tf.io.parse_single_example if serialized.shape.rank == 0 else tf.io.parse_example
@@ -88,6 +90,7 @@ def parse_record(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
             SOURCE_ID: tf.io.FixedLenFeature([], tf.string),
             HEIGHT: tf.io.FixedLenFeature([], tf.int64),
             WIDTH: tf.io.FixedLenFeature([], tf.int64),
+            **{key: tf.io.FixedLenFeature([], tf.string) for key in more},
         },
     )
 

@@ -3,7 +3,8 @@
 Both give uint8; casts and mean subtraction happen on the device.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,27 @@ from petseg.input_pipeline.class_ids import to_class_ids
 from petseg.input_pipeline.shard_reading import Shards
 from petseg.label_map import IGNORE
 from petseg.seeds import Stream, fold_seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """An example as it is stored.
+
+    Attributes:
+      place: in the split, from 0.
+      name: unique in its data set.
+      filename: of its source.
+      image_class: name of the image's class (for pets the breed); '' if it has none.
+      image: uint8 [height, width, 3], RGB.
+      mask: uint8 [height, width], raw labels.
+    """
+
+    place: int
+    name: str
+    filename: str
+    image_class: str
+    image: np.ndarray
+    mask: np.ndarray
 
 
 def make_for_train(
@@ -209,20 +231,53 @@ def read_examples(
         image: uint8 [examples, image_size, image_size, 3], RGB.
         mask: uint8 [examples, image_size, image_size], class ids or IGNORE.
     """
-    wanted = tf.constant(sorted(places), tf.int64)
-    records = (
+    found = {}
+    for place, serialized in _records_at(shard_paths, places):
+        image, mask = _whole_example(serialized, class_ids, image_size, keep_aspect)
+        name = _text(record.parse_record(serialized)[record.SOURCE_ID].numpy())
+        found[int(place)] = (name, image.numpy(), mask.numpy())
+    names, images, masks = zip(*(found[place] for place in places), strict=True)
+    return {"name": np.array(names, object), "image": np.stack(images), "mask": np.stack(masks)}
+
+
+def read_originals(
+    shard_paths: Sequence[str], places: Sequence[int] | None = None
+) -> Iterator[Original]:
+    """Examples as they are stored, in the order of make_for_eval.
+
+    Args:
+      shard_paths: TFRecord files.
+      places: of those that are wanted; None for all.
+    """
+
+    def decode(place: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        fields = record.parse_record(serialized, (record.FILENAME, record.CLASS_TEXT))
+        texts = [fields[key] for key in (record.SOURCE_ID, record.FILENAME, record.CLASS_TEXT)]
+        mask = tf.squeeze(record.decode_mask(fields[record.MASK]), -1)
+        return place, tf.stack(texts), record.decode_image(fields[record.IMAGE]), mask
+
+    if places is None:
+        records = shard_reading.read(shard_paths).enumerate()
+    else:
+        records = _records_at(shard_paths, sorted(places))
+    decoded = records.map(decode, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    for place, texts, image, mask in decoded.as_numpy_iterator():
+        yield Original(int(place), *map(_text, texts), image, mask)
+
+
+def _records_at(shard_paths: Sequence[str], places: Sequence[int]) -> tf.data.Dataset:
+    """(place, serialized record) of some examples, in the order of the shards."""
+    wanted = tf.constant(list(places), tf.int64)
+    return (
         shard_reading.read(shard_paths)
         .enumerate()
         .filter(lambda place, _: tf.reduce_any(place == wanted))
         .take(len(places))
     )
-    found = {}
-    for place, serialized in records:
-        image, mask = _whole_example(serialized, class_ids, image_size, keep_aspect)
-        name = record.parse_record(serialized)[record.SOURCE_ID].numpy().decode(errors="replace")
-        found[int(place)] = (name, image.numpy(), mask.numpy())
-    names, images, masks = zip(*(found[place] for place in places), strict=True)
-    return {"name": np.array(names, object), "image": np.stack(images), "mask": np.stack(masks)}
+
+
+def _text(content: bytes) -> str:
+    return content.decode(errors="replace")
 
 
 def names_in_batch(

@@ -16,6 +16,7 @@ from petseg.errors import UserError
 
 VGG16_WIDTH = 64
 VGG16_CONVS = (2, 2, 3, 3, 3)
+STRIDE_PX = 2 ** len(VGG16_CONVS)  # each block halves an image
 # The blocks whose pools each head reads, from deep to shallow.
 TAPPED_BLOCKS = {"fcn8s": (5, 4, 3), "five_tap": (5, 4, 3, 2, 1)}
 

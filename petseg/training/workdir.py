@@ -11,11 +11,13 @@ import dataclasses
 import json
 import sys
 
+import numpy as np
 import tensorflow as tf
 from etils import epath
 
 from petseg import config as config_lib
 from petseg import manifest as manifest_lib
+from petseg import pictures
 from petseg.config import Config
 from petseg.errors import UserError
 from petseg.label_map import LabelMap, parse_label_map
@@ -56,14 +58,29 @@ class TrainedModel:
     Attributes:
       config: the settings it was trained with.
       label_map: names and raw values of its classes.
+      raw_labels: raw mask value -> what it meant in the data set it was trained on.
+      table: colours of its classes, from pictures.palette.
       model: with its weights restored.
       step: of the checkpoint.
     """
 
     config: Config
     label_map: LabelMap
+    raw_labels: dict[int, str]
+    table: np.ndarray
     model: SkipModel
     step: int
+
+    def at_size(self, image_size: int) -> SkipModel:
+        """The same model for images of another size, in pixels, a multiple of 32."""
+        if image_size == self.config.data.image_size:
+            return self.model
+        data = dataclasses.replace(self.config.data, image_size=image_size)
+        config = dataclasses.replace(self.config, data=data)
+        model = build_from_config(config, self.label_map.num_classes, backbone_weights="none")
+        for own, other in zip(model.variables, self.model.variables, strict=True):
+            own.assign(other)
+        return model
 
 
 def check_fits(workdir: str, config: Config, manifest: Manifest) -> list[str]:
@@ -157,7 +174,9 @@ def load_trained(workdir: str, checkpoint: str = "newest") -> TrainedModel:
     model = build_from_config(config, label_map.num_classes, backbone_weights="none")
     step = _choose_step(workdir, checkpoint, config.train.best_metric)
     checkpoints.restore(served_variables(config, model), workdir, step)
-    return TrainedModel(config, label_map, model, step)
+    data = manifest_lib.read_manifest(workdir)
+    table = pictures.palette(label_map, data.colours)
+    return TrainedModel(config, label_map, data.raw_labels, table, model, step)
 
 
 def served_variables(config: Config, model: SkipModel) -> dict[str, tf.Variable]:

@@ -1,37 +1,57 @@
-"""Segments pictures with a run's newest checkpoint.
+"""Segments pictures and videos with a trained run.
 
-  python -m petseg.predict --workdir=RUN --output_dir=OUT PATH...
+  python -m petseg.predict --workdir=RUN --output_dir=OUT photo.jpg folder/ clip.mp4
+  python -m petseg.predict --workdir=RUN --output_dir=OUT --write=colours,probabilities photo.jpg
+  find . -name '*.jpg' | python -m petseg.predict --workdir=RUN --output_dir=OUT -
 
-A PATH is a picture or a folder. For each picture OUT gets NAME_mask.png (class ids,
-one byte a pixel) and NAME_overlay.jpg, both of the picture's own size. Statuses: 0
-done; 1 some picture could not be read (the others are done); 2 a wrong command or
-workdir.
+A PATH is a picture, a video, a folder, or - for a list of them on standard input. For each
+picture OUT gets, at its own size, NAME_mask.png (class ids, one byte a pixel) and
+NAME_overlay.jpg, or what --write names; for each video NAME_overlay.mp4 and a folder
+NAME_mask of frames. Statuses: 0 done; 1 some could not be read to their end (the others are
+done); 2 a wrong command or workdir.
 """
 
 from collections.abc import Sequence
 
-from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
+from petseg import command_line, view_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 
 from petseg.errors import FaultFound, UserError
-from petseg.trained import prediction
+from petseg.trained import outputs, prediction
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the masks.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
 )
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the pictures.", required=True)
+_WRITE = flags.DEFINE_list(
+    "write", [outputs.CLASS_IDS, outputs.OVERLAY], f"What: any of {','.join(outputs.KINDS)}."
+)
+_COLOURS = flags.DEFINE_list(
+    "colours", [], "Colours of the classes, #rrggbb,... ; by default those of the data set."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 8, "Images that are computed together.", lower_bound=1
+)
+_VIEWS = view_flags.define()
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Segments the pictures that the arguments name."""
+    """Segments what the arguments name."""
     if not arguments:
         raise UserError("name at least one picture or folder: petseg.predict ... PATH...")
+    for kind in _WRITE.value:
+        if kind not in outputs.KINDS:
+            raise UserError(f"--write: '{kind}' is none of {', '.join(outputs.KINDS)}")
+    colours = prediction.read_colours(_COLOURS.value)
     jobs = prediction.list_jobs(arguments, _OUTPUT_DIR.value)
-    failed = prediction.predict_files(_WORKDIR.value, jobs, _CHECKPOINT.value)
-    print(f"{len(jobs) - failed} of {len(jobs)} pictures segmented: {_OUTPUT_DIR.value}")
+    segmenter = prediction.load_segmenter(
+        _WORKDIR.value, _CHECKPOINT.value, _VIEWS(), _BATCH_SIZE.value, colours
+    )
+    failed = prediction.predict_files(segmenter, jobs, _WRITE.value)
+    print(f"{len(jobs) - failed} of {len(jobs)} files segmented: {_OUTPUT_DIR.value}")
     if failed:
-        raise FaultFound(f"{failed} of {len(jobs)} pictures could not be read")
+        raise FaultFound(f"{failed} of {len(jobs)} files could not be read to their end")
 
 
 def run() -> None:

@@ -1,0 +1,124 @@
+"""Videos, read and written frame by frame by PyAV (extra `video`)."""
+
+import contextlib
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from petseg.errors import UserError
+
+if TYPE_CHECKING:
+    import av
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+_CODECS = ("libx264", "mpeg4")  # the first that is there
+_USUAL_RATE = Fraction(25)
+
+
+class EndsEarly(Exception):
+    """A video of which not all frames could be read; says how many could."""
+
+
+def check_available() -> None:
+    """Raises UserError if PyAV is not installed."""
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise UserError("videos need PyAV: pip install 'petseg[video]'") from error
+
+
+def frame_rate(path: Path) -> Fraction:
+    """Frames per second.
+
+    Raises:
+      OSError, ValueError: it cannot be read as a video.
+    """
+    import av
+
+    with av.open(str(path)) as container:
+        return _video_stream(container).average_rate or _USUAL_RATE
+
+
+def frames(path: Path) -> Iterator[np.ndarray]:
+    """The frames, uint8 [height, width, 3], RGB, turned as the file says.
+
+    Raises:
+      EndsEarly: it ends, or is damaged, before its last frame.
+    """
+    import av
+
+    count = 0
+    with av.open(str(path)) as container:
+        stream = _video_stream(container)
+        stream.thread_type = "AUTO"
+        expected = stream.frames or _frames_by_duration(container)
+        try:
+            for frame in container.decode(stream):
+                yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                count += 1
+        except av.FFmpegError as error:
+            raise EndsEarly(f"damaged after {count} frames ({error.strerror})") from error
+    if count < max(expected, 1):
+        raise EndsEarly(f"ends after {count} of {expected} frames")
+
+
+@contextlib.contextmanager
+def writing(path: Path, rate: Fraction) -> Iterator["Writer"]:
+    """A writer of an MP4 file, which gets its name when it is whole."""
+    import av
+
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(temporary), "w", format="mp4") as container:
+            writer = Writer(container, rate)
+            yield writer
+            writer.finish()
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"--output_dir: cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Writer:
+    """Encodes frames; the first one decides over the size."""
+
+    def __init__(self, container: "av.container.OutputContainer", rate: Fraction):
+        self._container, self._rate, self._stream = container, rate, None
+
+    def add(self, frame: np.ndarray) -> None:
+        """One frame, uint8 [height, width, 3]; sides are made even by repeating an edge."""
+        import av
+
+        odd = [(0, side % 2) for side in frame.shape[:2]]
+        even = np.ascontiguousarray(np.pad(frame, [*odd, (0, 0)], mode="edge"))
+        if self._stream is None:
+            codec = next(name for name in _CODECS if name in av.codecs_available)
+            self._stream = self._container.add_stream(codec, rate=self._rate)
+            self._stream.height, self._stream.width = even.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+
+    def finish(self) -> None:
+        """Writes what the encoder still holds."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+
+
+def _frames_by_duration(container: "av.container.InputContainer") -> int:
+    """How many frames there are at least, where the file says only how long it lasts."""
+    stream = container.streams.video[0]
+    # Sound may go on after the pictures.
+    if not container.duration or not stream.average_rate or len(container.streams) > 1:
+        return 0
+    return int(container.duration / 1_000_000 * stream.average_rate) - 1
+
+
+def _video_stream(container: "av.container.InputContainer") -> "av.VideoStream":
+    if not container.streams.video:
+        raise ValueError("it holds no video")
+    return container.streams.video[0]

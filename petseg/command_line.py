@@ -4,15 +4,14 @@ Import this before anything that imports TensorFlow.
 """
 
 import errno
-import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 
 import absl.logging
 from absl import app, flags
 
+from petseg import standard_error
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 
 # What a machine refuses whatever the program does: space, rights, paths of another kind.
@@ -28,22 +27,10 @@ def _import_tensorflow_quietly() -> None:
     TensorFlow 2.21 writes several lines to file descriptor 2 whatever
     TF_CPP_MIN_LOG_LEVEL says. Set that variable to 0 to see them.
     """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
-        return
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), 2)
-        try:
-            import tensorflow as tf
+    with standard_error.held_back():
+        import tensorflow as tf
 
-            tf.config.list_physical_devices()
-        except BaseException:
-            held_back.seek(0)
-            os.write(stderr, held_back.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+        tf.config.list_physical_devices()
 
 
 _import_tensorflow_quietly()

@@ -1,9 +1,12 @@
-"""Exports a run's newest checkpoint.
+"""Exports a trained run in a format that others can use.
 
-  python -m petseg.export --workdir=RUN --output_dir=OUT --format=saved_model
+  python -m petseg.export --workdir=RUN --output_dir=models/pets/1
+  python -m petseg.export --workdir=RUN --output_dir=OUT --format=litert_int8
+  python -m petseg.export --workdir=RUN --output_dir=OUT --format=onnx --checkpoint=best
 
-Statuses: 0 done; 1 the exported model differs from the trained one; 2 a wrong command,
-workdir or output folder.
+The model's masks are compared with the trained model's on validation images before it gets
+its name; model_card.json lies beside it. Statuses: 0 done; 1 the exported model differs from
+the trained one; 2 a wrong command, workdir or output folder.
 """
 
 from collections.abc import Sequence
@@ -13,26 +16,29 @@ from absl import flags
 
 from petseg.errors import UserError
 from petseg.trained import exporting
+from petseg.trained.formats import FORMATS
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "New or empty folder.", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
+_FORMAT = flags.DEFINE_enum("format", "saved_model", list(FORMATS), "What to write.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
 )
-_FORMAT = flags.DEFINE_enum("format", "saved_model", ["saved_model"], "What to write.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Exports to --output_dir."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    card = exporting.export_saved_model(
-        _WORKDIR.value, _OUTPUT_DIR.value, _DATA_DIR.value, _CHECKPOINT.value
+    card = exporting.export_model(
+        *(_WORKDIR.value, _OUTPUT_DIR.value, _FORMAT.value, _DATA_DIR.value, _CHECKPOINT.value)
     )
+    size = sum(of["bytes"] for of in card["files"].values())
     print(
-        f"{_FORMAT.value} of step {card['checkpoint_step']}: {_OUTPUT_DIR.value}; agrees with "
-        f"the trained model on {card['agreement']:.2%} of {card['checked_images']} images' pixels"
+        f"{_FORMAT.value} of step {card['checkpoint_step']}, {size / 1e6:.1f} MB: "
+        f"{_OUTPUT_DIR.value}; agrees with the trained model on {card['agreement']:.3%} of "
+        f"{card['checked_images']} images' pixels"
     )
 
 

@@ -109,7 +109,8 @@ def _dtype_policy(name: str) -> Iterator[None]:
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
     """RGB uint8 -> float32 BGR minus ImageNet's mean, as VGG16 was trained."""
-    bgr = keras.ops.flip(keras.ops.cast(images, "float32"), axis=-1)
+    # LiteRT's int8 scales are right for a slice, and wrong for a flip.
+    bgr = keras.ops.cast(images, "float32")[..., ::-1]
     return bgr - np.array(_IMAGENET_MEAN_BGR, np.float32)
 
 

@@ -1,119 +1,151 @@
-"""A trained model as a SavedModel that needs nothing but TensorFlow."""
+"""A trained model in a format that others can use, checked against the trained one."""
 
+import hashlib
 import json
+import shutil
 import uuid
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from etils import epath
 
-from petseg import inference, manifest
+from petseg import __version__, inference, manifest
 from petseg.errors import FaultFound, UserError
-from petseg.input_pipeline import batches, resizing
-from petseg.modeling.vgg16_skip import SkipModel
-from petseg.training import workdir
+from petseg.input_pipeline import batches
+from petseg.trained import formats
+from petseg.trained.formats import FORMATS
+from petseg.trained.serving import ServingModel
+from petseg.training import checkpoints, workdir
+from petseg.training.workdir import TrainedModel
 
 _CARD = "model_card.json"
-_CHECKED_IMAGES = 8
-# Compiled apart, the two may round a logit differently: not a mask, but a rare pixel.
-_AGREEMENT = 0.9999
+_CHECKED_IMAGES = 16
+_REPRESENTATIVE_IMAGES = 100
 
 
-class ServingModel(tf.Module):
-    """A model with its preprocessing: pictures in, class ids out."""
-
-    def __init__(self, model: SkipModel, image_size: int, keep_aspect: bool):
-        super().__init__()
-        # Tracked, so that the variables are saved.
-        self.model = model.joined()
-        self._size, self._keep_aspect = image_size, keep_aspect
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
-    def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """JPEG, PNG, GIF or BMP bytes, string [batch] -> class_ids uint8 [batch, size, size]."""
-
-        def decode(content: tf.Tensor) -> tf.Tensor:
-            image = tf.io.decode_image(content, channels=3, expand_animations=False)
-            return resizing.resize_image(image, self._size, self._keep_aspect)
-
-        spec = tf.TensorSpec([self._size, self._size, 3], tf.uint8)
-        return self.serve_images(tf.map_fn(decode, encoded, fn_output_signature=spec))
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
-    def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """RGB uint8 [batch, size, size, 3] -> class_ids uint8 [batch, size, size]."""
-        images = tf.ensure_shape(images, [None, self._size, self._size, 3])
-        logits = self.model(images, training=False)
-        return {"class_ids": tf.cast(tf.argmax(logits, axis=-1), tf.uint8)}
-
-
-def export_saved_model(
-    run_dir: str, output_dir: str, data_dir: str | None, checkpoint: str = "newest"
+def export_model(
+    run_dir: str,
+    output_dir: str,
+    format_name: str,
+    data_dir: str | None,
+    checkpoint: str = "newest",
 ) -> dict:
-    """Writes a SavedModel and its model card, after comparing it with the trained model.
-
-    Signatures: `serving_default` takes encoded pictures, `images` takes uint8 images
-    of the model's size; both give class ids.
+    """Writes a model and its card, after comparing its masks with the trained model's.
 
     Args:
       run_dir: the run.
       output_dir: a new or empty folder.
-      data_dir: data set whose validation images are compared, or None for the one that
+      format_name: of formats.FORMATS.
+      data_dir: the data set whose validation images are compared, or None for the one that
         the run was trained on.
       checkpoint: 'newest', 'best' or a step.
 
     Returns:
-      The model card: label_map, class_names, image_size, keep_aspect, checkpoint_step,
-      checked_images, agreement (share of their pixels with the same class).
+      The model card: what the model takes and gives, class_names, colours, label_map,
+      image_size, keep_aspect; agreement (share of the checked images' pixels with the same
+      class) and required_agreement; checkpoint_step, metrics of that checkpoint, data and
+      the SHA-256 and bytes of each file.
 
     Raises:
-      UserError: the run cannot be loaded, or the folder is not empty.
+      UserError: the run cannot be loaded, the folder is not empty, or a package is missing.
       FaultFound: the exported model's masks differ from the trained model's.
     """
-    output = epath.Path(output_dir)
+    output, form = Path(output_dir), FORMATS[format_name]
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output_dir: {output} is not an empty folder")
+    form.check_installed()
     trained = workdir.load_trained(run_dir, checkpoint)
+    data_dir = data_dir or trained.config.data.dir
+    checked = _images(trained, data_dir, "validation", _CHECKED_IMAGES)
+    examples = _images(trained, data_dir, "train", _REPRESENTATIVE_IMAGES)
     config = trained.config.data
-    data_dir = data_dir or config.dir
-    split = manifest.read_manifest(data_dir).split("validation", data_dir)
-    dataset = batches.make_for_eval(
-        manifest.shard_paths(data_dir, split),
-        class_ids=trained.label_map.class_ids(),
-        image_size=config.image_size,
-        batch_size=_CHECKED_IMAGES,
-        keep_aspect=config.keep_aspect,
-    )
-    images, _, expected = inference.predict_sample(
-        trained.model, dataset, min(_CHECKED_IMAGES, split.records)
-    )
+    serving = ServingModel(trained.model, trained.label_map, config.image_size, config.keep_aspect)
     temporary = output.with_name(f"{output.name}.{uuid.uuid4().hex[:8]}.tmp")
-    serving = ServingModel(trained.model, config.image_size, config.keep_aspect)
-    tf.saved_model.save(
-        serving,
-        str(temporary),
-        signatures={"serving_default": serving.serve_encoded, "images": serving.serve_images},
-    )
-    exported = tf.saved_model.load(str(temporary)).signatures["images"]
-    given = exported(images=tf.constant(images))["class_ids"].numpy()
-    agreement = float(np.mean(given == expected))
-    if agreement < _AGREEMENT:
-        raise FaultFound(
-            f"the exported model agrees with the trained one on {agreement:.2%} of the pixels "
-            f"of {len(images)} validation images, less than {_AGREEMENT:.2%}; "
-            f"it stays in {temporary}"
-        )
-    card = {
-        "label_map": trained.label_map.spec(),
-        "class_names": list(trained.label_map.names),
-        "image_size": config.image_size,
-        "keep_aspect": config.keep_aspect,
-        "checkpoint_step": trained.step,
-        "checked_images": len(images),
-        "agreement": agreement,
-    }
-    (temporary / _CARD).write_text(json.dumps(card, indent=1) + "\n")
-    if output.exists():
-        output.rmdir()
-    temporary.replace(output)
+    temporary.mkdir(parents=True)
+    try:
+        path = formats.write(format_name, serving, temporary, examples)
+        given = formats.predict(format_name, path, checked)
+        agreement = float(np.mean(given == inference.predict(trained.model, checked)))
+        if agreement < form.agreement:
+            raise FaultFound(
+                f"the {format_name} model agrees with the trained one on {agreement:.2%} of the "
+                f"pixels of {len(checked)} validation images, less than {form.agreement:.2%}; "
+                "it was not kept"
+            )
+        card = {
+            "petseg": __version__,
+            "tensorflow": tf.__version__,
+            "format": format_name,
+            "takes": form.takes,
+            "gives": form.gives,
+            **_about_model(trained),
+            "checked_images": len(checked),
+            "agreement": agreement,
+            "required_agreement": form.agreement,
+            **_about_run(trained, run_dir),
+            "files": _hash_files(temporary),
+        }
+        (temporary / _CARD).write_text(json.dumps(card, indent=1) + "\n")
+        if output.exists():
+            output.rmdir()
+        temporary.replace(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return card
+
+
+def _images(trained: TrainedModel, data_dir: str, split_name: str, count: int) -> np.ndarray:
+    """The first images of a split, at the model's size."""
+    split = manifest.read_manifest(data_dir).split(split_name, data_dir)
+    return batches.read_examples(
+        manifest.shard_paths(data_dir, split),
+        range(min(count, split.records)),
+        class_ids=trained.label_map.class_ids(),
+        image_size=trained.config.data.image_size,
+        keep_aspect=trained.config.data.keep_aspect,
+    )["image"]
+
+
+def _about_model(trained: TrainedModel) -> dict:
+    label_map = trained.label_map
+    return {
+        "class_names": list(label_map.names),
+        "colours": trained.table[: label_map.num_classes].tolist(),
+        "label_map": label_map.spec(),
+        "image_size": trained.config.data.image_size,
+        "keep_aspect": trained.config.data.keep_aspect,
+    }
+
+
+def _about_run(trained: TrainedModel, run_dir: str) -> dict:
+    """Where the weights come from, and how good they are."""
+    page = checkpoints.read_page(run_dir, trained.step)
+    data = manifest.read_manifest(run_dir)
+    evaluations = workdir.evaluations_of(run_dir, trained.step)
+    kept = ("images", "mean_iou", "iou", "image_mean_iou", "mean_boundary_iou", "views")
+    return {
+        "checkpoint_step": trained.step,
+        "checkpoint_sha256": page.sha256,
+        "metrics": page.metrics,
+        "evaluations": {
+            split: {key: found[key] for key in kept if key in found}
+            for split, found in evaluations.items()
+        },
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "manifest_sha256": data.digest(),
+            "images": {name: split.records for name, split in data.splits.items()},
+        },
+    }
+
+
+def _hash_files(folder: Path) -> dict[str, dict]:
+    return {
+        str(path.relative_to(folder)): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -226,6 +226,16 @@ def read_evaluations(workdir: str) -> dict[int, dict]:
     return {int(step): figures for step, figures in json.loads(path.read_text()).items()}
 
 
+def evaluations_of(workdir: str, step: int) -> dict[str, dict]:
+    """What petseg.evaluate wrote about a checkpoint, by split."""
+    found = {}
+    for path in (epath.Path(workdir) / _EVALUATION).glob("*.json"):
+        content = json.loads(path.read_text())
+        if content.get("checkpoint_step") == step:
+            found[content["split"]] = content
+    return dict(sorted(found.items()))
+
+
 def add_evaluation(workdir: str, step: int, figures: dict) -> None:
     """Records the figures of one step; those of later steps, from a lost run, go."""
     kept = {s: f for s, f in read_evaluations(workdir).items() if s < step}

@@ -6,12 +6,14 @@ Import this before anything that imports TensorFlow.
 import errno
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import absl.logging
 from absl import app, flags
 
-from petseg import standard_error
+from petseg import help_page, standard_error
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 
 # What a machine refuses whatever the program does: space, rights, paths of another kind.
@@ -36,14 +38,28 @@ def _import_tensorflow_quietly() -> None:
 _import_tensorflow_quietly()
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
+def run(
+    main: Callable[[Sequence[str]], None],
+    first: Sequence[str],
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Parses the flags, calls main(arguments) and ends the process.
+
+    Args:
+      main: the command.
+      first: the flags that --help shows first.
+      settings: what is given as a flag but is none of absl's: name -> help.
 
     Statuses: 0 success; 1 the work found a fault; 2 a wrong command, config or
     data set; 130 after SIGINT and 143 after SIGTERM. A user's mistake is one line
     on standard error; only an error in petseg itself shows a traceback.
     """
+    if help_page.wants_help(sys.argv[1:]):
+        print(help_page.page(sys.modules[main.__module__].__doc__, first, settings))
+        sys.exit(0)
     absl.logging.set_verbosity(absl.logging.WARNING)
+    # What Pillow makes of odd files is an error, or nothing that a user could act on.
+    warnings.filterwarnings("ignore", module="PIL")
     app.run(lambda argv: sys.exit(_call(main, argv[1:])), flags_parser=_parse_flags)
 
 

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
     """The console entry point."""
-    command_line.run(main)
+    command_line.run(main, ("workdir", "split", "checkpoint", "data_dir", "flip"))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
     """The console entry point."""
-    command_line.run(main)
+    command_line.run(main, ("workdir", "output_dir", "format", "checkpoint", "data_dir"))
 
 
 if __name__ == "__main__":

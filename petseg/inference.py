@@ -236,7 +236,7 @@ def _slide(
     height, width = image.shape[:2]
     lacking = [(0, max(size - side, 0)) for side in (height, width)]
     padded = np.pad(image, [*lacking, (0, 0)])
-    corners = list(itertools.product(*(_starts(side, size) for side in padded.shape[:2])))
+    corners = list(itertools.product(*(window_starts(side, size) for side in padded.shape[:2])))
     ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
     weight = np.outer(ramp, ramp)[..., None]
     total, weights = None, np.zeros((*padded.shape[:2], 1), np.float32)
@@ -252,7 +252,7 @@ def _slide(
     return tf.math.log(tf.maximum(mean, np.finfo(np.float32).tiny))
 
 
-def _starts(side: int, size: int) -> list[int]:
+def window_starts(side: int, size: int) -> list[int]:
     """Where windows begin along a side: evenly, at most half a window apart."""
     count = -(-(side - size) // (size // 2)) + 1
     return np.linspace(0, side - size, count).round().astype(int).tolist()

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
     """The console entry point."""
-    command_line.run(main)
+    command_line.run(main, ("workdir", "output_dir", "write", "checkpoint", "batch_size"))
 
 
 if __name__ == "__main__":

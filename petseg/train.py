@@ -34,6 +34,13 @@ _CHECK_REPLICAS = flags.DEFINE_bool(
     "Train 20 steps with one device and with several, compare the weights, and stop.",
 )
 flags.mark_flag_as_required("config")
+# Of some fifty, documented in petseg/config.py.
+_SETTINGS = {
+    "config.data.dir": "The data set: what tools/convert.py wrote.",
+    "config.data.batch_size": "Images a step, over all replicas together. (default: 16)",
+    "config.model.backbone_weights": "VGG16's: imagenet, none or a file. (default: imagenet)",
+    "config.ROOM.FIELD": "Any other setting of petseg/config.py.",
+}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -61,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
     """The console entry point."""
-    command_line.run(main)
+    command_line.run(main, ("config", "workdir", *list(_SETTINGS)[:3]), _SETTINGS)
 
 
 if __name__ == "__main__":

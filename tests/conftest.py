@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 from PIL import Image
 
@@ -79,6 +80,17 @@ def data_dir(raw_pets, tmp_path_factory) -> Path:
     """The toy pets, converted to several shards: 20 train, 8 validation, 4 test."""
     folder = tmp_path_factory.mktemp("data") / "out"
     convert(raw_pets, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_dir(data_dir, tmp_path_factory) -> Path:
+    """A run folder made by the command itself, with all that TensorBoard can be told."""
+    folder = tmp_path_factory.mktemp("commands") / "run"
+    told = ["--config.train.histograms=True", "--config.train.profile_steps=2,4"]
+    told += ["--config.train.log_every_steps=2"]
+    done = run_module(*commands.train_command(folder, data_dir, *told))
+    assert done.returncode == 0, done.stderr
     return folder
 
 

@@ -10,44 +10,11 @@ import time
 
 import numpy as np
 import pytest
+from commands import assert_one_line_error, train_command
 from conftest import ROOT, run_module
 from PIL import Image
 
 from petseg.training import checkpoints
-
-TINY = (
-    "--config.data.image_size=32",
-    "--config.data.batch_size=4",
-    "--config.model.backbone_weights=none",
-    "--config.model.backbone_width=2",
-    "--config.model.backbone_convs=(1,1,1,1,1)",
-    "--config.train.epochs=1",
-)
-
-
-def train_command(workdir, data_dir, *more) -> list[str]:
-    return [
-        *("-m", "petseg.train", "--config=configs/oxford_pets.py", f"--workdir={workdir}"),
-        *(f"--config.data.dir={data_dir}", *TINY, *more),
-    ]
-
-
-@pytest.fixture(scope="session")
-def run_dir(data_dir, tmp_path_factory):
-    """A run folder made by the command itself."""
-    folder = tmp_path_factory.mktemp("commands") / "run"
-    done = run_module(*train_command(folder, data_dir))
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def assert_one_line_error(done, status, *expected):
-    assert done.returncode == status, done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert "Traceback" not in done.stderr
-    assert lines[-1].startswith("error: ")
-    for text in expected:
-        assert text in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -145,81 +112,6 @@ def test_evaluate_names_the_splits_that_are_there(run_dir, tmp_path):
     assert_one_line_error(done, 2, "no split 'tset'", "train, validation, test")
 
 
-def test_predict_writes_what_it_can_and_its_status_says_what_it_could_not(
-    run_dir, raw_pets, tmp_path
-):
-    folder = tmp_path / "in"
-    (folder / "sub folder").mkdir(parents=True)
-    good = {"a.jpg": (40, 30), "sub folder/ü b.png": (17, 61)}
-    rng = np.random.default_rng(0)
-    for name, size in good.items():
-        Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8)).save(folder / name)
-    (folder / "broken.jpg").write_bytes((raw_pets / "images" / "Slate_1.jpg").read_bytes()[:300])
-    (folder / "empty.png").write_bytes(b"")
-    (folder / "notes.txt").write_text("no picture")
-    output = tmp_path / "out"
-    done = run_module(
-        "-m", "petseg.predict", f"--workdir={run_dir}", f"--output_dir={output}", folder
-    )
-    assert_one_line_error(done, 1, "2 of 4 pictures")
-    assert "broken.jpg: cannot be read" in done.stderr
-    assert "empty.png: cannot be read" in done.stderr
-    written = sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file())
-    assert written == sorted(
-        f"{name.rpartition('.')[0]}_{kind}" for name in good for kind in ("mask.png", "overlay.jpg")
-    )
-    for name, size in good.items():
-        stem = output / name.rpartition(".")[0]
-        with Image.open(f"{stem}_mask.png") as mask, Image.open(f"{stem}_overlay.jpg") as overlay:
-            assert mask.size == overlay.size == size
-            assert mask.mode == "L"
-            assert set(np.unique(mask)) <= {0, 1, 2}
-
-
-def test_predict_refuses_two_pictures_of_one_name(run_dir, tmp_path):
-    for name in ("a.jpg", "a.png"):
-        Image.new("RGB", (8, 8)).save(tmp_path / name)
-    output = tmp_path / "out"
-    done = run_module(
-        *("-m", "petseg.predict", f"--workdir={run_dir}", f"--output_dir={output}", tmp_path)
-    )
-    assert_one_line_error(done, 2, "a.jpg", "a.png", "would both write")
-    assert not output.exists()
-
-
-SERVE = """
-import sys
-import tensorflow as tf
-
-served = tf.saved_model.load(sys.argv[1]).signatures
-content = [tf.io.read_file(path) for path in sys.argv[2:]]
-from_bytes = served["serving_default"](encoded=tf.stack(content))["class_ids"]
-decoded = [tf.io.decode_jpeg(c, channels=3) for c in content]
-sized = [tf.image.resize(d, [32, 32], antialias=True) for d in decoded]
-images = tf.saturate_cast(tf.round(tf.stack(sized)), tf.uint8)
-from_images = served["images"](images=images)["class_ids"]
-assert from_bytes.dtype == tf.uint8 and from_bytes.shape == [len(content), 32, 32]
-tf.debugging.assert_equal(from_bytes, from_images)
-assert not [name for name in sys.modules if name.startswith("petseg")]
-"""
-
-
-def test_an_export_serves_bytes_and_arrays_in_a_process_with_tensorflow_alone(
-    run_dir, raw_pets, tmp_path
-):
-    output = tmp_path / "model"
-    done = run_module("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}")
-    assert done.returncode == 0, done.stderr
-    card = json.loads((output / "model_card.json").read_text())
-    assert card["class_names"] == ["pet", "background", "border"]
-    assert card["agreement"] >= 0.9999
-    pictures = sorted((raw_pets / "images").iterdir())[:3]
-    served = run_module("-c", SERVE, output, *pictures)
-    assert served.returncode == 0, served.stderr
-    again = run_module("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}")
-    assert_one_line_error(again, 2, "not an empty folder")
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_ends_with_its_status_and_the_same_command_goes_on(
     data_dir, tmp_path, number, status
@@ -260,6 +152,26 @@ def test_the_model_is_printed_without_data_or_weights():
     assert "up_to_image" in done.stdout
 
 
-def test_logs_are_quiet(run_dir):
+def test_logs_are_quiet():
     done = run_module("-m", "petseg.train", "--config=configs/oxford_pets.py", "--print_model")
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["-m", f"petseg.{name}"] for name in ("train", "evaluate", "predict", "export")),
+        *([f"tools/{name}.py"] for name in ("convert", "verify", "benchmark", "quickstart")),
+        ["tools/draw_toy_pets.py"],
+    ],
+    ids=lambda command: command[-1],
+)
+def test_help_shows_examples_statuses_and_what_matters_first(command):
+    done = run_module(*command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    head, _, rest = done.stdout.partition("The flags that matter first:\n")
+    assert f"python {' '.join(command)} --" in head
+    assert "tatuses:" in head
+    first = rest.partition("\nThe others:")[0]
+    assert 1 <= first.count("\n  --") + first.startswith("  --") <= 5
+    assert max(map(len, done.stdout.splitlines())) <= 100

@@ -57,6 +57,28 @@ def test_a_malformed_text_is_refused_in_one_line_that_names_the_field(text):
         parse_label_map(text)
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "expected"),
+    [
+        ("three_class", "border_ignored", (0, 1, None)),
+        ("three_class", "border_is_pet", (0, 1, 0)),
+        ("three_class", "three_class", (0, 1, 2)),
+        ("border_ignored", "border_is_pet", (0, 1)),
+        ("border_ignored", "three_class", None),  # which of them would be the border?
+        ("border_is_pet", "border_ignored", (0, 1)),
+        ("border_is_pet", "three_class", None),  # its pet is two classes there
+        ("a=1; b=2; c=9", "border_is_pet", None),  # 9 means nothing there
+    ],
+)
+def test_predictions_are_read_by_another_label_map_where_they_can_be(own, other, expected):
+    assert parse_label_map(own).classes_in(parse_label_map(other)) == expected
+
+
+@given(label_maps())
+def test_a_label_map_reads_itself(label_map):
+    assert label_map.classes_in(label_map) == tuple(range(label_map.num_classes))
+
+
 def test_raw_values_without_a_class_are_named():
     label_map = parse_label_map("three_class")
     label_map.check_covers([1, 2, 3], "DIR")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import sklearn.metrics
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,54 @@ def test_scores_are_those_of_sets_of_pixels(pair):
         assert scores.pixel_accuracy == pytest.approx((truth == predicted)[valid].mean())
     else:
         assert np.isnan(scores.mean_iou) and np.isnan(scores.pixel_accuracy)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("present", [(0, 1, 2, 3), (1, 3), (2,), (IGNORE,), (0, IGNORE)])
+def test_counts_and_scores_are_those_of_scikit_learn(seed, present):
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(np.array(present, np.uint8), (2, 17, 23))
+    predicted = rng.integers(0, CLASSES, truth.shape)
+    counts = tf.reduce_sum(metrics.count_pairs(truth, predicted, CLASSES), 0).numpy()
+    valid = truth != IGNORE
+    expected = np.zeros((CLASSES, CLASSES), int)
+    if valid.any():
+        pairs = truth[valid], predicted[valid]
+        expected = sklearn.metrics.confusion_matrix(*pairs, labels=range(CLASSES))
+    np.testing.assert_array_equal(counts, expected)
+    if not valid.any():
+        return
+    scores = metrics.score(counts)
+    options = {"labels": range(CLASSES), "average": None, "zero_division": np.nan}
+    for name, function in (
+        ("iou", sklearn.metrics.jaccard_score),
+        ("precision", sklearn.metrics.precision_score),
+        ("recall", sklearn.metrics.recall_score),
+        ("dice", sklearn.metrics.f1_score),
+    ):
+        options["zero_division"] = np.nan if name != "iou" else 0.0
+        found, wanted = getattr(scores, name), function(*pairs, **options)
+        there = np.array([i not in scores.absent for i in range(CLASSES)])
+        if name in ("precision", "recall"):
+            np.testing.assert_allclose(found[there], wanted[there])
+        else:
+            np.testing.assert_allclose(found[there], np.nan_to_num(wanted[there]))
+    assert scores.pixel_accuracy == pytest.approx(sklearn.metrics.accuracy_score(*pairs))
+    weights = counts.sum(1) / counts.sum()
+    assert scores.frequency_weighted_iou == pytest.approx(np.nansum(weights * scores.iou))
+
+
+def test_two_to_the_25_pixels_are_counted_exactly():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, (1, 2**25), np.uint8)
+    predicted = truth.copy()
+    predicted[0, :3] ^= 1
+    counts = metrics.count_pairs(truth, predicted, 2)[0].numpy()
+    ones, wrong_ones = int(truth.sum(dtype=np.int64)), int(truth[0, :3].sum())
+    assert counts.tolist() == [
+        [2**25 - ones - (3 - wrong_ones), 3 - wrong_ones],
+        [wrong_ones, ones - wrong_ones],
+    ]
 
 
 def test_counts_stay_exact_beyond_float32():

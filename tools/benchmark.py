@@ -177,4 +177,4 @@ def _run_tool(name: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, ("stage", "data_dir", "raw_dir", "rounds", "only"))

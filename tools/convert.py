@@ -224,4 +224,4 @@ def _report_findings(what: str, findings: Sequence[Finding], output_dir: str) ->
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, ("source", "raw_dir", "output_dir", "classes", "short_side"))

@@ -229,4 +229,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, ("output_dir", "trainval_images", "test_images", "seed"))

@@ -2,7 +2,8 @@
 
   python tools/quickstart.py --dir=quickstart
 
-Every step is a command that you could type; each is printed before it runs.
+Every step is a command that you could type; each is printed before it runs. Statuses: 0
+done; that of the first step that failed; 1 the model is worse than it should be.
 """
 
 import json
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
+
+from petseg import help_page
 
 _DIR = flags.DEFINE_string("dir", "quickstart", "Folder for everything that is made.")
 _EXPECTED_MEAN_IOU = 0.85
@@ -78,4 +81,6 @@ def _summarize(run: Path, predictions: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
+    if help_page.wants_help(sys.argv[1:]):
+        sys.exit(print(help_page.page(__doc__, ("dir",), {})))
     app.run(main)

@@ -151,4 +151,4 @@ def _summary(
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, ("data_dir", "contact_sheet", "quick", "workers"))

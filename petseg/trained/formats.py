@@ -137,8 +137,12 @@ def _write_onnx(serving: ServingModel, path: Path, _: np.ndarray) -> None:
 
     size = serving.model.input_shape[1]
     spec = (tf.TensorSpec([None, size, size, 3], tf.uint8, name="images"),)
+
+    def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return serving.serve_images(images)
+
     tf2onnx.convert.from_function(
-        tf.function(lambda images: serving.serve_images(images), input_signature=spec),
+        tf.function(segment, input_signature=spec),
         input_signature=spec,
         opset=_ONNX_OPSET,
         output_path=str(path),

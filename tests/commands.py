@@ -1,0 +1,33 @@
+"""What tests of commands share: tiny settings, and what a user's mistake looks like."""
+
+import subprocess
+from pathlib import Path
+
+TINY = (
+    "--config.data.image_size=32",
+    "--config.data.batch_size=4",
+    "--config.model.backbone_weights=none",
+    "--config.model.backbone_width=2",
+    "--config.model.backbone_convs=(1,1,1,1,1)",
+    "--config.train.epochs=1",
+)
+
+
+def train_command(workdir: Path, data_dir: Path, *more: str) -> list[str]:
+    """Arguments of python that train five steps."""
+    return [
+        *("-m", "petseg.train", "--config=configs/oxford_pets.py", f"--workdir={workdir}"),
+        *(f"--config.data.dir={data_dir}", *TINY, *more),
+    ]
+
+
+def assert_one_line_error(
+    done: subprocess.CompletedProcess, status: int, *expected: str
+) -> None:
+    """A command ended with a status and one line that says all of what is expected."""
+    assert done.returncode == status, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert "Traceback" not in done.stderr
+    assert lines[-1].startswith("error: ")
+    for text in expected:
+        assert text in lines[-1]

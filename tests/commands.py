@@ -21,9 +21,7 @@ def train_command(workdir: Path, data_dir: Path, *more: str) -> list[str]:
     ]
 
 
-def assert_one_line_error(
-    done: subprocess.CompletedProcess, status: int, *expected: str
-) -> None:
+def assert_one_line_error(done: subprocess.CompletedProcess, status: int, *expected: str) -> None:
     """A command ended with a status and one line that says all of what is expected."""
     assert done.returncode == status, done.stderr
     lines = done.stderr.strip().splitlines()

@@ -36,6 +36,7 @@ def real_data() -> Path:
 def convert(raw: Path, output: Path, **changes) -> Manifest:
     """Converts a pets folder as tools/convert.py does, in this process."""
     fraction = changes.pop("validation_fraction", 0.25)
+    changes = {"source": {"source": "oxford_iiit_pet", "split_by": ""}, **changes}
     return write(
         lambda: oxford_iiit_pet.list_oxford_iiit_pet(
             str(raw), fraction, f"{output}/{shards.WORK_DIR}"

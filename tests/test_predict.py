@@ -125,13 +125,18 @@ def test_paths_come_from_standard_input(segmenter, tmp_path, monkeypatch):
     lines = io.StringIO(f"{tmp_path}/a b.png\n\n{tmp_path}/c.png\n")
     monkeypatch.setattr("sys.stdin", lines)
     assert predict(segmenter, ["-"], tmp_path / "out") == 0
-    assert [n for n in names_below(tmp_path / "out") if "mask" in n] == ["a b_mask.png", "c_mask.png"]
+    assert [n for n in names_below(tmp_path / "out") if "mask" in n] == [
+        "a b_mask.png",
+        "c_mask.png",
+    ]
 
 
 @pytest.mark.parametrize("colours", [["#010203"], ["#010203"] * 4])
 def test_a_colour_table_of_another_length_is_refused(run_dir, colours):
     read_ = prediction.read_colours(colours)
-    with pytest.raises(UserError, match=rf"has {len(colours)} colours, the model 3 classes: pet, b"):
+    with pytest.raises(
+        UserError, match=rf"has {len(colours)} colours, the model 3 classes: pet, b"
+    ):
         prediction.load_segmenter(str(run_dir), "newest", Views(), 1, read_)
 
 
@@ -232,7 +237,14 @@ def test_what_is_no_video_costs_only_itself(segmenter, tmp_path, capfd):
 
 def test_a_wrong_kind_of_output_is_one_line(run_dir):
     done = run_module(
-        *("-m", "petseg.predict", f"--workdir={run_dir}", "--output_dir=x", "--write=masks", "a.jpg")
+        *(
+            "-m",
+            "petseg.predict",
+            f"--workdir={run_dir}",
+            "--output_dir=x",
+            "--write=masks",
+            "a.jpg",
+        )
     )
     assert_one_line_error(done, 2, "--write: 'masks' is none of class_ids, colours")
     assert not (ROOT / "x").exists()

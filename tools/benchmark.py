@@ -4,6 +4,7 @@
   python tools/benchmark.py --stage=input [--data_dir=OUT] [--smaller_data_dir=OUT256]
   python tools/benchmark.py --stage=train [--data_dir=OUT] [--weights=FILE] [--steps=16]
   python tools/benchmark.py --stage=scaling [--data_dir=OUT] [--replicas=1,2,4]
+  python tools/benchmark.py --stage=export --workdir=RUN
   python tools/benchmark.py --stage=doctor --config=FILE --config.data.dir=OUT
 
 Every round runs every candidate once, each in a process of its own, so that what else the
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
 import benchmark_convert
+import benchmark_export
 import benchmark_input
 import benchmark_train
 import measuring
@@ -36,7 +38,7 @@ from petseg.training import loop
 _STAGE = flags.DEFINE_enum(
     "stage",
     None,
-    ["convert", "input", "train", "scaling", "doctor"],
+    ["convert", "input", "train", "scaling", "export", "doctor"],
     "What is measured.",
     required=True,
 )
@@ -61,10 +63,11 @@ _ONLY = flags.DEFINE_list("only", [], "Names of the candidates; all by default."
 _SCRATCH_DIR = flags.DEFINE_string("scratch_dir", None, "For temporary files; default: /tmp.")
 _WEIGHTS = flags.DEFINE_string("weights", "none", "train, scaling: VGG16's, or random ones.")
 _STEPS = flags.DEFINE_integer(
-    "steps", 16, "train, scaling: how many each candidate takes a round.", lower_bound=4
+    "steps", 16, "train, scaling, export: how many each candidate takes a round.", lower_bound=4
 )
 _REPLICAS = flags.DEFINE_list("replicas", ["1", "2"], "scaling: numbers of replicas, from 1 on.")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "doctor: a file of configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "export: a run of petseg.train.")
 _SECONDS = flags.DEFINE_float(
     "seconds", 5.0, "doctor: how long each stage is measured.", lower_bound=0.1
 )
@@ -82,6 +85,8 @@ def main(arguments: Sequence[str]) -> None:
             _measure_conversion(Path(scratch))
         elif _STAGE.value == "input":
             _measure_input(_data_dir(Path(scratch)))
+        elif _STAGE.value == "export":
+            _measure_export(Path(scratch))
         elif _STAGE.value == "train":
             _measure_training(_data_dir(Path(scratch)))
         else:
@@ -127,6 +132,18 @@ def _measure_scaling(data_dir: str) -> None:
         steps=_STEPS.value,
         rounds=_ROUNDS.value,
         replicas=[int(count) for count in _REPLICAS.value],
+    )
+
+
+def _measure_export(scratch: Path) -> None:
+    if not _WORKDIR.value:
+        raise UserError("--stage=export needs --workdir=RUN, a run of petseg.train")
+    benchmark_export.benchmark(
+        _WORKDIR.value,
+        scratch,
+        images=_STEPS.value,
+        rounds=_ROUNDS.value,
+        only=_ONLY.value,
     )
 
 

@@ -1,7 +1,10 @@
 """One pass over a split: what is counted, of each image and in all."""
 
+import collections
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +19,7 @@ from petseg.modeling import borders, metrics
 BAND_RADII_PX = (2, 4, 8, 16)
 MODEL_SIZE, OWN_SIZE = "model_size", "own_size"
 SIZES = (MODEL_SIZE, OWN_SIZE)
+_AHEAD = 32  # images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,18 +122,34 @@ def count_split(
     own = next(iter(readings))
     count_image = _make_count_image(readings, own)
     tally = Tally()
-    for original, seen in _with_views(originals, see):
+
+    def count(original: Original, seen: list[tf.Tensor]) -> dict[tuple[str, str], Counts]:
         height, width = map(tf.constant, original.mask.shape)
         rows, columns = resizing.fitted(height, width, image_size, keep_aspect)
         sides = {MODEL_SIZE: (rows, columns), OWN_SIZE: (height, width)}
-        found = {
+        return {
             (name, size): counts
             for size, (h, w) in sides.items()
             for name, counts in count_image(probabilities(seen, h, w), original.mask).items()
         }
-        for key, counts in found.items():
-            tally.counts[key] = _add(tally.counts.get(key), counts)
-        _note_image(tally, original, groups_of(original), {s: found[own, s] for s in SIZES})
+
+    # Images are counted while the model looks at the next ones.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting: collections.deque[tuple[Original, Future]] = collections.deque()
+
+        def note_oldest() -> None:
+            original, counting = waiting.popleft()
+            found = counting.result()
+            for key, counts in found.items():
+                tally.counts[key] = _add(tally.counts.get(key), counts)
+            _note_image(tally, original, groups_of(original), {s: found[own, s] for s in SIZES})
+
+        for original, seen in _with_views(originals, see):
+            waiting.append((original, pool.submit(count, original, seen)))
+            if len(waiting) > _AHEAD:
+                note_oldest()
+        while waiting:
+            note_oldest()
     return tally
 
 

@@ -64,7 +64,7 @@ def export_model(
     temporary.mkdir(parents=True)
     try:
         path = formats.write(format_name, serving, temporary, examples)
-        given = formats.predict(format_name, path, checked)
+        given = formats.load(format_name, path)(checked)
         agreement = float(np.mean(given == inference.predict(trained.model, checked)))
         if agreement < form.agreement:
             raise FaultFound(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from petseg import standard_error
 from petseg.errors import UserError
 from petseg.trained.serving import ServingModel
 
+Segment = Callable[[np.ndarray], np.ndarray]
+
 _ONNX_OPSET = 18
 
 
@@ -25,7 +28,8 @@ class Format:
       file: the name of its file; '' if it is a folder.
       write: ServingModel, a path to write, uint8 [images, size, size, 3] of training ->
         None.
-      predict: the path, uint8 [images, size, size, 3] -> uint8 [images, size, size].
+      load: the path -> a function: uint8 [images, size, size, 3] -> uint8 [images, size,
+        size].
       agreement: the share of pixels on which it must agree with the trained model.
       packages: what must be installed, beside petseg itself.
       extra: of petseg, that brings them.
@@ -35,7 +39,7 @@ class Format:
 
     file: str
     write: Callable[[ServingModel, Path, np.ndarray], None]
-    predict: Callable[[Path, np.ndarray], np.ndarray]
+    load: Callable[[Path], Segment]
     agreement: float
     packages: tuple[str, ...]
     extra: str
@@ -57,18 +61,29 @@ def _write_saved_model(serving: ServingModel, path: Path, _: np.ndarray) -> None
     tf.saved_model.save(serving, str(path), signatures=serving.signatures())
 
 
-def _predict_saved_model(path: Path, images: np.ndarray) -> np.ndarray:
-    served = tf.saved_model.load(str(path)).signatures["images"]
-    return served(images=tf.constant(images))["class_ids"].numpy()
+def _load_saved_model(path: Path) -> Segment:
+    loaded = tf.saved_model.load(str(path))
+
+    def segment(images: np.ndarray) -> np.ndarray:
+        # Named here, so that what was loaded stays.
+        served = loaded.signatures["images"]
+        return served(images=tf.constant(images))["class_ids"].numpy()
+
+    return segment
 
 
 def _write_keras(serving: ServingModel, path: Path, _: np.ndarray) -> None:
     serving.model.save(str(path))
 
 
-def _predict_keras(path: Path, images: np.ndarray) -> np.ndarray:
-    logits = keras.saving.load_model(str(path))(tf.constant(images), training=False)
-    return tf.argmax(logits, axis=-1).numpy().astype(np.uint8)
+def _load_keras(path: Path) -> Segment:
+    model = keras.saving.load_model(str(path))
+
+    @tf.function
+    def segment(images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.argmax(model(images, training=False), axis=-1), tf.uint8)
+
+    return lambda images: segment(tf.constant(images)).numpy()
 
 
 def _write_litert(serving: ServingModel, path: Path, _: np.ndarray) -> None:
@@ -116,20 +131,24 @@ def _convert_to_litert(
         return converter.convert()
 
 
-def _predict_litert(path: Path, images: np.ndarray) -> np.ndarray:
+def _load_litert(path: Path) -> Segment:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path))
+    interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
     interpreter.allocate_tensors()
     (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
     if given["dtype"] is not np.uint8 or given["quantization"] not in ((0.0, 0), (1.0, 0)):
         raise ValueError(f"{path} takes no plain pixels but {given['quantization']}")
-    masks = []
-    for image in images:
-        interpreter.set_tensor(given["index"], image[None])
-        interpreter.invoke()
-        masks.append(interpreter.get_tensor(found["index"])[0])
-    return np.stack(masks)
+
+    def segment(images: np.ndarray) -> np.ndarray:
+        masks = []
+        for image in images:
+            interpreter.set_tensor(given["index"], image[None])
+            interpreter.invoke()
+            masks.append(interpreter.get_tensor(found["index"])[0])
+        return np.stack(masks)
+
+    return segment
 
 
 def _write_onnx(serving: ServingModel, path: Path, _: np.ndarray) -> None:
@@ -149,11 +168,11 @@ def _write_onnx(serving: ServingModel, path: Path, _: np.ndarray) -> None:
     )
 
 
-def _predict_onnx(path: Path, images: np.ndarray) -> np.ndarray:
+def _load_onnx(path: Path) -> Segment:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(["class_ids"], {"images": images})[0]
+    return lambda images: session.run(["class_ids"], {"images": images})[0]
 
 
 _PIXELS = "images: RGB uint8 [batch, size, size, 3]"
@@ -164,24 +183,24 @@ _FLOAT_AGREEMENT, _INT8_AGREEMENT = 0.9999, 0.97
 
 FORMATS = {
     "saved_model": Format(
-        "", _write_saved_model, _predict_saved_model, _FLOAT_AGREEMENT, (), "",
+        "", _write_saved_model, _load_saved_model, _FLOAT_AGREEMENT, (), "",
         f"serving_default: encoded: JPEG, PNG, GIF or BMP bytes [batch]; images: {_PIXELS}",
         f"{_MASKS}; serving_default also valid: bool [batch]",
     ),
     "keras": Format(
-        "model.keras", _write_keras, _predict_keras, _FLOAT_AGREEMENT, (), "",
+        "model.keras", _write_keras, _load_keras, _FLOAT_AGREEMENT, (), "",
         "RGB uint8 [batch, size, size, 3]", "logits float32 [batch, size, size, classes]",
     ),
     "litert": Format(
-        "model.tflite", _write_litert, _predict_litert, _FLOAT_AGREEMENT, **_LITERT,
+        "model.tflite", _write_litert, _load_litert, _FLOAT_AGREEMENT, **_LITERT,
         takes="images: RGB uint8 [1, size, size, 3]", gives="class_ids: uint8 [1, size, size]",
     ),
     "litert_int8": Format(
-        "model.tflite", _write_litert_int8, _predict_litert, _INT8_AGREEMENT, **_LITERT,
+        "model.tflite", _write_litert_int8, _load_litert, _INT8_AGREEMENT, **_LITERT,
         takes="images: RGB uint8 [1, size, size, 3]", gives="class_ids: uint8 [1, size, size]",
     ),
     "onnx": Format(
-        "model.onnx", _write_onnx, _predict_onnx, _FLOAT_AGREEMENT,
+        "model.onnx", _write_onnx, _load_onnx, _FLOAT_AGREEMENT,
         ("tf2onnx", "onnxruntime"), "onnx", _PIXELS, _MASKS,
     ),
 }  # fmt: skip
@@ -195,7 +214,7 @@ def write(name: str, serving: ServingModel, folder: Path, images: np.ndarray) ->
     return path
 
 
-def predict(name: str, path: Path, images: np.ndarray) -> np.ndarray:
-    """What an exported model makes of images; see Format.predict."""
+def load(name: str, path: Path) -> Segment:
+    """An exported model as a function; see Format.load."""
     with standard_error.held_back():
-        return FORMATS[name].predict(path, images)
+        return FORMATS[name].load(path)

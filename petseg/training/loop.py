@@ -5,33 +5,28 @@ next evaluation, or about a second, so that a signal is heard in time.
 """
 
 import contextlib
-import dataclasses
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
-from etils import epath
 
 from petseg import config as config_lib
 from petseg import inference, manifest, pictures
 from petseg.config import Config
 from petseg.errors import FaultFound, StoppedBySignal
 from petseg.input_pipeline import batches
-from petseg.modeling import metrics
-from petseg.modeling.metrics import Scores
 from petseg.training import (
-    about_run,
     checkpoints,
     data_set,
     doctor,
     learner,
     opening,
     schedules,
-    state,
     summaries,
+    telling,
     validation,
     workdir,
 )
@@ -41,7 +36,8 @@ from petseg.training.doctor import Diagnosis, Figures
 from petseg.training.learner import Learner
 from petseg.training.opening import Opened
 from petseg.training.progress import Progress
-from petseg.training.stopping import StopNow, StopRequest, noticing_signals, until
+from petseg.training.run import Course, Run
+from petseg.training.stopping import StopNow, noticing_signals
 
 _CALL_S = 1.0
 # What TensorFlow says, one or the other, when a host has gone.
@@ -50,56 +46,6 @@ _LOST = (
     *(tf.errors.CancelledError, tf.errors.DeadlineExceededError, tf.errors.UnknownError),
     tf.errors.FailedPreconditionError,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """What every part of the loop needs.
-
-    Attributes:
-      validation: this host's batches of the validation split; building them takes time.
-      panel: the examples that every evaluation shows; None where nothing is shown.
-      table: colours of the classes.
-      evaluations: figures by step.
-    """
-
-    opened: Opened
-    workdir: str
-    eval_step: inference.EvalStep
-    validation: Iterable
-    panel: dict[str, np.ndarray] | None
-    table: np.ndarray
-    evaluations: dict[int, dict]
-    writers: summaries.Writers
-    progress: Progress
-    request: StopRequest
-
-    @property
-    def config(self) -> Config:
-        return self.opened.config
-
-
-@dataclasses.dataclass
-class _Course:
-    """How far a run has come.
-
-    Attributes:
-      step: how many steps are done.
-      learner: the model within the present stage.
-      window: what the next point of the curves is made of.
-      calls: of the graph, in this stage.
-      step_s: how long a step took in the last call, as all hosts know it.
-      rate_factor: what the rate is multiplied with, as all hosts know it.
-      saved_s: when the last checkpoint was written.
-    """
-
-    step: int
-    learner: Learner
-    window: Window
-    calls: int = 0
-    step_s: float = 0.0
-    rate_factor: float = 1.0
-    saved_s: float = dataclasses.field(default_factory=time.monotonic)
 
 
 def train_and_evaluate(config: Config, run_dir: str) -> None:
@@ -129,11 +75,11 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             writers = summaries.make_writers(run_dir, is_silent=silent)
             for writer in writers.all():
                 stack.callback(_close, writer)
-            stack.callback(_end_profile)
+            stack.callback(telling.end_profile)
             request = stack.enter_context(noticing_signals())
             for line in (*opened.notes, _opening_line(opened)):
                 progress.say(line)
-            run = _Run(
+            run = Run(
                 opened,
                 run_dir,
                 inference.make_eval_step(
@@ -142,14 +88,14 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
                 data_set.distribute(
                     place.strategy, data_set.validation_batches(config, opened.data, place.host)
                 ),
-                None if silent else _panel_examples(opened),
+                None if silent else validation.panel_examples(opened),
                 pictures.palette(opened.data.label_map, opened.data.manifest.colours),
                 evaluations,
                 writers,
                 progress,
                 request,
             )
-            _introduce(run)
+            telling.introduce(run)
             _run_to_the_end(run)
             summaries.write_end(writers.run)
 
@@ -158,29 +104,6 @@ def _close(writer: tf.summary.SummaryWriter) -> None:
     # A disk that is full has been told of; what is not flushed will be told again.
     with contextlib.suppress(tf.errors.OpError):
         writer.close()
-
-
-def _panel_examples(opened: Opened) -> dict[str, np.ndarray]:
-    count = min(opened.config.train.panel_images, opened.data.validation.records)
-    return data_set.validation_examples(opened.config, opened.data, range(count))
-
-
-def _introduce(run: _Run) -> None:
-    """Tells TensorBoard what the run is."""
-    config, opened = run.config, run.opened
-    if not opened.place.host.is_first:
-        return
-    layers = workdir.describe_model(config, opened.model)
-    with _writing("what TensorBoard is told"):
-        summaries.write_run(
-            run.writers.run,
-            name=epath.Path(run.workdir).name,
-            texts=about_run.texts(config, opened.data.manifest, layers),
-            hparams=about_run.hparams(config),
-            class_names=opened.data.label_map.names,
-            forward=opened.model,
-            image_size=config.data.image_size,
-        )
 
 
 def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
@@ -266,11 +189,11 @@ def _name_damaged_shard(data_dir: str, error: tf.errors.DataLossError) -> str:
     return f"config.data.dir: {faults[0] if faults else error.message}; convert it again"
 
 
-def _run_to_the_end(run: _Run) -> None:
+def _run_to_the_end(run: Run) -> None:
     """All steps that are left, with host work only between calls of the graph."""
     opened = run.opened
     page = opened.page
-    course = _Course(page.step, opened.learner, Window(page.window))
+    course = Course(page.step, opened.learner, Window(page.window))
     try:
         _catch_up(run, course)
         if course.step >= opened.total_steps:
@@ -292,17 +215,17 @@ def _run_to_the_end(run: _Run) -> None:
         ) from None
 
 
-def _catch_up(run: _Run, course: _Course) -> None:
+def _catch_up(run: Run, course: Course) -> None:
     """What belongs to the present step and a stop may have cut short."""
     step, place = course.step, run.opened.place
     # The first host's word counts: others may see an older state of a shared disk.
     (is_known,) = place.agree([float(place.host.is_first and step in run.evaluations)])
     if _is_due(run, step) and not is_known:
-        _evaluate(run, course)
-    _note_metrics(run, step)
+        validation.evaluate(run, course)
+    validation.note_metrics(run, step)
 
 
-def _consult_doctor(run: _Run, course: _Course) -> None:
+def _consult_doctor(run: Run, course: Course) -> None:
     """Says before the first step what will limit training."""
     seconds = run.config.train.doctor_seconds
     # Hosts that measure for a time, not for a number of steps, would lose each other.
@@ -313,13 +236,13 @@ def _consult_doctor(run: _Run, course: _Course) -> None:
     summaries.write_text(run.writers.train, course.step, summaries.DOCTOR, diagnosis.text())
 
 
-def _training_iterator(run: _Run, step: int) -> Iterator:
+def _training_iterator(run: Run, step: int) -> Iterator:
     opened = run.opened
     dataset = data_set.training_batches(run.config, opened.data, step, opened.place.host)
     return iter(data_set.distribute(opened.place.strategy, dataset))
 
 
-def _heed_others(run: _Run, course: _Course) -> None:
+def _heed_others(run: Run, course: Course) -> None:
     """Stops if any host wants it, saves if the first does; what varies becomes the same."""
     place, minutes = run.opened.place, run.config.train.save_every_minutes
     is_first = place.host.is_first
@@ -339,7 +262,7 @@ def _heed_others(run: _Run, course: _Course) -> None:
     course.rate_factor, course.step_s = factor, step_s / place.host.count
 
 
-def _enter_stage(run: _Run, course: _Course) -> None:
+def _enter_stage(run: Run, course: Course) -> None:
     span = learner.span_at(run.opened.spans, course.step)
     if span.index == course.learner.span.index:
         return
@@ -354,9 +277,9 @@ def _enter_stage(run: _Run, course: _Course) -> None:
     )
 
 
-def _advance(run: _Run, course: _Course, iterator: Iterator) -> None:
+def _advance(run: Run, course: Course, iterator: Iterator) -> None:
     """One call of the graph, and what is due after it."""
-    _profile(run, course.step)
+    telling.profile(run, course.step)
     count = _steps_of_call(run, course)
     started_s = time.perf_counter()
     rows, gradients = _call(course.learner, iterator, course.step, count, course.rate_factor)
@@ -369,10 +292,10 @@ def _advance(run: _Run, course: _Course, iterator: Iterator) -> None:
     if course.step % run.config.train.log_every_steps == 0:
         _log(run, course)
     if _is_due(run, course.step):
-        _tell_histograms(run, course, gradients)
+        telling.tell_histograms(run, course, gradients)
         _save(run, course)
-        _evaluate(run, course)
-        _note_metrics(run, course.step)
+        validation.evaluate(run, course)
+        validation.note_metrics(run, course.step)
         course.window.restart_clock()
 
 
@@ -390,40 +313,7 @@ def _call(
     return {name: values.numpy() for name, values in rows.items()}, gradients
 
 
-def _profile(run: _Run, step: int) -> None:
-    """Begins and ends the profile of the steps that the settings name."""
-    steps = run.config.train.profile_steps
-    if not steps or not run.opened.place.host.is_first:
-        return
-    if step == steps[0]:
-        tf.profiler.experimental.start(str(epath.Path(run.workdir) / summaries.TRAIN))
-    elif step == steps[1] and _end_profile():
-        run.progress.say(f"step {step}: profiled {steps[1] - steps[0]} steps")
-
-
-def _end_profile() -> bool:
-    """Writes the profile, if one was begun."""
-    try:
-        tf.profiler.experimental.stop()
-    except tf.errors.UnavailableError:  # none is under way
-        return False
-    return True
-
-
-def _tell_histograms(run: _Run, course: _Course, gradients: list[tf.Tensor]) -> None:
-    """The head's weights, and their gradients of the step that was just made."""
-    if not run.config.train.histograms:
-        return
-    weights = course.learner.state.weights
-    told = [weights[place] for place in state.head_places(run.opened.model, weights)]
-    values = {f"weights/{w.path}": w.numpy() for w in told}
-    for weight, gradient in zip(told, gradients, strict=True):
-        values[f"gradients/{weight.path}"] = gradient.numpy()
-    with _writing(f"the histograms of step {course.step}"):
-        summaries.write_histograms(run.writers.train, course.step, values)
-
-
-def _steps_of_call(run: _Run, course: _Course) -> int:
+def _steps_of_call(run: Run, course: Course) -> int:
     """How many steps to take before the host has work to do, in about a second."""
     # The first call compiles, and the second one tells how long a step takes.
     most = int(_CALL_S / course.step_s) if course.calls >= 2 else 1
@@ -434,7 +324,7 @@ def _steps_of_call(run: _Run, course: _Course) -> int:
     return next((s for s in range(course.step + 1, end) if _is_due(run, s)), end) - course.step
 
 
-def _rate_factor(run: _Run, course: _Course) -> float:
+def _rate_factor(run: Run, course: Course) -> float:
     settings, span = run.config.optimizer, course.learner.span
     if settings.schedule != "plateau":
         return 1.0
@@ -446,7 +336,7 @@ def _rate_factor(run: _Run, course: _Course) -> float:
     return schedules.plateau_factor(scores, settings.patience_evaluations, settings.drop_factor)
 
 
-def _is_due(run: _Run, step: int) -> bool:
+def _is_due(run: Run, step: int) -> bool:
     """Whether a checkpoint and an evaluation belong to this step.
 
     They belong to the start, to the step that completes each interval of epochs
@@ -462,7 +352,7 @@ def _is_due(run: _Run, step: int) -> bool:
     return at_an_end or intervals(step) > intervals(step - 1)
 
 
-def _check_finite(run: _Run, course: _Course, rows: dict[str, np.ndarray]) -> None:
+def _check_finite(run: Run, course: Course, rows: dict[str, np.ndarray]) -> None:
     """Stops at the first step whose loss, or gradient, is not finite."""
     # With loss scaling a gradient may overflow: that step was left out, with a lower scale.
     is_scaled = course.learner.state.has_loss_scale
@@ -476,7 +366,7 @@ def _check_finite(run: _Run, course: _Course, rows: dict[str, np.ndarray]) -> No
     raise _diverged(run, course, what, course.step + place)
 
 
-def _diverged(run: _Run, course: _Course, what: str, step: int) -> FaultFound:
+def _diverged(run: Run, course: Course, what: str, step: int) -> FaultFound:
     """A fault in the batch after `step` steps."""
     data, settings = run.opened.data, run.config.data
     rate = course.rate_factor * _scheduled_rate(course.learner, step)
@@ -502,7 +392,7 @@ def _scheduled_rate(current: Learner, step: int) -> float:
     return float(current.schedule(tf.constant(np.array(step - current.span.first_step))))
 
 
-def _log(run: _Run, course: _Course) -> None:
+def _log(run: Run, course: Course) -> None:
     """A point on each training curve."""
     values = course.window.close(run.config.data.batch_size)
     # A gradient that overflowed has no length.
@@ -519,12 +409,12 @@ def _log(run: _Run, course: _Course) -> None:
         del values["input/input_wait_fraction"]
     else:
         told += f"  input wait {values['input/input_wait_fraction']:.0%}"
-    with _writing(f"the curves of step {course.step}"):
+    with telling.writing(f"the curves of step {course.step}"):
         summaries.write_scalars(run.writers.train, course.step, values)
     run.progress.show(course.step, told)
 
 
-def _save(run: _Run, course: _Course) -> None:
+def _save(run: Run, course: Course) -> None:
     """Saves a checkpoint, unless the weights have become useless."""
     if not all(np.isfinite(w.numpy()).all() for w in course.learner.state.weights):
         raise _diverged(run, course, "the weights are not finite", course.step - 1)
@@ -536,90 +426,8 @@ def _save(run: _Run, course: _Course) -> None:
     variables |= learner.stage_variables(course.learner)
     about = opening.page_about(opened, course.step)
     page = Page(course.step, about, course.window.sums, {})
-    with _writing(f"step {course.step}"):
+    with telling.writing(f"step {course.step}"):
         # What a run tells again after a kill is what comes after its checkpoint.
         run.writers.train.flush()
         checkpoints.save(variables, run.workdir, page)
         checkpoints.remove_old(run.workdir, course.step, train.keep_checkpoints, train.best_metric)
-
-
-@contextlib.contextmanager
-def _writing(what: str) -> Iterator[None]:
-    """A full disk, or one that has gone, as one line."""
-    try:
-        yield
-    except (OSError, tf.errors.OpError) as error:
-        reason = " ".join((getattr(error, "message", None) or str(error)).split())[:300]
-        raise FaultFound(
-            f"--workdir: cannot save {what}: {reason}; the last checkpoint is untouched, and "
-            "the same command goes on from it"
-        ) from error
-
-
-def _evaluate(run: _Run, course: _Course) -> None:
-    """Scores the validation split; tells TensorBoard, the run folder and the terminal."""
-    opened, step = run.opened, course.step
-    place, label_map, records = opened.place, opened.data.label_map, opened.data.validation.records
-
-    def is_over() -> bool:
-        (stop,) = place.agree([float(run.request.signal is not None)])
-        return stop > 0
-
-    with validation.averaged(opened.model, opened.averages):
-        counted = inference.evaluate(
-            run.eval_step,
-            until(run.validation, is_over),
-            -(-records // run.config.data.batch_size),
-        )
-        scores = metrics.score(counted.confusion)
-        shown = {} if run.panel is None else _shown(run, step, counted.image_mean_ious)
-    found = validation.figures(scores, label_map)
-    run.evaluations[step] = found
-    if shown:
-        names, writer = label_map.names, run.writers.validation
-        with _writing(f"the evaluation of step {step}"):
-            for tag, examples in shown.items():
-                summaries.write_panel(writer, step, tag, examples, names, run.table)
-            summaries.write_evaluation(writer, step, scores, counted.confusion, names)
-            writer.flush()
-            workdir.add_evaluation(run.workdir, step, found)
-    run.progress.say(_evaluation_line(run, step, scores))
-
-
-def _evaluation_line(run: _Run, step: int, scores: Scores) -> str:
-    opened = run.opened
-    epoch = step * run.config.data.batch_size / opened.data.train.records
-    per_class = ", ".join(
-        f"{name} {iou:.3f}"
-        for name, iou in zip(opened.data.label_map.names, scores.iou, strict=True)
-    )
-    return (
-        f"epoch {epoch:.1f}  step {step}  validation mean IoU {scores.mean_iou:.4f} ({per_class})"
-    )
-
-
-def _shown(run: _Run, step: int, image_ious: np.ndarray) -> dict[str, summaries.Shown]:
-    """What an evaluation shows, by tag: always the same images; at the end also the worst."""
-    opened, count = run.opened, len(run.panel["name"])
-    shown = {summaries.PANEL: _predicted(run, run.panel, image_ious[:count])}
-    if step == opened.total_steps:
-        worst = np.argsort(image_ious, kind="stable")[:count]
-        examples = data_set.validation_examples(run.config, opened.data, worst.tolist())
-        shown[summaries.WORST] = _predicted(run, examples, image_ious[worst])
-    return shown
-
-
-def _predicted(run: _Run, examples: dict[str, np.ndarray], ious: np.ndarray) -> summaries.Shown:
-    captions = tuple(f"{n}  {iou:.3f}" for n, iou in zip(examples["name"], ious, strict=True))
-    predicted = inference.predict(run.opened.model, examples["image"])
-    return summaries.Shown(examples["image"], examples["mask"], predicted, captions)
-
-
-def _note_metrics(run: _Run, step: int) -> None:
-    """Scores go to the checkpoint's page, by which the best one is kept."""
-    if not run.opened.place.host.is_first or step not in run.evaluations:
-        return
-    train = run.config.train
-    found = validation.named_metrics(run.evaluations[step])
-    checkpoints.add_metrics(run.workdir, step, found)
-    checkpoints.remove_old(run.workdir, step, train.keep_checkpoints, train.best_metric)

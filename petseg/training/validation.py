@@ -4,12 +4,19 @@ import contextlib
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from petseg import inference
 from petseg.label_map import LabelMap
 from petseg.modeling import metrics
 from petseg.modeling.metrics import Scores
 from petseg.modeling.vgg16_skip import SkipModel
+from petseg.training import checkpoints, data_set, summaries, workdir
+from petseg.training.opening import Opened
+from petseg.training.run import Course, Run
+from petseg.training.stopping import until
+from petseg.training.telling import writing
 
 
 @contextlib.contextmanager
@@ -46,3 +53,78 @@ def named_metrics(found: dict) -> dict[str, float]:
     classes = {f"iou/{name}": iou for name, iou in found["iou"].items()}
     both = {**{k: found[k] for k in ("mean_iou", "pixel_accuracy")}, **classes}
     return {name: value for name, value in both.items() if value is not None}
+
+
+def evaluate(run: Run, course: Course) -> None:
+    """Scores the validation split; tells TensorBoard, the run folder and the terminal."""
+    opened, step = run.opened, course.step
+    place, label_map, records = opened.place, opened.data.label_map, opened.data.validation.records
+
+    def is_over() -> bool:
+        (stop,) = place.agree([float(run.request.signal is not None)])
+        return stop > 0
+
+    with averaged(opened.model, opened.averages):
+        counted = inference.evaluate(
+            run.eval_step,
+            until(run.validation, is_over),
+            -(-records // run.config.data.batch_size),
+        )
+        scores = metrics.score(counted.confusion)
+        shown = {} if run.panel is None else _shown(run, step, counted.image_mean_ious)
+    found = figures(scores, label_map)
+    run.evaluations[step] = found
+    if shown:
+        names, writer = label_map.names, run.writers.validation
+        with writing(f"the evaluation of step {step}"):
+            for tag, examples in shown.items():
+                summaries.write_panel(writer, step, tag, examples, names, run.table)
+            summaries.write_evaluation(writer, step, scores, counted.confusion, names)
+            writer.flush()
+            workdir.add_evaluation(run.workdir, step, found)
+    run.progress.say(_evaluation_line(run, step, scores))
+
+
+def _evaluation_line(run: Run, step: int, scores: Scores) -> str:
+    opened = run.opened
+    epoch = step * run.config.data.batch_size / opened.data.train.records
+    per_class = ", ".join(
+        f"{name} {iou:.3f}"
+        for name, iou in zip(opened.data.label_map.names, scores.iou, strict=True)
+    )
+    return (
+        f"epoch {epoch:.1f}  step {step}  validation mean IoU {scores.mean_iou:.4f} ({per_class})"
+    )
+
+
+def _shown(run: Run, step: int, image_ious: np.ndarray) -> dict[str, summaries.Shown]:
+    """What an evaluation shows, by tag: always the same images; at the end also the worst."""
+    opened, count = run.opened, len(run.panel["name"])
+    shown = {summaries.PANEL: _predicted(run, run.panel, image_ious[:count])}
+    if step == opened.total_steps:
+        worst = np.argsort(image_ious, kind="stable")[:count]
+        examples = data_set.validation_examples(run.config, opened.data, worst.tolist())
+        shown[summaries.WORST] = _predicted(run, examples, image_ious[worst])
+    return shown
+
+
+def _predicted(run: Run, examples: dict[str, np.ndarray], ious: np.ndarray) -> summaries.Shown:
+    captions = tuple(f"{n}  {iou:.3f}" for n, iou in zip(examples["name"], ious, strict=True))
+    predicted = inference.predict(run.opened.model, examples["image"])
+    return summaries.Shown(examples["image"], examples["mask"], predicted, captions)
+
+
+def panel_examples(opened: Opened) -> dict[str, np.ndarray]:
+    """The first validation images, which every evaluation shows; see batches.read_examples."""
+    count = min(opened.config.train.panel_images, opened.data.validation.records)
+    return data_set.validation_examples(opened.config, opened.data, range(count))
+
+
+def note_metrics(run: Run, step: int) -> None:
+    """Scores go to the checkpoint's page, by which the best one is kept."""
+    if not run.opened.place.host.is_first or step not in run.evaluations:
+        return
+    train = run.config.train
+    found = named_metrics(run.evaluations[step])
+    checkpoints.add_metrics(run.workdir, step, found)
+    checkpoints.remove_old(run.workdir, step, train.keep_checkpoints, train.best_metric)

@@ -1,24 +1,25 @@
 """What several tests share: toy pets, raw and converted, and the real data if it is there."""
 
 import io
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import commands
+import processes_of_commands
 import pytest
 from PIL import Image
 
 from petseg import command_line  # noqa: F401  isort: skip  (quiets TensorFlow)
+from processes_of_commands import ROOT
+
 from petseg.config import Config
 from petseg.conversion import output_folder, oxford_iiit_pet, shards
 from petseg.conversion.prepare import Settings
 from petseg.conversion.write_dataset import Runner, write_dataset
 from petseg.manifest import Manifest
 
-ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -121,11 +122,15 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def run_module(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    """Runs python with arguments in the repository's root and captures its output."""
+    """What `python arguments...` does in the repository's root, and says."""
+    return processes_of_commands.run([*map(str, arguments)], environment)
+
+
+def run_python(*arguments: object) -> subprocess.CompletedProcess:
+    """The same in a new python, where loading matters."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,

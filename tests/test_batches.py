@@ -322,6 +322,26 @@ def test_evaluation_shows_every_example_exactly_once(some, batch_size):
     assert_same(found, take(dataset, 100))
 
 
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_single_examples_are_those_of_the_evaluation_and_originals_those_of_the_shards(
+    some, keep_aspect
+):
+    settings = {"class_ids": CLASS_IDS, "image_size": SIZE, "keep_aspect": keep_aspect}
+    (whole,) = take(batches.make_for_eval(some.paths, batch_size=NUM, **settings), 1)
+    places = [33, 0, 12, 5]
+    found = batches.read_examples(some.paths, places, **settings)
+    originals = {one.place: one for one in batches.read_originals(some.paths, places)}
+    assert sorted(originals) == sorted(places)
+    for row, place in enumerate(places):
+        np.testing.assert_array_equal(found["image"][row], whole["image"][place])
+        np.testing.assert_array_equal(found["mask"][row], whole["mask"][place])
+        one = originals[place]
+        assert one.name == found["name"][row] == one.filename.removesuffix(".jpg")
+        resized = resizing.resize_image(one.image, SIZE, keep_aspect)
+        np.testing.assert_array_equal(resized, whole["image"][place])
+    assert [one.place for one in batches.read_originals(some.paths)] == list(range(NUM))
+
+
 def test_masks_are_sampled_at_pixel_centres():
     # Eight columns of labels shown at four times their size, and back.
     small = np.arange(8, dtype=np.uint8).reshape(1, 8).repeat(8, 0)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 from commands import assert_one_line_error, train_command
-from conftest import ROOT, run_module
+from conftest import ROOT, run_module, run_python
 from PIL import Image
 
 from petseg.training import checkpoints
@@ -153,7 +153,7 @@ def test_the_model_is_printed_without_data_or_weights():
 
 
 def test_logs_are_quiet():
-    done = run_module("-m", "petseg.train", "--config=configs/oxford_pets.py", "--print_model")
+    done = run_python("-m", "petseg.train", "--config=configs/oxford_pets.py", "--print_model")
     assert done.stderr == ""
 
 

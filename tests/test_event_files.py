@@ -33,6 +33,19 @@ def test_what_is_not_kept_goes_and_the_rest_stays_byte_by_byte(tmp_path):
     assert told(tmp_path) == [row for row in before if row[0] < 6 or row[1] == "b"]
 
 
+def test_a_graph_goes_as_a_summary_does(tmp_path):
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    with writer.as_default(0), tf.Graph().as_default() as graph:
+        tf.constant(1)
+    with writer.as_default(0):
+        tf.summary.graph(graph)
+    writer.close()
+    assert event_files.drop_events(str(tmp_path), lambda step, tag: tag == event_files.GRAPH) == 0
+    assert len(list(tmp_path.iterdir())) == 1
+    assert event_files.drop_events(str(tmp_path), lambda step, tag: False) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_cut_anywhere_keeps_its_whole_events(tmp_path):
     seed = int(np.random.SeedSequence().entropy % 2**32)
     print("seed", seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import assert_one_line_error
-from conftest import encoded, run_module
+from conftest import encoded, run_module, run_python
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -49,7 +49,7 @@ def test_a_saved_model_is_served_by_a_process_with_tensorflow_alone(run_dir, raw
     done = run_module("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}")
     assert (done.returncode, done.stderr) == (0, "")
     found = sorted((raw_pets / "images").iterdir())[:3]
-    served = run_module("-c", SERVE, output, *found)
+    served = run_python("-c", SERVE, output, *found)
     assert served.returncode == 0, served.stderr
     again = run_module("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}")
     assert_one_line_error(again, 2, "not an empty folder")

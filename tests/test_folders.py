@@ -43,6 +43,8 @@ def test_colour_coded_masks_become_the_ids_of_the_class_file(shapes, tmp_path):
     assert finished.raw_labels == {**dict(enumerate(draw_shapes.CLASSES)), 255: "void"}
     ids = {colour: i for i, colour in enumerate(draw_shapes.CLASSES.values())}
     ids[draw_shapes.VOID] = draw_shapes.VOID_ID
+    assert finished.colours == {value: colour for colour, value in ids.items()}
+    assert manifest.read_manifest(str(tmp_path / "out")) == finished
     stored = 0
     for split in finished.splits.values():
         for serialized in tf.data.TFRecordDataset(

@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIR ?= quickstart
 
-.PHONY: help quickstart test lint test-fast constraints clean
+.PHONY: help quickstart test test-all lint test-fast constraints clean
 
 help:
 	@echo "make quickstart   install, draw toy pets, convert, train, evaluate, predict"
-	@echo "make test         install, then lint, import contracts and every test"
+	@echo "make test         install, then lint, import contracts and tests: minutes"
+	@echo "make test-all     the same with the tests that take long"
 	@echo "make lint         lint and import contracts alone"
-	@echo "make test-fast    the tests that are not marked slow"
+	@echo "make test-fast    the tests that are marked neither slow nor long"
 	@echo "make constraints  pin the newest versions that the requirements allow"
 	@echo "make clean        remove the environment and the quickstart's output"
 
@@ -18,10 +19,13 @@ quickstart: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py --dir=$(DIR)
 
 test: $(VENV)/installed-test lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+
+test-all: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-fast: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not long"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -31,7 +35,7 @@ lint: $(VENV)/installed-test
 constraints:
 	rm -rf $(VENV)-pins
 	$(PYTHON) -m venv $(VENV)-pins
-	$(VENV)-pins/bin/pip install --quiet ".[test]"
+	$(VENV)-pins/bin/pip install --quiet ".[test,draw,profile]"
 	$(VENV)-pins/bin/pip freeze --exclude petseg > constraints.txt
 	rm -rf $(VENV)-pins
 

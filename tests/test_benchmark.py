@@ -4,7 +4,7 @@ import pytest
 from conftest import run_module
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_input_is_measured_beside_its_limit_and_the_tutorial(data_dir):
     wanted = {"plain_decode_limit", "train", "eval", "tutorial"}
     done = run_module(
@@ -26,7 +26,7 @@ def test_the_input_is_measured_beside_its_limit_and_the_tutorial(data_dir):
     assert measured["train/plain_decode_limit"]["value"] == pytest.approx(ratio, abs=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_doctor_needs_a_config_and_ends_with_a_verdict(data_dir):
     done = run_module("tools/benchmark.py", "--stage=doctor")
     assert done.returncode == 2 and done.stderr.startswith("error: --stage=doctor needs --config")

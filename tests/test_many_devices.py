@@ -79,7 +79,7 @@ def points(folder):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_user_can_check_replicas_on_their_own_machine(tiny_config, tmp_path):
     tiny_config.data.label_map = "pet=1; background=2; ignored=3"
     tiny_config.model.dropout_rate = 0.3
@@ -157,7 +157,10 @@ def kill_until_done(file, run, hosts, kills, rng, whole_s):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("hosts", "kills"), [(1, KILLS), (2, max(1, KILLS // 2))])
+@pytest.mark.parametrize(
+    ("hosts", "kills"),
+    [(1, KILLS), pytest.param(2, max(1, KILLS // 2), marks=pytest.mark.long)],
+)
 def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tiny_config, tmp_path, hosts, kills):
     seed = random.SystemRandom().randrange(2**32)
     print("seed", seed)

@@ -215,6 +215,7 @@ def test_what_makes_a_cpu_slower_is_refused_unless_forced(tiny_config, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_other_arithmetic_goes_nearly_the_same_way(tiny_config, tmp_path):
     tiny_config.train.trained = "all"
     tiny_config.devices.force = True

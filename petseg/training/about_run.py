@@ -1,6 +1,7 @@
 """What a run is, in words and tables, for those who watch it."""
 
 import dataclasses
+import os
 
 from petseg import config as config_lib
 from petseg import manifest as manifest_lib
@@ -22,6 +23,7 @@ _NOT_COMPARED = (
     *("train.save_every_minutes", "train.keep_checkpoints", "train.panel_images"),
     *("train.doctor_seconds", "train.histograms", "train.profile_steps", "devices.cluster"),
 )
+_PATHS = ("model.backbone_weights", "model.start_from")  # their last part tells enough
 _SHOWN_FINDINGS = 50
 _SHOWN_CHARACTERS = 20_000
 
@@ -37,6 +39,8 @@ def hparams(config: Config) -> dict[str, bool | float | str]:
             if name in _COMPARED or (differs and name not in _NOT_COMPARED):
                 is_plain = isinstance(value, bool | int | float | str)
                 found[name] = value if is_plain else _short(value)
+                if name in _PATHS:
+                    found[name] = os.path.basename(value)
     return found
 
 

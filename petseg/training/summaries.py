@@ -25,7 +25,6 @@ TRAIN, VALIDATION = "train", "validation"
 DOCTOR = "input/doctor"
 PANEL, WORST, CONFUSION = "panel", "panel_worst", "confusion_matrix"
 _CLASSES_IN_CHARTS = 20
-_SHOWN_FINDINGS = 50
 
 
 @dataclasses.dataclass(frozen=True)

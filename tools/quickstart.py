@@ -73,6 +73,7 @@ def _summarize(run: Path, predictions: Path, seconds: float) -> None:
         f"\nmean IoU of the validation split, border ignored: {trained['mean_iou']:.3f} "
         f"(untrained: {by_step['0']['mean_iou']:.3f}), after {seconds:.0f} s\n"
         f"image | truth | prediction:  {trained['panel']}\n"
+        f"all figures, worst images:   {trained['report']}\n"
         f"masks and overlays:          {predictions}\n"
         f"watch the training:          {tensorboard} --logdir {run}"
     )

@@ -111,6 +111,9 @@ def test_the_same_predictions_are_read_by_the_other_label_maps(found, prediction
             sums = np.stack([shares[..., of].sum(-1) for of in merged], -1)
             pairs.append((np.array(truth_table)[one.mask - 1], sums.argmax(-1)))
         counts = found["label_maps"][name]["own_size"]["confusion"]
+        per_image = [ious(confusion([pair], len(merged)))[0] for pair in pairs]
+        first = next(iter(found["label_maps"][name]["own_size"]["image_iou"].values()))
+        assert first == pytest.approx(np.nanmean(per_image), abs=1e-3)
         # Sums of float32 may tie the other way.
         assert np.abs(np.array(counts) - confusion(pairs, len(merged))).sum() <= 2
 

@@ -45,15 +45,15 @@ class ImageFigures:
       place: in the split, from 0.
       name: of the image.
       groups: what kinds of images it belongs to: {'breed': 'Abyssinian'}.
-      mean_iou: by size; NaN where no pixel counts.
-      iou: by size, float64 [classes]; NaN where a class is absent.
+      mean_iou: by (name of the reading, size); NaN where no pixel counts.
+      iou: by the same, float64 [classes]; NaN where a class is absent.
     """
 
     place: int
     name: str
     groups: dict[str, str]
-    mean_iou: dict[str, float]
-    iou: dict[str, np.ndarray]
+    mean_iou: dict[tuple[str, str], float]
+    iou: dict[tuple[str, str], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,7 @@ def count_split(
             found = counting.result()
             for key, counts in found.items():
                 tally.counts[key] = _add(tally.counts.get(key), counts)
-            _note_image(tally, original, groups_of(original), {s: found[own, s] for s in SIZES})
+            _note_image(tally, original, groups_of(original), found, own)
 
         for original, seen in _with_views(originals, see):
             waiting.append((original, pool.submit(count, original, seen)))
@@ -226,20 +226,24 @@ def _add(before: Counts | None, counts: Counts) -> Counts:
 
 
 def _note_image(
-    tally: Tally, original: Original, groups: dict[str, str], counts: dict[str, Counts]
+    tally: Tally,
+    original: Original,
+    groups: dict[str, str],
+    counts: dict[tuple[str, str], Counts],
+    own: str,
 ) -> None:
-    scores = {size: metrics.score(of.confusion) for size, of in counts.items()}
+    scores = {key: metrics.score(of.confusion) for key, of in counts.items()}
     tally.images.append(
         ImageFigures(
             original.place,
             original.name,
             groups,
-            {size: of.mean_iou for size, of in scores.items()},
-            {size: of.iou for size, of in scores.items()},
+            {key: of.mean_iou for key, of in scores.items()},
+            {key: of.iou for key, of in scores.items()},
         )
     )
     for kind, group in groups.items():
         sums = tally.groups.setdefault(kind, {})
-        sums[group] = sums.get(group, 0) + counts[MODEL_SIZE].confusion
+        sums[group] = sums.get(group, 0) + counts[own, MODEL_SIZE].confusion
         images = tally.group_images.setdefault(kind, {})
         images[group] = images.get(group, 0) + 1

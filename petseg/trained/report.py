@@ -135,14 +135,23 @@ def _label_maps(maps: Mapping[str, Mapping]) -> str:
         return ""
     rows = []
     for name, of in maps.items():
-        rows.append([name, "mean IoU", *(of[size]["mean_iou"] for size in SIZES)])
+        rows.append([name, "mean", *_both(of, "mean_iou", "image_mean_iou")])
         for of_class in of[MODEL_SIZE]["iou"]:
-            rows.append(["", of_class, *(of[size]["iou"][of_class] for size in SIZES)])
+            rows.append(["", of_class, *_both(of, "iou", "image_iou", of_class)])
     return (
         "<h2>The same predictions by other label maps</h2><p class=note>A class's probability is "
         "the sum of those of the model's classes that belong to it.</p>"
-        + _table(["label map", "", "at the model's size", "own size"], rows)
+        + _table(
+            ["label map", "IoU", "model's size", "mean of images", "own size", "mean of images"],
+            rows,
+        )
     )
+
+
+def _both(of: Mapping, key: str, image_key: str, of_class: str | None = None) -> list[float | None]:
+    """A figure of the split and its mean over images, at both sizes."""
+    values = (of[size][name] for size in SIZES for name in (key, image_key))
+    return [value[of_class] if of_class else value for value in values]
 
 
 def _groups(kind: str, groups: Mapping[str, Mapping]) -> str:

@@ -27,6 +27,7 @@ from petseg.training import workdir
 from petseg.training.workdir import TrainedModel
 
 _OWN = "own"
+_RANKED = (_OWN, MODEL_SIZE)  # the worst and the best images are those by these figures
 _CELL_PX = 192
 _PETS = "oxford_iiit_pet"
 
@@ -102,10 +103,10 @@ def score_split(
         "images": len(tally.images),
         "label_map": trained.label_map.spec(),
         **_figures(tally.counts[_OWN, MODEL_SIZE], trained.label_map.names),
-        **_image_figures(tally.images, MODEL_SIZE, trained.label_map.names),
+        **_image_figures(tally.images, _RANKED, trained.label_map.names),
         OWN_SIZE: {
             **_figures(tally.counts[_OWN, OWN_SIZE], trained.label_map.names),
-            **_image_figures(tally.images, OWN_SIZE, trained.label_map.names),
+            **_image_figures(tally.images, (_OWN, OWN_SIZE), trained.label_map.names),
         },
         "label_maps": _other_label_maps(tally, readings),
         "groups": _group_figures(tally, trained.label_map.names),
@@ -127,7 +128,7 @@ def score_split(
         data=data_dir,
         settings=config_lib.to_json(trained.config),
         by_step=workdir.read_evaluations(run_dir),
-        image_mean_ious=[image.mean_iou[MODEL_SIZE] for image in tally.images],
+        image_mean_ious=[image.mean_iou[_RANKED] for image in tally.images],
         worst=draw([image.place for image in worst[:panel_images]]),
         best=draw([image.place for image in worst[::-1][:panel_images]]),
     )
@@ -242,7 +243,7 @@ def _panel(
     found: Sequence[tuple[Original, np.ndarray]], tally: Tally, trained: TrainedModel
 ) -> np.ndarray:
     table = trained.label_map.class_ids()
-    scores = {image.place: image.mean_iou[MODEL_SIZE] for image in tally.images}
+    scores = {image.place: image.mean_iou[_RANKED] for image in tally.images}
     return pictures.panel(
         [original.image for original, _ in found],
         [table[original.mask] for original, _ in found],
@@ -256,12 +257,12 @@ def _panel(
 
 def _by_score(images: Sequence[ImageFigures]) -> list[ImageFigures]:
     """From the worst to the best; those without a counted pixel are left out."""
-    counted = [image for image in images if not math.isnan(image.mean_iou[MODEL_SIZE])]
-    return sorted(counted, key=lambda image: image.mean_iou[MODEL_SIZE])
+    counted = [image for image in images if not math.isnan(image.mean_iou[_RANKED])]
+    return sorted(counted, key=lambda image: image.mean_iou[_RANKED])
 
 
 def _named_score(image: ImageFigures) -> dict[str, str | float]:
-    return {"name": image.name, "mean_iou": image.mean_iou[MODEL_SIZE]}
+    return {"name": image.name, "mean_iou": image.mean_iou[_RANKED]}
 
 
 def _figures(counts: Counts, names: Sequence[str]) -> dict:
@@ -289,24 +290,30 @@ def _figures(counts: Counts, names: Sequence[str]) -> dict:
     return found
 
 
-def _image_figures(images: Sequence[ImageFigures], size: str, names: Sequence[str]) -> dict:
+def _image_figures(
+    images: Sequence[ImageFigures], key: tuple[str, str], names: Sequence[str]
+) -> dict:
     """Means over images; a class over those images that hold it, or a prediction of it."""
-    ious = np.stack([image.iou[size] for image in images])
+    ious = np.stack([image.iou[key] for image in images])
     return {
-        "image_mean_iou": _mean(np.array([image.mean_iou[size] for image in images])),
+        "image_mean_iou": _mean(np.array([image.mean_iou[key] for image in images])),
         "image_iou": {name: _mean(ious[:, place]) for place, name in enumerate(names)},
     }
 
 
 def _other_label_maps(tally: Tally, readings: Mapping[str, counting.Reading]) -> dict:
-    return {
-        name: {
-            "label_map": reading.label_map.spec(),
-            **{size: _figures(tally.counts[name, size], reading.label_map.names) for size in SIZES},
-        }
-        for name, reading in readings.items()
-        if name != _OWN
-    }
+    found = {}
+    for name, reading in readings.items():
+        if name == _OWN:
+            continue
+        names = reading.label_map.names
+        found[name] = {"label_map": reading.label_map.spec()}
+        for size in SIZES:
+            found[name][size] = {
+                **_figures(tally.counts[name, size], names),
+                **_image_figures(tally.images, (name, size), names),
+            }
+    return found
 
 
 def _group_figures(tally: Tally, names: Sequence[str]) -> dict:

@@ -145,14 +145,14 @@ def make_see(
     forward = {size: _make_forward(at_size(size), size) for size in sorted(sizes)}
     flips = (False, True) if views.flip else (False,)
 
+    fit = {size: _make_fit(size, keep_aspect) for size in forward}
+
     def whole(images: Sequence[np.ndarray], size: int) -> list[list[tf.Tensor]]:
-        tiles = tf.stack([resizing.resize_image(image, size, keep_aspect) for image in images])
+        tiles, rows, columns = zip(*map(fit[size], images), strict=True)
         seen = [[] for _ in images]
         for is_flipped in flips:
-            for place, logits in enumerate(forward[size](tiles, is_flipped)):
-                sides = images[place].shape[:2]
-                rows, columns = resizing.fitted(*map(tf.constant, sides), size, keep_aspect)
-                seen[place].append(logits[:rows, :columns])
+            for place, logits in enumerate(forward[size](tf.stack(tiles), is_flipped)):
+                seen[place].append(_cut(logits, rows[place], columns[place]))
         return seen
 
     def through_windows(image: np.ndarray, scale: float) -> list[tf.Tensor]:
@@ -189,7 +189,8 @@ def make_probabilities(views: Views, num_classes: int) -> Callable[..., tf.Tenso
 
     Returns:
       A function: the image's views, of make_see; height and width of the result, int32 []
-      -> float32 [height, width, classes], which adds up to 1 over the classes.
+      arrays or tensors (of Python numbers TensorFlow keeps each for ever) -> float32 [height,
+      width, classes], which adds up to 1 over the classes.
     """
     side = tf.TensorSpec([], tf.int32)
     seen = [tf.TensorSpec([None, None, num_classes], tf.float32)] * views.count
@@ -210,6 +211,23 @@ def _in_groups(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
 
 def _to_stride(size: float) -> int:
     return max(round(size / STRIDE_PX), 1) * STRIDE_PX
+
+
+def _make_fit(size: int, keep_aspect: bool) -> Callable[[np.ndarray], tuple[tf.Tensor, ...]]:
+    """An image -> the same at the model's size; the rows and the columns that it fills."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def fit(image: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        sides = tf.shape(image)
+        filled = resizing.fitted(sides[0], sides[1], size, keep_aspect)
+        return resizing.resize_image(image, size, keep_aspect), *filled
+
+    return fit
+
+
+@tf.function(reduce_retracing=True)
+def _cut(logits: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    return logits[:rows, :columns]
 
 
 def _make_forward(model: SkipModel, size: int) -> Callable[[tf.Tensor, bool], tf.Tensor]:

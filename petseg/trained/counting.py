@@ -124,7 +124,7 @@ def count_split(
     tally = Tally()
 
     def count(original: Original, seen: list[tf.Tensor]) -> dict[tuple[str, str], Counts]:
-        height, width = map(tf.constant, original.mask.shape)
+        height, width = map(tf.constant, np.int32(original.mask.shape))
         rows, columns = resizing.fitted(height, width, image_size, keep_aspect)
         sides = {MODEL_SIZE: (rows, columns), OWN_SIZE: (height, width)}
         return {

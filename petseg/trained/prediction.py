@@ -207,7 +207,7 @@ def _predict_pictures(
 
     for seen in segmenter.see(images()):
         job, image = shown.popleft()
-        shares = segmenter.probabilities(seen, *map(tf.constant, image.shape[:2])).numpy()
+        shares = segmenter.probabilities(seen, *np.int32(image.shape[:2])).numpy()
         writing.append(pool.submit(write, job, image, shares))
         while len(writing) > ahead:
             writing.popleft().result()
@@ -258,7 +258,7 @@ def _predict_video(
                 folders.append(path.with_suffix(""))
         for number, seen in enumerate(segmenter.see(images())):
             frame = shown.popleft()
-            shares = segmenter.probabilities(seen, *map(tf.constant, frame.shape[:2])).numpy()
+            shares = segmenter.probabilities(seen, *np.int32(frame.shape[:2])).numpy()
             for kind in kinds:
                 if kind in writers:
                     writers[kind].add(outputs.draw(kind, frame, shares, segmenter.table))

@@ -234,7 +234,7 @@ def _segment(
     found = {}
     views = see(original.image for original in originals)
     for original, seen in zip(originals, views, strict=True):
-        shares = probabilities(seen, *map(tf.constant, original.mask.shape)).numpy()
+        shares = probabilities(seen, *np.int32(original.mask.shape)).numpy()
         found[original.place] = (original, shares.argmax(-1).astype(np.uint8))
     return found
 

@@ -143,39 +143,36 @@ def make_see(
     sizes = {_to_stride(image_size * scale) for scale in views.scales}
     sizes = {image_size} if views.sliding_windows else sizes
     forward = {size: _make_forward(at_size(size), size) for size in sorted(sizes)}
-    flips = (False, True) if views.flip else (False,)
-
     fit = {size: _make_fit(size, keep_aspect) for size in forward}
 
-    def whole(images: Sequence[np.ndarray], size: int) -> list[list[tf.Tensor]]:
+    def whole(images: Sequence[np.ndarray], size: int) -> list[tf.Tensor]:
         tiles, rows, columns = zip(*map(fit[size], images), strict=True)
-        seen = [[] for _ in images]
-        for is_flipped in flips:
-            for place, logits in enumerate(forward[size](tf.stack(tiles), is_flipped)):
-                seen[place].append(_cut(logits, rows[place], columns[place]))
-        return seen
+        return list(map(_cut, forward[size](tf.stack(tiles)), rows, columns))
 
-    def through_windows(image: np.ndarray, scale: float) -> list[tf.Tensor]:
+    def through_windows(image: np.ndarray, scale: float) -> tf.Tensor:
         if scale != 1:
             sides = [max(round(side * scale), 1) for side in image.shape[:2]]
-            resized = tf.image.resize(image, sides, antialias=True)
-            image = tf.saturate_cast(tf.round(resized), tf.uint8)
+            resized = tf.image.resize(image, np.int32(sides), antialias=True)
+            image = tf.saturate_cast(tf.round(resized), tf.uint8).numpy()
         if max(image.shape[:2]) <= image_size:
             return whole([image], image_size)[0]
-        return [
-            _slide(forward[image_size], np.asarray(image), image_size, batch_size, is_flipped)
-            for is_flipped in flips
-        ]
+        return _slide(forward[image_size], image, image_size, batch_size)
+
+    def look(images: Sequence[np.ndarray], scale: float) -> list[tf.Tensor]:
+        """One view of each image."""
+        if views.sliding_windows:
+            return [through_windows(image, scale) for image in images]
+        return whole(images, _to_stride(image_size * scale))
 
     def see(images: Iterable[np.ndarray]) -> Iterator[list[tf.Tensor]]:
         for group in _in_groups(images, batch_size):
-            if views.sliding_windows:
-                for image in group:
-                    yield [seen for scale in views.scales for seen in through_windows(image, scale)]
-                continue
-            by_scale = [whole(group, _to_stride(image_size * scale)) for scale in views.scales]
-            for of_image in zip(*by_scale, strict=True):
-                yield [logits for seen in of_image for logits in seen]
+            by_view = [look(group, scale) for scale in views.scales]
+            if views.flip:
+                # Before they are fitted: what fills an image up stays on its right.
+                mirrored = [image[:, ::-1] for image in group]
+                for scale in views.scales:
+                    by_view.append([seen[:, ::-1] for seen in look(mirrored, scale)])
+            yield from map(list, zip(*by_view, strict=True))
 
     return see
 
@@ -230,25 +227,16 @@ def _cut(logits: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return logits[:rows, :columns]
 
 
-def _make_forward(model: SkipModel, size: int) -> Callable[[tf.Tensor, bool], tf.Tensor]:
-    """uint8 [tiles, size, size, 3], whether to look at their mirror images -> logits."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)])
-    def plain(tiles: tf.Tensor) -> tf.Tensor:
-        return model(tiles)
-
-    def forward(tiles: tf.Tensor, is_flipped: bool) -> tf.Tensor:
-        return plain(tiles[:, :, ::-1])[:, :, ::-1] if is_flipped else plain(tiles)
-
-    return forward
+def _make_forward(model: SkipModel, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """uint8 [tiles, size, size, 3] -> logits."""
+    return tf.function(
+        lambda tiles: model(tiles),  # noqa: PLW0108  (tests hand in models of other kinds)
+        input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
+    )
 
 
 def _slide(
-    forward: Callable[[tf.Tensor, bool], tf.Tensor],
-    image: np.ndarray,
-    size: int,
-    batch_size: int,
-    is_flipped: bool,
+    forward: Callable[[tf.Tensor], tf.Tensor], image: np.ndarray, size: int, batch_size: int
 ) -> tf.Tensor:
     """Logarithms of what overlapping windows say on average, nearer to a window's centre more."""
     height, width = image.shape[:2]
@@ -260,7 +248,7 @@ def _slide(
     total, weights = None, np.zeros((*padded.shape[:2], 1), np.float32)
     for group in _in_groups(corners, batch_size):
         tiles = np.stack([padded[y : y + size, x : x + size] for y, x in group])
-        found = tf.nn.softmax(forward(tf.constant(tiles), is_flipped)).numpy()
+        found = tf.nn.softmax(forward(tf.constant(tiles))).numpy()
         if total is None:
             total = np.zeros((*padded.shape[:2], found.shape[-1]), np.float32)
         for (y, x), of_window in zip(group, found, strict=True):

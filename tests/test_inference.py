@@ -72,6 +72,15 @@ def test_a_mirror_image_is_turned_back():
     np.testing.assert_array_equal(plain, 1 - flipped)
 
 
+def test_what_fills_an_image_up_stays_on_its_right():
+    # Right of the middle, where the filling of a high image lies, nothing is asked for.
+    see = inference.make_see(lambda _: LeftHalf(), SIZE, True, 2, Views(flip=True))
+    (seen,) = see([np.zeros((2 * SIZE, SIZE, 3), np.uint8)])
+    for logits in seen:
+        assert logits.shape == (SIZE, SIZE // 2, 2)
+        assert (logits.numpy().argmax(-1) == 1).all()
+
+
 def test_windows_see_details_that_the_whole_image_loses():
     rng = np.random.default_rng(0)
     fine = np.kron(rng.integers(0, 2, (50, 70), np.uint8), np.ones((3, 3), np.uint8)) * 255

@@ -227,6 +227,20 @@ def test_of_a_video_that_ends_early_the_frames_stay(segmenter, tmp_path, capfd, 
     assert not list((tmp_path / "out").glob("*.tmp"))
 
 
+def test_frames_of_an_earlier_video_do_not_stay_and_other_files_are_not_lost(segmenter, tmp_path):
+    folder = tmp_path / "out" / "clip_mask"
+    for place in (folder, folder.with_name("clip_mask.tmp")):
+        place.mkdir(parents=True)
+        (place / "000099.png").write_bytes(b"of an earlier command")
+    write_video(tmp_path / "clip.mp4", 3)
+    assert predict(segmenter, [tmp_path / "clip.mp4"], tmp_path / "out") == 0
+    assert names_below(folder) == [f"{index:06d}.png" for index in range(3)]
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="clip_mask holds more than frames"):
+        predict(segmenter, [tmp_path / "clip.mp4"], tmp_path / "out")
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
 def test_what_is_no_video_costs_only_itself(segmenter, tmp_path, capfd):
     (tmp_path / "a.mp4").write_bytes(b"no video at all")
     Image.new("RGB", (9, 7)).save(tmp_path / "good.png")

@@ -1,6 +1,7 @@
 """What predict writes of a picture or a frame, and how files are written whole."""
 
 import io
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ _ENDINGS = {
     PROBABILITIES: "_probabilities.npz",
 }
 _OVERLAY_JPEG_QUALITY = 92
+_FRAME = re.compile(r"\d{6,}\.(png|npz)")
 
 
 def path_of(stem: Path, kind: str) -> Path:
@@ -86,11 +88,28 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(f"--output_dir: cannot write {path}: {error.strerror}") from error
 
 
+def begin_folder(folder: Path) -> None:
+    """Removes what an interrupted command left of a folder of frames.
+
+    Raises:
+      UserError: a folder of that name holds something else, which would be lost.
+    """
+    if folder.exists() and not all(_FRAME.fullmatch(path.name) for path in folder.iterdir()):
+        raise UserError(f"--output_dir: {folder} holds more than frames; name another folder")
+    shutil.rmtree(unfinished_folder(folder), ignore_errors=True)
+
+
 def name_folder(folder: Path) -> None:
-    """Gives a finished folder its name, in place of what has it."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    unfinished_folder(folder).replace(folder)
+    """Gives a finished folder its name, in place of an earlier one; none if it has no frame."""
+    unfinished = unfinished_folder(folder)
+    if unfinished.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.replace(folder)
+
+
+def frame_path(folder: Path, number: int, suffix: str) -> Path:
+    """Where a frame is written, in a folder that is not finished."""
+    return unfinished_folder(folder) / f"{number:06d}{suffix}"
 
 
 def unfinished_folder(folder: Path) -> Path:

@@ -255,6 +255,7 @@ def _predict_video(
                 made = stack.enter_context(video.writing(path.with_suffix(".mp4"), rate))
                 writers[kind] = made
             else:
+                outputs.begin_folder(path.with_suffix(""))
                 folders.append(path.with_suffix(""))
         for number, seen in enumerate(segmenter.see(images())):
             frame = shown.popleft()
@@ -265,8 +266,8 @@ def _predict_video(
                     continue
                 path = outputs.path_of(job.stem, kind)
                 content = outputs.encode(kind, frame, shares, segmenter.table, segmenter.names)
-                folder = outputs.unfinished_folder(path.with_suffix(""))
-                outputs.write_whole(folder / f"{number:06d}{path.suffix}", content)
+                folder = path.with_suffix("")
+                outputs.write_whole(outputs.frame_path(folder, number, path.suffix), content)
             bar.set_postfix_str(f"{job.source.name}: frame {number + 1}")
     for folder in folders:
         outputs.name_folder(folder)

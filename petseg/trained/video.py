@@ -67,7 +67,7 @@ def frames(path: Path) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def writing(path: Path, rate: Fraction) -> Iterator["Writer"]:
-    """A writer of an MP4 file, which gets its name when it is whole."""
+    """A writer of an MP4 file, which gets its name when it is whole and holds a frame."""
     import av
 
     temporary = path.with_name(path.name + ".tmp")
@@ -77,7 +77,8 @@ def writing(path: Path, rate: Fraction) -> Iterator["Writer"]:
             writer = Writer(container, rate)
             yield writer
             writer.finish()
-        temporary.replace(path)
+        if writer.is_begun:
+            temporary.replace(path)
     except OSError as error:
         raise UserError(f"--output_dir: cannot write {path}: {error.strerror}") from error
     finally:
@@ -89,6 +90,11 @@ class Writer:
 
     def __init__(self, container: "av.container.OutputContainer", rate: Fraction):
         self._container, self._rate, self._stream = container, rate, None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it has a frame."""
+        return self._stream is not None
 
     def add(self, frame: np.ndarray) -> None:
         """One frame, uint8 [height, width, 3]; sides are made even by repeating an edge."""

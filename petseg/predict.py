@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     """Segments what the arguments name."""
     if not arguments:
         raise UserError("name at least one picture or folder: petseg.predict ... PATH...")
+    if not _WRITE.value:
+        raise UserError(f"--write names nothing; it may be any of {', '.join(outputs.KINDS)}")
     for kind in _WRITE.value:
         if kind not in outputs.KINDS:
             raise UserError(f"--write: '{kind}' is none of {', '.join(outputs.KINDS)}")

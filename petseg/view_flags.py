@@ -26,6 +26,8 @@ def define() -> Callable[[], Views]:
     )
 
     def read() -> Views:
+        if not scales.value:
+            raise UserError("--scales names no number; 1 is the model's size")
         return Views(flip.value, tuple(map(_scale, scales.value)), windows.value)
 
     return read

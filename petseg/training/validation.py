@@ -82,18 +82,21 @@ def evaluate(run: Run, course: Course) -> None:
             summaries.write_evaluation(writer, step, scores, counted.confusion, names)
             writer.flush()
             workdir.add_evaluation(run.workdir, step, found)
-    run.progress.say(_evaluation_line(run, step, scores))
+    run.progress.say(_evaluation_line(run, course, scores))
+    course.losses.clear()
 
 
-def _evaluation_line(run: Run, step: int, scores: Scores) -> str:
-    opened = run.opened
+def _evaluation_line(run: Run, course: Course, scores: Scores) -> str:
+    opened, step = run.opened, course.step
     epoch = step * run.config.data.batch_size / opened.data.train.records
+    loss = f"loss {np.mean(course.losses):.4f}  " if course.losses else ""
     per_class = ", ".join(
         f"{name} {iou:.3f}"
         for name, iou in zip(opened.data.label_map.names, scores.iou, strict=True)
     )
     return (
-        f"epoch {epoch:.1f}  step {step}  validation mean IoU {scores.mean_iou:.4f} ({per_class})"
+        f"epoch {epoch:.1f}  step {step}  {loss}validation mean IoU {scores.mean_iou:.4f} "
+        f"({per_class})"
     )
 
 

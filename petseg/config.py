@@ -12,9 +12,9 @@ import typing
 from petseg import label_map
 from petseg.augmentation import Augmentation
 from petseg.errors import UserError
+from petseg.loss_terms import parse_loss
 
-HEADS = ("fcn8s", "five_tap")
-LOSSES = ("cross_entropy", "dice", "cross_entropy+dice")
+HEADS = ("fcn32s", "fcn16s", "fcn8s", "five_tap")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 CLUSTERS = ("tf_config", "slurm", "kubernetes")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -72,8 +72,8 @@ class ModelConfig:
     """The VGG16 skip-layer model.
 
     Attributes:
-      head: fcn8s (pools 3-5; strides 2, 2, 8) or five_tap (pools 1-5; five strides
-        of 2).
+      head: fcn32s (pool 5; a stride of 32), fcn16s (pools 4-5; strides 2, 16), fcn8s (pools
+        3-5; strides 2, 2, 8) or five_tap (pools 1-5; five strides of 2).
       backbone_weights: 'imagenet' (Keras downloads them), 'none', or the path of a
         Keras VGG16 weights file without its top.
       backbone_width: filters of the first block; 64 is VGG16.
@@ -119,7 +119,8 @@ class TrainConfig:
       learning_rate: at its peak.
       then: stages that follow; in a config file,
         [Stage(trained='block5', epochs=2.0, learning_rate=1e-4)].
-      loss: cross_entropy, dice, or cross_entropy+dice (their sum).
+      loss: a sum of terms, each with a weight or without, as in cross_entropy+0.5*dice:
+        cross_entropy, focal, dice, generalised_dice, tversky, lovasz_softmax.
       seed: of the weights, the order, the augmentation and the dropout.
       log_every_steps: steps between two points of the training curves.
       evaluate_every_epochs: epochs between two evaluations, each with a
@@ -288,7 +289,7 @@ def validate(config: Config) -> None:
         train.evaluate_every_epochs,
         "be above 0",
     )
-    _one_of("train", "loss", train.loss, LOSSES)
+    parse_loss(train.loss)
     for name, least in (
         ("log_every_steps", 1),
         ("save_every_minutes", 0),

@@ -24,7 +24,7 @@ from petseg.training import checkpoints
         (["--config.data.batch_size=four"], ["batch_size", "four"]),
         (["--config.data.batch_size=0"], ["config.data.batch_size=0", "at least 1"]),
         (["--config.data.image_size=100"], ["config.data.image_size=100", "multiple of 32"]),
-        (["--config.model.head=unet"], ["config.model.head='unet'", "fcn8s, five_tap"]),
+        (["--config.model.head=unet"], ["config.model.head='unet'", "fcn16s, fcn8s, five_tap"]),
         (["--config.devices.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
         (
             [

@@ -21,8 +21,8 @@ def backward_convolutions(model, trained):
     """How many filters of convolutions get a gradient in the graph."""
     weights = state.trained_weights(model, trained)
     gradients = make_gradients(
-        model, weights, loss="cross_entropy+dice", dropout_rate=0.1, global_batch=2, replicas=1,
-        microbatches=1, xla=False,
+        model, weights, terms={"cross_entropy": 1.0, "dice": 1.0}, dropout_rate=0.1,
+        global_batch=2, replicas=1, microbatches=1, xla=False,
     )  # fmt: skip
 
     @tf.function

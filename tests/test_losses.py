@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from petseg import loss_terms
+from petseg.errors import UserError
 from petseg.label_map import IGNORE
 from petseg.modeling import losses
 
@@ -38,7 +40,84 @@ def test_dice_is_taken_per_image_and_averaged_over_classes():
     assert float(losses.dice_loss_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [losses.cross_entropy_sum, losses.dice_loss_sum])
+def images():
+    """Probabilities and labels of each image's pixels that count."""
+    for logits, labels in zip(LOGITS, LABELS, strict=True):
+        valid = labels != IGNORE
+        yield softmax(logits)[valid], labels[valid]
+
+
+def test_focal_loss_weighs_what_is_uncertain():
+    expected = 0.0
+    for p, t in images():
+        own = p[np.arange(len(t)), t]
+        expected += ((1 - own) ** 2 * -np.log(own)).sum()
+    assert float(losses.focal_loss_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_generalised_dice_weighs_classes_by_their_area():
+    expected = 0.0
+    for p, t in images():
+        one_hot = np.eye(3)[t]
+        areas = one_hot.sum(0)
+        held = areas > 0
+        if held.any():
+            weights = 1 / areas[held] ** 2
+            overlap = (weights * (p * one_hot).sum(0)[held]).sum()
+            expected += 1 - 2 * overlap / (weights * (p + one_hot).sum(0)[held]).sum()
+    found = float(losses.generalised_dice_loss_sum(LOGITS, LABELS))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_tversky_weighs_what_is_missed_more_than_what_is_too_much():
+    expected = 0.0
+    for p, t in images():
+        one_hot = np.eye(3)[t]
+        right = (p * one_hot).sum(0)
+        too_much, missed = (p * (1 - one_hot)).sum(0), ((1 - p) * one_hot).sum(0)
+        expected += 1 - ((right + 1) / (right + 0.3 * too_much + 0.7 * missed + 1)).mean()
+    assert float(losses.tversky_loss_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_lovasz_is_the_extension_of_one_minus_iou():
+    """As the sum over errors, from the largest on, of what each adds to the set's loss."""
+    expected = 0.0
+    for p, t in images():
+        of_classes = []
+        for class_id in set(t.tolist()):
+            true = t == class_id
+            errors = np.abs(true - p[:, class_id])
+            wrong, before, total = np.zeros(len(t), bool), 0.0, 0.0
+            for place in np.argsort(-errors, kind="stable"):
+                wrong[place] = True
+                predicted = np.where(wrong, ~true, true)
+                loss = 1 - (true & predicted).sum() / (true | predicted).sum()
+                total += errors[place] * (loss - before)
+                before = loss
+            of_classes.append(total)
+        if of_classes:
+            expected += np.mean(of_classes)
+    found = float(losses.lovasz_softmax_loss_sum(LOGITS, LABELS))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_lovasz_of_masks_is_one_minus_their_iou():
+    rng = np.random.default_rng(1)
+    truth, predicted = rng.integers(0, 2, (2, 1, 9, 9))
+    logits = 80.0 * np.eye(2, dtype=np.float32)[predicted]
+    ious = [
+        ((truth == c) & (predicted == c)).sum() / ((truth == c) | (predicted == c)).sum()
+        for c in range(2)
+    ]
+    found = float(losses.lovasz_softmax_loss_sum(logits, truth.astype(np.uint8)))
+    assert found == pytest.approx(1 - np.mean(ious), rel=1e-5)
+
+
+def test_every_term_that_a_setting_may_name_is_there():
+    assert set(losses.TERMS) == set(loss_terms.NAMES)
+
+
+@pytest.mark.parametrize("loss", [f for f, _ in losses.TERMS.values()], ids=list(losses.TERMS))
 class TestEveryLoss:
     def test_ignored_pixels_are_neutral(self, loss):
         changed = LOGITS.copy()
@@ -64,17 +143,18 @@ class TestEveryLoss:
         assert sum(parts) == pytest.approx(whole, rel=1e-5)
 
     def test_the_gradient_is_that_of_finite_differences(self, loss):
-        logits, labels = tf.Variable(LOGITS[:1]), tf.constant(LABELS[:1])
+        labels = tf.constant(LABELS)
+        logits = tf.Variable(LOGITS.astype(np.float64))
         with tf.GradientTape() as tape:
             value = loss(logits, labels)
         gradient = tape.gradient(value, logits).numpy()
         for _ in range(20):
-            direction = RNG.normal(0, 1, logits.shape).astype(np.float32)
-            step = 1e-2
+            direction = RNG.normal(0, 1, logits.shape)
+            step = 1e-6
             ahead = float(loss(logits + step * direction, labels))
             behind = float(loss(logits - step * direction, labels))
             expected = (gradient * direction).sum()
-            assert (ahead - behind) / (2 * step) == pytest.approx(expected, rel=2e-2, abs=2e-3)
+            assert (ahead - behind) / (2 * step) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
     def test_a_sure_and_right_model_has_no_loss(self, loss):
         right = 50 * np.eye(3, dtype=np.float32)[np.where(LABELS == IGNORE, 0, LABELS)]
@@ -83,3 +163,18 @@ class TestEveryLoss:
 
 def test_valid_pixels_are_counted():
     assert float(losses.count_valid_pixels(LABELS)) == (LABELS != IGNORE).sum()
+
+
+def test_a_sum_of_terms_is_read_with_its_weights():
+    assert loss_terms.parse_loss("dice") == {"dice": 1.0}
+    read = loss_terms.parse_loss("cross_entropy + 0.5*dice+2e-1 * focal")
+    assert read == {"cross_entropy": 1.0, "dice": 0.5, "focal": 0.2}
+    assert list(read) == ["cross_entropy", "dice", "focal"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "huber", "dice+dice", "0*dice", "-1*dice", "x*dice", "dice+", "inf*dice", "2*"]
+)
+def test_a_sum_that_cannot_be_is_refused(text):
+    with pytest.raises(UserError, match=r"^config\.train\.loss=.*cross_entropy\+0\.5\*dice$"):
+        loss_terms.parse_loss(text)

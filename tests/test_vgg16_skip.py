@@ -37,7 +37,10 @@ def test_preprocessing_is_kerass_own():
 
 
 @pytest.mark.parametrize("score_channels", [0, 2, 3, 8])
-@pytest.mark.parametrize(("head", "strides"), [("fcn8s", [2, 2, 8]), ("five_tap", [2] * 5)])
+@pytest.mark.parametrize(
+    ("head", "strides"),
+    [("fcn32s", [32]), ("fcn16s", [2, 16]), ("fcn8s", [2, 2, 8]), ("five_tap", [2] * 5)],
+)
 def test_heads_have_the_taps_strides_and_channels_asked_for(head, strides, score_channels):
     model = vgg16_skip.build_model(
         head=head, num_classes=3, image_size=64, score_channels=score_channels, **TINY

@@ -21,6 +21,7 @@ from petseg import config as config_lib
 from petseg import manifest
 from petseg.config import Config
 from petseg.label_map import IGNORE
+from petseg.loss_terms import parse_loss
 from petseg.training import data_set, distribution, loop, progress, state, workdir
 from petseg.training.distribution import Host
 
@@ -291,7 +292,7 @@ def _reduced_bytes(config: Config, trained: str) -> int:
     """Of the gradients, the losses and the number of valid pixels, in float32."""
     model = workdir.build_from_config(config, 3, "none")
     weights = sum(math.prod(w.shape) for w in state.trained_weights(model, trained))
-    return 4 * (weights + len(config.train.loss.split("+")) + 1)
+    return 4 * (weights + len(parse_loss(config.train.loss)) + 1)
 
 
 def _grow(data_dir: str) -> float:

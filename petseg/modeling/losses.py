@@ -5,7 +5,9 @@ import tensorflow as tf
 
 from petseg.label_map import IGNORE
 
-_DICE_SMOOTHING_PIXELS = 1.0
+_SMOOTHING_PIXELS = 1.0
+# What a false positive and a false negative weigh in Tversky's index.
+_FALSE_POSITIVE, _FALSE_NEGATIVE = 0.3, 0.7
 
 
 def cross_entropy_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
@@ -40,19 +42,124 @@ def dice_loss_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
     Returns:
       float32 [], from 0 to batch; an image whose pixels are all ignored adds 0.
     """
-    _, exponentials = _class_planes(logits)
-    truth = _truth_planes(class_ids, logits)
-    scales = _valid(class_ids, logits.dtype) / tf.reduce_sum(exponentials, 0)
-    probabilities = exponentials * scales
-    overlap = tf.reduce_sum(probabilities * truth, axis=[2, 3])
-    total = tf.reduce_sum(probabilities, axis=[2, 3]) + tf.reduce_sum(truth, axis=[2, 3])
-    dice = (2 * overlap + _DICE_SMOOTHING_PIXELS) / (total + _DICE_SMOOTHING_PIXELS)
+    overlap, given, true = _areas(logits, class_ids)
+    dice = (2 * overlap + _SMOOTHING_PIXELS) / (given + true + _SMOOTHING_PIXELS)
     return tf.reduce_sum(1 - tf.reduce_mean(dice, axis=0))
+
+
+def generalised_dice_loss_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
+    """One minus generalised Dice of each image, summed over images.
+
+    Classes weigh the inverse square of their area in the image (Sudre et al. 2017); those
+    that the image does not hold, nothing. Arguments as of dice_loss_sum.
+
+    Returns:
+      float32 [], from 0 to batch; an image whose pixels are all ignored adds 0.
+    """
+    overlap, given, true = _areas(logits, class_ids)
+    weights = tf.math.divide_no_nan(tf.ones_like(true), tf.square(true))
+    total = tf.reduce_sum(weights * (given + true), 0)
+    dice = tf.math.divide_no_nan(2 * tf.reduce_sum(weights * overlap, 0), total)
+    return tf.reduce_sum(tf.where(total > 0, 1 - dice, tf.zeros_like(dice)))
+
+
+def tversky_loss_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
+    """One minus Tversky's index of each image, averaged over classes, summed over images.
+
+    As Dice, but what is missed weighs 0.7 and what is too much 0.3 (Salehi et al. 2017).
+    Arguments as of dice_loss_sum.
+
+    Returns:
+      float32 [], from 0 to batch; an image whose pixels are all ignored adds 0.
+    """
+    overlap, given, true = _areas(logits, class_ids)
+    wrong = _FALSE_POSITIVE * (given - overlap) + _FALSE_NEGATIVE * (true - overlap)
+    index = (overlap + _SMOOTHING_PIXELS) / (overlap + wrong + _SMOOTHING_PIXELS)
+    return tf.reduce_sum(1 - tf.reduce_mean(index, axis=0))
+
+
+def focal_loss_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy times the square of what is lacking to certainty, summed over pixels.
+
+    Divide by the number of valid pixels in the global batch. (Lin et al. 2017, gamma 2.)
+    Arguments as of cross_entropy_sum.
+
+    Returns:
+      float32 [], in nats; 0 if every pixel is ignored.
+    """
+    shifted, exponentials = _class_planes(logits)
+    truth, sums = _truth_planes(class_ids, logits), tf.reduce_sum(exponentials, 0)
+    valid = _valid(class_ids, logits.dtype)
+    lacking = valid - tf.reduce_sum(truth * exponentials, 0) / sums
+    entropy = tf.math.log(sums) * valid - tf.reduce_sum(shifted * truth, 0)
+    return tf.reduce_sum(tf.square(lacking) * entropy)
+
+
+def lovasz_softmax_loss_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
+    """The Lovasz extension of one minus IoU of each image, summed over images.
+
+    Averaged over the classes that the image holds (Berman et al. 2018). It sorts the pixels
+    of each class. Arguments as of dice_loss_sum.
+
+    Returns:
+      float32 [], from 0 to batch; an image whose pixels are all ignored adds 0.
+    """
+    _, exponentials = _class_planes(logits)
+    truth, valid = _truth_planes(class_ids, logits), _valid(class_ids, logits.dtype)
+    errors = tf.abs(truth - exponentials / tf.reduce_sum(exponentials, 0)) * valid
+
+    shape = tf.shape(truth)
+    counted = tf.broadcast_to(valid, shape)
+    errors, truth, counted = (
+        tf.reshape(planes, [shape[0], shape[1], shape[2] * shape[3]])
+        for planes in (errors, truth, counted)
+    )
+    # Ignored pixels have no error, and come after those that count.
+    order = tf.argsort(errors + counted, direction="DESCENDING")
+    errors, truth, counted = (
+        tf.gather(planes, order, batch_dims=2) for planes in (errors, truth, counted)
+    )
+    area = tf.reduce_sum(truth, -1, keepdims=True)
+    left = area - tf.cumsum(truth, -1)
+    union = area + tf.cumsum(counted - truth, -1)
+    loss_of_set = 1 - tf.math.divide_no_nan(left, union)
+    before = tf.concat([tf.zeros_like(area), loss_of_set[..., :-1]], -1)
+    of_class = tf.reduce_sum(errors * tf.stop_gradient(loss_of_set - before), -1)
+    present = tf.cast(area[..., 0] > 0, logits.dtype)
+    of_image = tf.reduce_sum(of_class * present, 0)
+    return tf.reduce_sum(tf.math.divide_no_nan(of_image, tf.reduce_sum(present, 0)))
+
+
+# By name: the function, and whether its sum is one over pixels, not over images.
+TERMS = {
+    "cross_entropy": (cross_entropy_sum, True),
+    "focal": (focal_loss_sum, True),
+    "dice": (dice_loss_sum, False),
+    "generalised_dice": (generalised_dice_loss_sum, False),
+    "tversky": (tversky_loss_sum, False),
+    "lovasz_softmax": (lovasz_softmax_loss_sum, False),
+}
 
 
 def count_valid_pixels(class_ids: tf.Tensor) -> tf.Tensor:
     """How many pixels are not ignored: float32 [], exact to 2^24 of them."""
     return tf.cast(tf.math.count_nonzero(class_ids != IGNORE), tf.float32)
+
+
+def _areas(logits: tf.Tensor, class_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Of each class and image, [classes, batch], in pixels that count.
+
+    Returns:
+      The sum of probabilities where they belong, of all probabilities, and of the truth.
+    """
+    _, exponentials = _class_planes(logits)
+    truth = _truth_planes(class_ids, logits)
+    scales = _valid(class_ids, logits.dtype) / tf.reduce_sum(exponentials, 0)
+    probabilities = exponentials * scales
+    return tuple(
+        tf.reduce_sum(planes, axis=[2, 3])
+        for planes in (probabilities * truth, probabilities, truth)
+    )
 
 
 def _class_planes(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -18,7 +18,12 @@ VGG16_WIDTH = 64
 VGG16_CONVS = (2, 2, 3, 3, 3)
 STRIDE_PX = 2 ** len(VGG16_CONVS)  # each block halves an image
 # The blocks whose pools each head reads, from deep to shallow.
-TAPPED_BLOCKS = {"fcn8s": (5, 4, 3), "five_tap": (5, 4, 3, 2, 1)}
+TAPPED_BLOCKS = {
+    "fcn32s": (5,),
+    "fcn16s": (5, 4),
+    "fcn8s": (5, 4, 3),
+    "five_tap": (5, 4, 3, 2, 1),
+}
 
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 _SCORE_STDDEV = 0.02
@@ -71,7 +76,7 @@ def build_model(
     """Builds backbone and head.
 
     Args:
-      head: 'fcn8s' or 'five_tap'.
+      head: of TAPPED_BLOCKS.
       num_classes: number of logits a pixel.
       image_size: pixels, a multiple of 32.
       backbone_weights: 'imagenet', 'none' or a path; see build_vgg16.

@@ -1,6 +1,6 @@
 """Losses and gradients of a replica's share of a batch: a pure function of the weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -11,16 +11,11 @@ from petseg.modeling.vgg16_skip import SkipModel
 Gradients = Callable[..., list[tf.Tensor]]
 
 
-def loss_parts(loss: str) -> tuple[str, ...]:
-    """The losses that a sum such as 'cross_entropy+dice' names."""
-    return tuple(loss.split("+"))
-
-
 def make_gradients(
     model: SkipModel,
     weights: Sequence[keras.Variable],
     *,
-    loss: str,
+    terms: Mapping[str, float],
     dropout_rate: float,
     global_batch: int,
     replicas: int,
@@ -32,7 +27,7 @@ def make_gradients(
     Args:
       model: whose weights it reads, but for those that are handed over.
       weights: which gradients are wanted for; the backward pass goes no further.
-      loss: 'cross_entropy', 'dice' or 'cross_entropy+dice'.
+      terms: of the loss, of losses.TERMS, with their weights.
       dropout_rate: share of each pool's channels dropped, each example its own.
       global_batch: images a step, over all replicas.
       replicas: that share it.
@@ -42,22 +37,22 @@ def make_gradients(
     Returns:
       A function: values of the weights; uint8 images and masks of the replica; int32 []
       number of the replica; int64 [2] seed of the dropout; float32 [] valid pixels of the
-      global batch; float32 [] factor of the gradients -> one float32 [] a loss, then one
-      tensor a weight. Sums over replicas are those of the global batch.
+      global batch; float32 [] factor of the gradients -> one float32 [] a term, times its
+      weight, then one tensor a weight of the model. Sums over replicas are those of the
+      global batch.
     """
-    parts, shares = loss_parts(loss), replicas * microbatches
+    shares = replicas * microbatches
     channels = [pool.shape[-1] for pool in model.backbone.outputs]
 
     def compute_losses(
         logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor
     ) -> list[tf.Tensor]:
-        found = {}
-        if "cross_entropy" in parts:
-            total = losses.cross_entropy_sum(logits, mask)
-            found["cross_entropy"] = tf.math.divide_no_nan(total, valid_pixels)
-        if "dice" in parts:
-            found["dice"] = losses.dice_loss_sum(logits, mask) / global_batch
-        return [found[part] for part in parts]
+        found = []
+        for name, weight in terms.items():
+            total, is_of_pixels = losses.TERMS[name]
+            count = valid_pixels if is_of_pixels else tf.constant(global_batch, tf.float32)
+            found.append(weight * tf.math.divide_no_nan(total(logits, mask), count))
+        return found
 
     def of_share(
         values: list[tf.Tensor],

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from petseg.config import Config, Stage
 from petseg.errors import UserError
+from petseg.loss_terms import parse_loss
 from petseg.modeling.vgg16_skip import SkipModel
 from petseg.training import gradients, schedules, train_step
 from petseg.training import state as state_lib
@@ -120,10 +121,11 @@ def make_learner(
         drop_at=settings.drop_at,
         drop_factor=settings.drop_factor,
     )
+    terms = parse_loss(config.train.loss)
     of_replica = gradients.make_gradients(
         model,
         weights,
-        loss=config.train.loss,
+        terms=terms,
         dropout_rate=config.model.dropout_rate,
         global_batch=config.data.batch_size,
         replicas=strategy.num_replicas_in_sync,
@@ -136,7 +138,7 @@ def make_learner(
         optimizer,
         schedule,
         strategy,
-        loss=config.train.loss,
+        terms=list(terms),
         clip_norm=settings.clip_norm,
         average_decay=settings.average_decay,
         seed=config.train.seed,

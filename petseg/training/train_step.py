@@ -9,7 +9,7 @@ from petseg.modeling import losses
 from petseg.seeds import Stream, fold_seed
 from petseg.training import optimizers
 from petseg.training import state as state_lib
-from petseg.training.gradients import Gradients, loss_parts
+from petseg.training.gradients import Gradients
 from petseg.training.optimizers import Optimizer
 from petseg.training.schedules import Schedule
 from petseg.training.state import State
@@ -26,7 +26,7 @@ def make_train_steps(
     schedule: Schedule,
     strategy: tf.distribute.Strategy,
     *,
-    loss: str,
+    terms: Sequence[str],
     clip_norm: float,
     average_decay: float,
     seed: int,
@@ -43,7 +43,7 @@ def make_train_steps(
       optimizer: how weights follow gradients.
       schedule: of the learning rate, from the stage's first step on.
       strategy: whose replicas share a batch.
-      loss: as for `gradients`.
+      terms: names of the loss's, as `gradients` gives them.
       clip_norm: longest gradient over all weights; 0 does not clip.
       average_decay: of state.averages.
       seed: of the dropout.
@@ -58,8 +58,7 @@ def make_train_steps(
       of the seconds that it stood still for its batch ('wait_s'): float32 [steps] each;
       and the gradients, not clipped, of the last step.
     """
-    parts = loss_parts(loss)
-    names = [*(f"loss/{part}" for part in parts), "loss/total", "gradient_norm", "finite"]
+    names = [*(f"loss/{term}" for term in terms), "loss/total", "gradient_norm", "finite"]
     names.append("wait_s")
 
     def replica_step(
@@ -78,7 +77,7 @@ def make_train_steps(
             scale,
         )
         reduced = context.all_reduce(_SUM, own)
-        found, summed = reduced[: len(parts)], reduced[len(parts) :]
+        found, summed = reduced[: len(terms)], reduced[len(terms) :]
         whole_loss = tf.add_n(found)
         unscaled = [gradient / scale for gradient in summed]
         norm = tf.linalg.global_norm(unscaled)

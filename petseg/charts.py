@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 _DPI = 100
 _NUMBERED_CLASSES = 20  # more, and the numbers would not fit their cells
@@ -88,10 +87,3 @@ def to_svg(figure: Figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
-
-
-def to_png(pixels: np.ndarray) -> bytes:
-    """uint8 [height, width, 3] as a PNG file."""
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "PNG", optimize=True)
-    return encoded.getvalue()

@@ -1,6 +1,7 @@
 """A run judged on one split: figures, JSON, a table, a panel and a page."""
 
 import collections
+import dataclasses
 import json
 import math
 import sys
@@ -18,7 +19,7 @@ from petseg.inference import Views
 from petseg.input_pipeline import batches
 from petseg.input_pipeline.batches import Original
 from petseg.input_pipeline.raw_values import raw_values
-from petseg.label_map import PRESETS, UNKNOWN, parse_label_map
+from petseg.label_map import PRESETS, UNKNOWN, LabelMap, parse_label_map
 from petseg.manifest import Manifest
 from petseg.modeling import borders, metrics
 from petseg.trained import counting, report
@@ -100,24 +101,9 @@ def score_split(
     worst = _by_score(tally.images)
     found = {
         "split": split_name,
-        "images": len(tally.images),
-        "label_map": trained.label_map.spec(),
-        **_figures(tally.counts[_OWN, MODEL_SIZE], trained.label_map.names),
-        **_image_figures(tally.images, _RANKED, trained.label_map.names),
-        OWN_SIZE: {
-            **_figures(tally.counts[_OWN, OWN_SIZE], trained.label_map.names),
-            **_image_figures(tally.images, (_OWN, OWN_SIZE), trained.label_map.names),
-        },
-        "label_maps": _other_label_maps(tally, readings),
-        "groups": _group_figures(tally, trained.label_map.names),
-        "worst": [_named_score(image) for image in worst[:panel_images]],
-        "best": [_named_score(image) for image in worst[::-1][:panel_images]],
+        **_all_figures(tally, readings, trained.label_map, panel_images),
         "image_size": config.image_size,
-        "views": {
-            "flip": views.flip,
-            "scales": list(views.scales),
-            "sliding_windows": views.sliding_windows,
-        },
+        "views": {**dataclasses.asdict(views), "scales": list(views.scales)},
         "checkpoint_step": trained.step,
         "panel": str(folder / f"{split_name}_panel.png"),
         "report": str(folder / f"{split_name}_report.html"),
@@ -259,6 +245,30 @@ def _by_score(images: Sequence[ImageFigures]) -> list[ImageFigures]:
     """From the worst to the best; those without a counted pixel are left out."""
     counted = [image for image in images if not math.isnan(image.mean_iou[_RANKED])]
     return sorted(counted, key=lambda image: image.mean_iou[_RANKED])
+
+
+def _all_figures(
+    tally: Tally, readings: Mapping[str, counting.Reading], label_map: LabelMap, ranked: int
+) -> dict:
+    """Every figure of a split; `ranked`: how many of the worst and best images are named."""
+    names, worst = label_map.names, _by_score(tally.images)
+    by_size = {
+        size: {
+            **_figures(tally.counts[_OWN, size], names),
+            **_image_figures(tally.images, (_OWN, size), names),
+        }
+        for size in SIZES
+    }
+    return {
+        "images": len(tally.images),
+        "label_map": label_map.spec(),
+        **by_size[MODEL_SIZE],
+        OWN_SIZE: by_size[OWN_SIZE],
+        "label_maps": _other_label_maps(tally, readings),
+        "groups": _group_figures(tally, names),
+        "worst": [_named_score(image) for image in worst[:ranked]],
+        "best": [_named_score(image) for image in worst[::-1][:ranked]],
+    }
 
 
 def _named_score(image: ImageFigures) -> dict[str, str | float]:

@@ -114,8 +114,8 @@ def lovasz_softmax_loss_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tenso
         tf.reshape(planes, [shape[0], shape[1], shape[2] * shape[3]])
         for planes in (errors, truth, counted)
     )
-    # Ignored pixels have no error, and come after those that count.
-    order = tf.argsort(errors + counted, direction="DESCENDING")
+    # Ignored pixels have no error and add to no area: their places do not matter.
+    order = tf.argsort(errors, direction="DESCENDING")
     errors, truth, counted = (
         tf.gather(planes, order, batch_dims=2) for planes in (errors, truth, counted)
     )

@@ -15,6 +15,8 @@ import pytest
 from conftest import ROOT, run_module
 from test_conversion import files_of
 
+from petseg.conversion import shards
+
 SECONDS = 60
 
 
@@ -154,10 +156,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(many_pets, convert
 def test_a_signal_stops_it_in_one_line_and_it_goes_on(
     many_pets, converted, tmp_path, number, status
 ):
-    expected, duration_s = converted
+    expected, _ = converted
     out = tmp_path / "out"
     process = start(many_pets, out)
-    time.sleep(duration_s / 3)
+    # Until then python is loading, and hears no signal of ours.
+    deadline = time.monotonic() + SECONDS
+    while not (out / shards.WORK_DIR).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode == status

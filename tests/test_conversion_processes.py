@@ -196,7 +196,10 @@ def test_a_disk_that_fills_up_is_one_line_and_no_data_set(many_pets, converted, 
 def test_a_worker_that_is_killed_is_told_in_one_line(many_pets, converted, tmp_path):
     out = tmp_path / "out"
     process = start(many_pets, out)
-    time.sleep(converted[1] / 3)
+    deadline = time.monotonic() + SECONDS
+    while not (out / shards.WORK_DIR).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(converted[1] / 6)
     psutil.Process(process.pid).children()[0].kill()
     _, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode == 1

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -85,5 +86,7 @@ def to_pixels(figure: Figure) -> np.ndarray:
 def to_svg(figure: Figure) -> str:
     """A chart as an <svg> element; the same chart gives the same text."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+    # Otherwise its ids are drawn at random.
+    with matplotlib.rc_context({"svg.hashsalt": "petseg"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -287,7 +287,8 @@ def _advance(run: Run, course: Course, iterator: Iterator) -> None:
     course.calls += 1
     _check_finite(run, course, rows)
     course.window.add(rows, rows.pop("wait_s").sum())
-    course.losses += rows["loss/total"].tolist()
+    course.loss_sum += float(rows["loss/total"].sum())
+    course.loss_steps += count
     course.step += count
     run.progress.advance(count)
     if course.step % run.config.train.log_every_steps == 0:

@@ -56,7 +56,8 @@ class Course:
       step_s: how long a step took in the last call, as all hosts know it.
       rate_factor: what the rate is multiplied with, as all hosts know it.
       saved_s: when the last checkpoint was written.
-      losses: of the steps since the last evaluation, in this process.
+      loss_sum: over the steps since the last evaluation, in this process.
+      loss_steps: their number.
     """
 
     step: int
@@ -66,4 +67,5 @@ class Course:
     step_s: float = 0.0
     rate_factor: float = 1.0
     saved_s: float = dataclasses.field(default_factory=time.monotonic)
-    losses: list[float] = dataclasses.field(default_factory=list)
+    loss_sum: float = 0.0
+    loss_steps: int = 0

@@ -83,13 +83,14 @@ def evaluate(run: Run, course: Course) -> None:
             writer.flush()
             workdir.add_evaluation(run.workdir, step, found)
     run.progress.say(_evaluation_line(run, course, scores))
-    course.losses.clear()
+    course.loss_sum, course.loss_steps = 0.0, 0
 
 
 def _evaluation_line(run: Run, course: Course, scores: Scores) -> str:
     opened, step = run.opened, course.step
     epoch = step * run.config.data.batch_size / opened.data.train.records
-    loss = f"loss {np.mean(course.losses):.4f}  " if course.losses else ""
+    mean = course.loss_sum / max(course.loss_steps, 1)
+    loss = f"loss {mean:.4f}  " if course.loss_steps else ""
     per_class = ", ".join(
         f"{name} {iou:.3f}"
         for name, iou in zip(opened.data.label_map.names, scores.iou, strict=True)

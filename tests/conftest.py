@@ -14,8 +14,9 @@ from PIL import Image
 from petseg import command_line  # noqa: F401  isort: skip  (quiets TensorFlow)
 from processes_of_commands import ROOT
 
+from petseg import output_folder, shard_files
 from petseg.config import Config
-from petseg.conversion import output_folder, oxford_iiit_pet, shards
+from petseg.conversion import oxford_iiit_pet
 from petseg.conversion.prepare import Settings
 from petseg.conversion.write_dataset import Runner, write_dataset
 from petseg.manifest import Manifest
@@ -40,7 +41,7 @@ def convert(raw: Path, output: Path, **changes) -> Manifest:
     changes = {"source": {"source": "oxford_iiit_pet", "split_by": ""}, **changes}
     return write(
         lambda: oxford_iiit_pet.list_oxford_iiit_pet(
-            str(raw), fraction, f"{output}/{shards.WORK_DIR}"
+            str(raw), fraction, f"{output}/{shard_files.WORK_DIR}"
         ),
         output,
         **changes,

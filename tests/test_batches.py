@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from petseg import record
+from petseg import record, shard_files
 from petseg.augmentation import Augmentation
-from petseg.conversion import shards
 from petseg.input_pipeline import augment, batches, resizing
 from petseg.input_pipeline.shard_reading import Shards
 from petseg.label_map import IGNORE, parse_label_map
@@ -46,7 +45,7 @@ def some(tmp_path_factory) -> Shards:
     rng = np.random.default_rng(0)
     found, index = [], 0
     for place, count in enumerate(COUNTS):
-        path = str(folder / shards.shard_name("x", "train", place, len(COUNTS)))
+        path = str(folder / shard_files.shard_name("x", "train", place, len(COUNTS)))
         with tf.io.TFRecordWriter(path) as writer:
             for _ in range(count):
                 height, width = (int(n) for n in rng.integers(40, 90, 2))

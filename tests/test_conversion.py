@@ -10,8 +10,7 @@ import tensorflow_datasets as tfds
 from conftest import convert, run_module
 from PIL import Image
 
-from petseg import manifest, record
-from petseg.conversion import output_folder
+from petseg import manifest, output_folder, record
 from petseg.errors import FaultFound, UserError
 
 
@@ -300,7 +299,7 @@ def test_a_second_conversion_at_the_same_time_is_refused(raw_pets, tmp_path, mon
     out = str(tmp_path / "out")
     with (
         output_folder.claim(out),
-        pytest.raises(UserError, match="another conversion writes to"),
+        pytest.raises(UserError, match="another command writes to"),
         output_folder.claim(out),
     ):
         pass

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, run_module
 from test_conversion import files_of
 
-from petseg.conversion import shards
+from petseg import shard_files
 
 SECONDS = 60
 
@@ -161,7 +161,7 @@ def test_a_signal_stops_it_in_one_line_and_it_goes_on(
     process = start(many_pets, out)
     # Until then python is loading, and hears no signal of ours.
     deadline = time.monotonic() + SECONDS
-    while not (out / shards.WORK_DIR).exists() and time.monotonic() < deadline:
+    while not (out / shard_files.WORK_DIR).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=SECONDS)
@@ -197,7 +197,7 @@ def test_a_worker_that_is_killed_is_told_in_one_line(many_pets, converted, tmp_p
     out = tmp_path / "out"
     process = start(many_pets, out)
     deadline = time.monotonic() + SECONDS
-    while not (out / shards.WORK_DIR).exists() and time.monotonic() < deadline:
+    while not (out / shard_files.WORK_DIR).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(converted[1] / 6)
     psutil.Process(process.pid).children()[0].kill()

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from petseg import shard_files
 from petseg.conversion import on_this_machine, shards
 from petseg.conversion.prepare import Settings
 from petseg.conversion.sources import MaskRules
@@ -13,7 +14,7 @@ from petseg.errors import FaultFound
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=200), st.integers(1, 50_000))
 def test_a_plan_keeps_the_order_and_leaves_no_shard_empty(sizes, shard_bytes):
-    plan = shards.plan_shards(range(len(sizes)), sizes, shard_bytes)
+    plan = shard_files.plan_shards(range(len(sizes)), sizes, shard_bytes)
     assert [item for part in plan for item in part] == list(range(len(sizes)))
     assert all(plan)
     assert len(plan) == min(len(sizes), max(1, round(sum(sizes) / shard_bytes)))
@@ -21,13 +22,13 @@ def test_a_plan_keeps_the_order_and_leaves_no_shard_empty(sizes, shard_bytes):
 
 @given(st.lists(st.integers(900, 1100), min_size=50, max_size=300), st.integers(5_000, 20_000))
 def test_shards_of_like_items_come_near_the_wanted_size(sizes, shard_bytes):
-    plan = shards.plan_shards(sizes, sizes, shard_bytes)
+    plan = shard_files.plan_shards(sizes, sizes, shard_bytes)
     even = sum(sizes) / len(plan)
     assert all(abs(sum(part) - even) <= max(sizes) for part in plan)
 
 
 def test_a_name_sorts_as_its_index():
-    assert shards.shard_name("pets", "train", 3, 12) == "pets-train.tfrecord-00003-of-00012"
+    assert shard_files.shard_name("pets", "train", 3, 12) == "pets-train.tfrecord-00003-of-00012"
 
 
 @given(st.integers(1, 50), st.integers(1, 60))
@@ -55,9 +56,9 @@ def test_a_disk_that_fails_while_flushing_is_heard(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    (tmp_path / shards.WORK_DIR).mkdir()
+    (tmp_path / shard_files.WORK_DIR).mkdir()
     with pytest.raises(FaultFound, match="No space left on device"):
         shards.write_shard(
             shards.ShardTask("x", ()), Settings(MaskRules(None)), str(tmp_path), False, print
         )
-    assert list((tmp_path / shards.WORK_DIR).iterdir()) == []
+    assert list((tmp_path / shard_files.WORK_DIR).iterdir()) == []

@@ -15,8 +15,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from measuring import Candidate
 
-from petseg import record
-from petseg.conversion import output_folder, oxford_iiit_pet
+from petseg import output_folder, record
+from petseg.conversion import oxford_iiit_pet
 from petseg.conversion.prepare import Settings
 from petseg.conversion.write_dataset import Runner, write_dataset
 from petseg.errors import UserError

@@ -18,13 +18,12 @@ from petseg import command_line  # isort: skip  (quiets TensorFlow before it loa
 from absl import flags
 from etils import epath
 
+from petseg import output_folder, shard_files
 from petseg.conversion import (
     class_file,
     folders,
     from_tfds,
-    output_folder,
     oxford_iiit_pet,
-    shards,
 )
 from petseg.conversion.prepare import VALIDATE, Settings
 from petseg.conversion.sources import SPLITS, SourceListing
@@ -152,7 +151,7 @@ def _list() -> SourceListing:
     raw_dir = (_RAW_DIR.value or "").rstrip("/") or _RAW_DIR.value
     if _SOURCE.value == "oxford_iiit_pet":
         return oxford_iiit_pet.list_oxford_iiit_pet(
-            raw_dir, _VALIDATION_FRACTION.value, f"{_OUTPUT_DIR.value}/{shards.WORK_DIR}"
+            raw_dir, _VALIDATION_FRACTION.value, f"{_OUTPUT_DIR.value}/{shard_files.WORK_DIR}"
         )
     rules = class_file.read_mask_rules(_CLASSES.value, _IGNORE_ID.value)
     if _SOURCE.value == "tfds":

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from petseg import shard_files
 from petseg.conversion import shards
 from petseg.conversion.prepare import Settings
 from petseg.conversion.shards import ShardTask
@@ -45,7 +46,7 @@ def write_on_beam(
             raise
         reason = str(error).rsplit("FaultFound: ", maxsplit=1)[1].splitlines()[0]
         raise FaultFound(reason) from error
-    accounts = [shards.read_account(output_dir, task.name) for task in tasks]
+    accounts = [shard_files.read_account(output_dir, task.name) for task in tasks]
     if lost := [task.name for task, found in zip(tasks, accounts, strict=True) if not found]:
         raise UserError(
             f"--runner=beam: {output_dir} lacks {len(lost)} shards, as {lost[0]}: do all of "

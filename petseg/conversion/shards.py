@@ -1,29 +1,23 @@
 """Which example goes into which shard, and how one shard is written."""
 
 import collections
-import contextlib
 import dataclasses
 import hashlib
-import io
-import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, TypeVar
+from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from petseg import manifest, tfrecord
+from petseg import manifest, shard_files
 from petseg.conversion.prepare import Prepared, Settings, prepare_example, read_inputs
 from petseg.conversion.sources import SourceExample
 from petseg.errors import FaultFound, shown
 from petseg.manifest import Finding, Shard
 
-T = TypeVar("T")
 Advance = Callable[[], None]
 
 # TFDS's words for the names that `shard_name` makes.
 TFDS_FILENAME_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-# Within the output folder while it is not finished: each shard's account, for a restart.
-WORK_DIR = "UNFINISHED_CONVERSION"
+_SETTING = "--output_dir"
 _CHUNK_BYTES = 4 << 20  # 4 MiB
 _INPUTS_VERSION = "1"  # another one if the same inputs come to give other bytes
 
@@ -41,38 +35,6 @@ class ShardTask:
     name: str
     examples: tuple[SourceExample, ...]
     is_whole: bool = True
-
-
-def shard_name(name: str, split: str, index: int, count: int) -> str:
-    """The file name of one shard, as in 'pets-train.tfrecord-00000-of-00008'."""
-    return f"{name}-{split}.tfrecord-{index:05d}-of-{count:05d}"
-
-
-def plan_shards(
-    items: Sequence[T], sizes_bytes: Sequence[int], shard_bytes: float
-) -> list[list[T]]:
-    """Cuts a sequence into consecutive runs of nearly equal size, none empty.
-
-    Args:
-      items: in the order in which they will be stored.
-      sizes_bytes: each item's size.
-      shard_bytes: the size to come near to.
-
-    Returns:
-      The runs, in order; together they are `items`.
-    """
-    total = sum(sizes_bytes)
-    count = min(len(items), max(1, round(total / shard_bytes)))
-    shards: list[list[T]] = [[] for _ in range(count)]
-    start, used = 0, 0
-    for place, (item, size) in enumerate(zip(items, sizes_bytes, strict=True)):
-        # By the item's middle; but each later shard must still get one item.
-        by_size = int((start + size / 2) * count / max(total, 1))
-        used = min(max(by_size, used), used + bool(shards[used]), count - 1)
-        used = max(used, count - (len(items) - place))
-        shards[used].append(item)
-        start += size
-    return shards
 
 
 def parts_of(task: ShardTask, count: int) -> list[ShardTask]:
@@ -115,9 +77,13 @@ def write_part(
       FaultFound: the disk is full or the folder cannot be written; or an example is bad
         and fail_on_bad is set.
     """
-    path = _temporary(output_dir, part.name)
+    path = shard_files.temporary(output_dir, part.name)
     writing = _Writing(part.is_whole)
-    with _told_as_fault(output_dir, part.name), _removed_on_failure(path), path.open("wb") as file:
+    with (
+        shard_files.told_as_fault(_SETTING, output_dir, part.name),
+        shard_files.removed_on_failure(path),
+        path.open("wb") as file,
+    ):
         for example in part.examples:
             item = prepare_example(example, settings)
             if item.rejected and fail_on_bad:
@@ -125,7 +91,7 @@ def write_part(
             file.write(writing.add(item))
             advance()
         if part.is_whole:
-            _flush(file)
+            shard_files.flush(file)
     return WrittenPart(str(path), writing.account(part.name), writing.inputs())
 
 
@@ -148,20 +114,18 @@ def join_parts(
       FaultFound: the disk is full or the folder cannot be written.
     """
     del advance
-    name = parts[0].account.name
-    joined = epath.Path(parts[0].path) if len(parts) == 1 else _temporary(output_dir, name)
-    with _told_as_fault(output_dir, name), _removed_on_failure(joined):
-        sha256 = parts[0].account.sha256 if len(parts) == 1 else _concatenate(parts, joined)
+    name, is_one = parts[0].account.name, len(parts) == 1
+    joined = epath.Path(parts[0].path) if is_one else shard_files.temporary(output_dir, name)
+    with (
+        shard_files.told_as_fault(_SETTING, output_dir, name),
+        shard_files.removed_on_failure(joined),
+    ):
+        sha256 = parts[0].account.sha256 if is_one else _concatenate(parts, joined)
         digest = hashlib.sha256(_inputs_header(settings))
         for part in parts:
             digest.update(part.inputs)
         account = _add_up([part.account for part in parts], sha256, digest.hexdigest())
-        output = epath.Path(output_dir)
-        (output / WORK_DIR / f"{name}.json").write_text(manifest.shard_to_json(account))
-        if account.records:
-            joined.replace(output / name)
-        else:
-            joined.unlink()
+        shard_files.finish(joined, account, output_dir)
     return account
 
 
@@ -183,7 +147,7 @@ def _concatenate(parts: Sequence[WrittenPart], target: epath.Path) -> str:
                     digest.update(chunk)
                     file.write(chunk)
             epath.Path(part.path).unlink()
-        _flush(file)
+        shard_files.flush(file)
     return digest.hexdigest()
 
 
@@ -200,60 +164,6 @@ def _add_up(accounts: Sequence[Shard], sha256: str, inputs: str) -> Shard:
         width_sum=sum(account.width_sum for account in accounts),
         repaired=tuple(finding for account in accounts for finding in account.repaired),
         rejected=tuple(finding for account in accounts for finding in account.rejected),
-    )
-
-
-def _temporary(output_dir: str, name: str) -> epath.Path:
-    """A file of this process's own: on a cluster a task may run twice at a time."""
-    suffix = f"tmp-{os.getpid()}-{os.urandom(4).hex()}"
-    return epath.Path(output_dir) / WORK_DIR / f"{name}.{suffix}"
-
-
-def _flush(file: BinaryIO) -> None:
-    """Has the disk hold what was written; object stores do so when a file is closed."""
-    file.flush()
-    # Nothing else: what a full or failing disk says here must be heard.
-    with contextlib.suppress(AttributeError, io.UnsupportedOperation):
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _told_as_fault(output_dir: str, name: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise FaultFound(f"--output_dir: cannot write {output_dir}/{name}: {reason}") from error
-
-
-@contextlib.contextmanager
-def _removed_on_failure(path: epath.Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def read_account(output_dir: str, name: str) -> Shard | None:
-    """A shard's account in the work folder, or None if there is none that can be read."""
-    try:
-        return manifest.shard_from_json(
-            (epath.Path(output_dir) / WORK_DIR / f"{name}.json").read_text()
-        )
-    except (OSError, ValueError):
-        return None
-
-
-def is_written(account: Shard, output_dir: str) -> bool:
-    """Whether a shard's file is there and is the one of its account."""
-    path = epath.Path(output_dir) / account.name
-    if not account.records:
-        return not path.exists()
-    return (
-        path.exists()
-        and path.stat().length == account.bytes
-        and manifest.sha256_of_file(path) == account.sha256
     )
 
 
@@ -274,10 +184,9 @@ class _Writing:
     """What records add up to while they are written; the hash only of a whole shard."""
 
     def __init__(self, is_whole: bool):
-        self._is_whole = is_whole
+        self._frames = shard_files.Frames(is_hashed=is_whole)
         self._inputs: list[bytes] = []
-        self._sha256 = hashlib.sha256()
-        self._bytes = self._records = self._height_sum = self._width_sum = 0
+        self._height_sum = self._width_sum = 0
         self._pixels: collections.Counter = collections.Counter()
         self._repaired: list[Finding] = []
         self._rejected: list[Finding] = []
@@ -289,16 +198,11 @@ class _Writing:
         if item.rejected is not None:
             self._rejected.append(Finding(name, split, item.rejected))
             return b""
-        framed = tfrecord.frame(item.serialized)
-        if self._is_whole:
-            self._sha256.update(framed)
-        self._bytes += len(framed)
-        self._records += 1
         self._height_sum += item.height
         self._width_sum += item.width
         self._pixels.update(item.pixels_per_label)
         self._repaired += [Finding(name, split, reason) for reason in item.repairs]
-        return framed
+        return self._frames.add(item.serialized)
 
     def inputs(self) -> bytes:
         """A line for each example."""
@@ -308,9 +212,9 @@ class _Writing:
         """What was written."""
         return Shard(
             name=name,
-            records=self._records,
-            bytes=self._bytes,
-            sha256=self._sha256.hexdigest(),
+            records=self._frames.records,
+            bytes=self._frames.bytes,
+            sha256=self._frames.sha256(),
             inputs="",
             pixels_per_label=dict(self._pixels),
             height_sum=self._height_sum,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from etils import epath
 
-from petseg import manifest, processes
+from petseg import manifest, processes, shard_files
 from petseg.conversion import masks, on_beam, on_this_machine, shards
 from petseg.conversion.prepare import Settings, prepare_example
 from petseg.conversion.shards import ShardTask
@@ -142,9 +142,9 @@ def _plan(
     tasks = {}
     for split in (split for split in SPLITS if by_split.get(split)):
         sizes = [example.pair.bytes for example in by_split[split]]
-        parts = shards.plan_shards(by_split[split], sizes, shard_bytes)
+        parts = shard_files.plan_shards(by_split[split], sizes, shard_bytes)
         tasks[split] = [
-            ShardTask(shards.shard_name(name, split, index, len(parts)), tuple(part))
+            ShardTask(shard_files.shard_name(name, split, index, len(parts)), tuple(part))
             for index, part in enumerate(parts)
         ]
     return tasks
@@ -200,7 +200,7 @@ def _write_missing(
     runner: Runner,
 ) -> dict[str, Shard]:
     """Keeps the shards that can be trusted and writes the others: name -> account."""
-    known = {task.name: shards.read_account(output_dir, task.name) for task in tasks}
+    known = {task.name: shard_files.read_account(output_dir, task.name) for task in tasks}
     kept = _unchanged(tasks, known, settings, output_dir, runner)
     missing = [task for task in tasks if task.name not in kept]
     if runner.kind == "beam":
@@ -233,7 +233,7 @@ def _unchanged(
     candidates = [
         task
         for task in tasks
-        if (account := known.get(task.name)) and shards.is_written(account, output_dir)
+        if (account := known.get(task.name)) and shard_files.is_written(account, output_dir)
     ]
     same = _same_inputs(candidates, known, settings, runner)
     return {task.name: known[task.name] for task in candidates if task.name in same}
@@ -307,12 +307,12 @@ def _mend(
     is_same = {task.name for task in tasks} == known.keys()
     if not is_same or len(_same_inputs(tasks, known, settings, runner)) < len(tasks):
         raise _other_inputs(output_dir)
-    lost = [task for task in tasks if not shards.is_written(known[task.name], output_dir)]
+    lost = [task for task in tasks if not shard_files.is_written(known[task.name], output_dir)]
     for task in lost:
         (epath.Path(output_dir) / task.name).unlink(missing_ok=True)
     _write_missing(lost, settings, output_dir, False, runner)
     for task in lost:
-        if not shards.is_written(known[task.name], output_dir):
+        if not shard_files.is_written(known[task.name], output_dir):
             raise UserError(
                 f"--output_dir: {output_dir}: {task.name}, written again, differs from the "
                 "manifest; name a new folder to convert anew"
@@ -323,7 +323,7 @@ def _remove_other_shards(finished: Manifest, output_dir: str) -> None:
     """Shards of an earlier, interrupted conversion with other inputs or flags go."""
     output = epath.Path(output_dir)
     ours = {shard.name for split in finished.splits.values() for shard in split.shards}
-    for account in (output / shards.WORK_DIR).iterdir():
+    for account in (output / shard_files.WORK_DIR).iterdir():
         name = account.name.removesuffix(".json")
         if account.name.endswith(".json") and name not in ours:
             (output / name).unlink(missing_ok=True)

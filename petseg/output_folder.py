@@ -1,4 +1,4 @@
-"""The output folder: whose it is, and what an interrupted conversion left in it."""
+"""The output folder: whose it is, and what an interrupted writer left in it."""
 
 import contextlib
 import fcntl
@@ -9,33 +9,37 @@ from typing import BinaryIO
 from etils import epath
 
 from petseg import manifest
-from petseg.conversion.shards import WORK_DIR
 from petseg.errors import UserError
+from petseg.shard_files import WORK_DIR
 
 _LOCK = "lock"
 _LOCK_WAIT_S = 5  # the workers of a killed conversion end within a second
 
 
 @contextlib.contextmanager
-def claim(output_dir: str) -> Iterator[None]:
-    """Makes a folder ready for one conversion, and tidies up after it.
+def claim(output_dir: str, setting: str = "--output_dir") -> Iterator[None]:
+    """Makes a folder ready for one writer of shards, and tidies up after it.
 
     Within the context there is a work folder, WORK_DIR; it goes at the end, or stays,
-    for a restart, if the conversion fails after it has begun to write.
+    for a restart, if the writer fails after it has begun to write.
+
+    Args:
+      output_dir: the folder.
+      setting: the flag, or the field of the config, that names it.
 
     Raises:
       UserError: the folder holds something else, cannot be written, or another
-        conversion is at work in it.
+        writer is at work in it.
     """
     output = epath.Path(output_dir)
     work = output / WORK_DIR
     is_new = not output.exists()
     try:
-        _check_is_ours(output)
+        _check_is_ours(output, setting)
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output_dir: cannot write to {output}: {error.strerror}") from error
-    with _lock(output_dir):
+        raise UserError(f"{setting}: cannot write to {output}: {error.strerror}") from error
+    with _lock(output_dir, setting):
         _remove_temporary(work)
         try:
             yield
@@ -55,23 +59,23 @@ def _remove_temporary(work: epath.Path) -> None:
             path.unlink()
 
 
-def _check_is_ours(output: epath.Path) -> None:
+def _check_is_ours(output: epath.Path, setting: str) -> None:
     if not output.exists():
         return
     if not output.is_dir():
-        raise UserError(f"--output_dir: {output} is a file")
+        raise UserError(f"{setting}: {output} is a file")
     if (output / WORK_DIR).is_dir() or (output / manifest.FILE_NAME).exists():
         return
     if first := next(iter(output.iterdir()), None):
         raise UserError(
-            f"--output_dir: {output} is not empty ({first.name}, ...); "
+            f"{setting}: {output} is not empty ({first.name}, ...); "
             "name a new folder, or empty it first"
         )
 
 
 @contextlib.contextmanager
-def _lock(output_dir: str) -> Iterator[None]:
-    """Keeps a second conversion out; the lock goes with the process, however it ends."""
+def _lock(output_dir: str, setting: str) -> Iterator[None]:
+    """Keeps a second writer out; the lock goes with the process, however it ends."""
     if "://" in output_dir:  # object stores have no locks
         yield
         return
@@ -79,7 +83,7 @@ def _lock(output_dir: str) -> Iterator[None]:
         deadline_s = time.monotonic() + _LOCK_WAIT_S
         while not _try_lock(file):
             if time.monotonic() > deadline_s:
-                raise UserError(f"--output_dir: another conversion writes to {output_dir}")
+                raise UserError(f"{setting}: another command writes to {output_dir}")
             time.sleep(0.1)
         yield
 

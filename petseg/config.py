@@ -20,6 +20,7 @@ CLUSTERS = ("tf_config", "slurm", "kubernetes")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "polynomial", "piecewise", "plateau")
+FEATURE_DTYPES = ("uint8", "float16")
 TRAINED = ("head", "block5", "block4", "block3", "block2", "all")
 STRIDE_PX = 32  # VGG16 halves an image five times
 
@@ -50,6 +51,13 @@ class DataConfig:
         hold up the next ones.
       share_files: with several hosts, each reads only its own shards where they divide by
         them. Less is read, but batches then depend on the number of hosts.
+      feature_cache_dir: a folder for the pools of every image (and, with augment.flip, of
+        its mirror image), computed once: the backbone, or as much of it as stays frozen, is
+        then not computed while training. '' is none.
+      feature_dtype: what pools are stored as: uint8 (with a scale for each image's channels)
+        or float16.
+      feature_crops: how many fixed windows of each image are stored too, drawn once by
+        augment.min_crop_area and augment.max_crop_aspect.
     """
 
     dir: str = ""
@@ -65,6 +73,9 @@ class DataConfig:
     ram_budget_mib: int = 0
     deterministic: bool = True
     share_files: bool = False
+    feature_cache_dir: str = ""
+    feature_dtype: str = "uint8"
+    feature_crops: int = 0
 
 
 @dataclasses.dataclass
@@ -266,7 +277,11 @@ def validate(config: Config) -> None:
         data.service_address,
         "name a protocol, as in grpc://host:5050",
     )
+    _one_of("data", "feature_dtype", data.feature_dtype, FEATURE_DTYPES)
+    _at_least("data", "feature_crops", data.feature_crops, 0)
     _validate_augmentation(augment)
+    if data.feature_cache_dir:
+        _validate_feature_cache(config)
     _one_of("model", "head", model.head, HEADS)
     _at_least("model", "backbone_width", model.backbone_width, 1)
     _at_least("model", "score_channels", model.score_channels, 0)
@@ -313,6 +328,36 @@ def validate(config: Config) -> None:
     _one_of("devices", "cluster", config.devices.cluster, CLUSTERS)
     _one_of("devices", "precision", config.devices.precision, PRECISIONS)
     _at_least("devices", "cpu_replicas", config.devices.cpu_replicas, 0)
+
+
+def _validate_feature_cache(config: Config) -> None:
+    """A cache holds what was computed once: what needs images anew does not go with it."""
+    data, augment = config.data, config.augment
+    field = "data.feature_cache_dir"
+    plain = Augmentation(
+        flip=augment.flip,
+        min_crop_area=augment.min_crop_area,
+        max_crop_aspect=augment.max_crop_aspect,
+    )
+    for name, (value, _) in differences(augment, plain, "config.augment").items():
+        raise UserError(
+            f"config.{field} goes with flips and fixed windows alone, but {name}={value!r}; "
+            "leave one of them out"
+        )
+    has_crops = data.feature_crops > 0
+    _require(
+        augment.whole_images != has_crops,
+        "data.feature_crops",
+        data.feature_crops,
+        "be 0 with whole images (augment.min_crop_area=1), and with windows as many as are to "
+        "be computed of each image",
+    )
+    _require(not data.service_address, "data.service_address", data.service_address,
+             f"be '' with {field}")  # fmt: skip
+    for index, stage in enumerate(config.stages()):
+        room = "train" if index == 0 else f"train.then[{index - 1}]"
+        _require(stage.trained != "all", f"{room}.trained", stage.trained,
+                 f"be block2 or later with {field}: the first block sees images")  # fmt: skip
 
 
 def _validate_stage(room: str, stage: Stage) -> None:
@@ -381,6 +426,9 @@ def spell_out(config: Config) -> Config:
         data=dataclasses.replace(
             config.data,
             dir=_absolute(config.data.dir),
+            feature_cache_dir=_absolute(config.data.feature_cache_dir)
+            if config.data.feature_cache_dir
+            else "",
             cache=_absolute(config.data.cache)
             if config.data.cache not in ("none", "memory")
             else config.data.cache,

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from petseg.input_pipeline import resizing
-from petseg.modeling import metrics
+from petseg.modeling import features, metrics
 from petseg.modeling.vgg16_skip import STRIDE_PX, SkipModel
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Evaluation:
 def make_eval_step(
     model: SkipModel, num_classes: int, strategy: tf.distribute.Strategy
 ) -> EvalStep:
-    """Compiles the counting of one (distributed) batch of make_for_eval.
+    """Compiles the counting of one (distributed) batch of make_for_eval, images or features.
 
     Returns:
       A function: batch -> int64 [classes, classes] counts with the truth in rows,
@@ -43,7 +43,7 @@ def make_eval_step(
     """
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        predicted = tf.argmax(model(batch["image"]), axis=-1)
+        predicted = tf.argmax(model.logits(features.known_pools(batch)), axis=-1)
         counts = metrics.count_pairs(batch["mask"], predicted, num_classes)
         # Each replica fills its own places, so that a sum puts them together.
         context = tf.distribute.get_replica_context()

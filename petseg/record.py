@@ -95,6 +95,13 @@ def parse_record(serialized: tf.Tensor, more: Sequence[str] = ()) -> dict[str, t
     )
 
 
+def parse_name(serialized: tf.Tensor) -> tf.Tensor:
+    """The name in a serialized example, string []; also in those of a feature cache."""
+    return tf.io.parse_single_example(
+        serialized, {SOURCE_ID: tf.io.FixedLenFeature([], tf.string)}
+    )[SOURCE_ID]
+
+
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a record's image: string [] -> uint8 [height, width, 3], RGB."""
     return tf.io.decode_jpeg(encoded, channels=3)

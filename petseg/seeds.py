@@ -18,6 +18,9 @@ class Stream(enum.IntEnum):
     BLUR = 8
     COLOUR = 9
     CUTMIX = 10
+    VIEW = 11
+    FIXED_WINDOW = 12
+    FIXED_FLIP = 13
 
 
 def fold_seed(seed: int, stream: Stream, place: tf.Tensor) -> tf.Tensor:

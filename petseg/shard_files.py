@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO, TypeVar
 
 from etils import epath
@@ -146,3 +146,17 @@ def is_written(account: Shard, output_dir: str) -> bool:
         and path.stat().length == account.bytes
         and manifest.sha256_of_file(path) == account.sha256
     )
+
+
+def remove_others(output_dir: str, names: Collection[str]) -> None:
+    """Shards of an earlier, interrupted writing of something else go.
+
+    Args:
+      output_dir: the folder, with accounts in WORK_DIR.
+      names: of the shards that stay.
+    """
+    output = epath.Path(output_dir)
+    for account in (output / WORK_DIR).iterdir():
+        name = account.name.removesuffix(".json")
+        if account.name.endswith(".json") and name not in names:
+            (output / name).unlink(missing_ok=True)

@@ -229,7 +229,7 @@ def test_workers_share_an_epoch_file_by_file(some, capfd):
 
 def test_the_images_of_any_batch_can_be_named(some):
     for step, batch in enumerate(take(train_batches(some), 20)):
-        names = batches.names_in_batch(some, shuffle_records=10, seed=5, step=step, batch_size=4)
+        names = batches.names_in_batch([some], shuffle_records=10, seed=5, step=step, batch_size=4)
         assert names == [f"image_{index_of(image)}" for image in batch["image"]]
 
 

@@ -28,7 +28,7 @@ def backward_convolutions(model, trained):
     @tf.function
     def run():
         return gradients(
-            [tf.identity(w.value) for w in weights], tf.zeros([2, 32, 32, 3], tf.uint8),
+            [tf.identity(w.value) for w in weights], {0: tf.zeros([2, 32, 32, 3], tf.uint8)},
             tf.zeros([2, 32, 32], tf.uint8), tf.constant(0), tf.constant([1, 2], tf.int64),
             tf.constant(2048.0), tf.constant(1.0),
         )  # fmt: skip

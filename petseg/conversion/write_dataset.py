@@ -101,7 +101,8 @@ def write_dataset(
             unplaced=(*listing.rejected, *lost),
             colours={v: colour for colour, v in sorted(listing.masks.values_of_colours.items())},
         )
-        _remove_other_shards(finished, output_dir)
+        ours = {shard.name for split in splits.values() for shard in split.shards}
+        shard_files.remove_others(output_dir, ours)
         write_tfds_metadata(output_dir, finished, listing.class_names)
         manifest.write_manifest(output_dir, finished)
     if not all((epath.Path(output_dir) / file).exists() for file in FILE_NAMES):
@@ -317,13 +318,3 @@ def _mend(
                 f"--output_dir: {output_dir}: {task.name}, written again, differs from the "
                 "manifest; name a new folder to convert anew"
             )
-
-
-def _remove_other_shards(finished: Manifest, output_dir: str) -> None:
-    """Shards of an earlier, interrupted conversion with other inputs or flags go."""
-    output = epath.Path(output_dir)
-    ours = {shard.name for split in finished.splits.values() for shard in split.shards}
-    for account in (output / shard_files.WORK_DIR).iterdir():
-        name = account.name.removesuffix(".json")
-        if account.name.endswith(".json") and name not in ours:
-            (output / name).unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from petseg.seeds import Stream, fold_seed
 _LUMA = np.array([0.299, 0.587, 0.114])
 _RGB_TO_YIQ = np.array([_LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _MID_GREY = 127.5
+_DRAWN = {"warp", "cutout", "blur", "colour"}
 _LEAST_SIGMA_PX = 0.05  # below it a blur changes nothing
 
 
@@ -61,12 +62,14 @@ def apply(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Applies what was drawn for a batch to its images and masks.
 
     Args:
-      batch: `image`, uint8 [n, size, size, 3]; `mask`, uint8 [n, size, size]; and what
-        `sample` gave. Other entries are left as they are.
+      batch: `mask`, uint8 [n, size, size]; what `sample` gave, and then `image`, uint8 [n,
+        size, size, 3]. Other entries are left as they are.
 
     Returns:
       The batch without what `sample` gave.
     """
+    if not _DRAWN & batch.keys():
+        return batch
     batch = dict(batch)
     image, mask = batch["image"], batch["mask"]
     if "warp" in batch:

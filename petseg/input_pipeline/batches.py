@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from petseg import record
 from petseg.augmentation import Augmentation
-from petseg.input_pipeline import augment, resizing, service, shard_reading, windows
-from petseg.input_pipeline.class_ids import to_class_ids
+from petseg.input_pipeline import augment, examples, service, shard_reading, windows
 from petseg.input_pipeline.shard_reading import Shards
 from petseg.label_map import IGNORE
 from petseg.seeds import Stream, fold_seed
@@ -97,7 +96,8 @@ def make_for_train(
     """
     if batch_size % num_workers:
         raise ValueError(f"batches of {batch_size} do not divide by {num_workers} workers")
-    own = shard_reading.share_out(shards, worker, num_workers) if share_files else None
+    shared = shard_reading.share_out([shards], worker, num_workers) if share_files else None
+    own = shared[0] if shared else None
     share = batch_size // num_workers
     mine = slice(worker * share, (worker + 1) * share)
 
@@ -108,11 +108,11 @@ def make_for_train(
         drawn = _draw(augmentation, batch_size, image_size, seed, step)
         drawn = {name: rows[mine][: tf.size(fields[record.MASK])] for name, rows in drawn.items()}
         windows_drawn = drawn.pop("window", None)
-        return {**_place(fields, windows_drawn, keep_aspect, image_size), **drawn}
+        return {**examples.plan(fields, windows_drawn, keep_aspect, image_size), **drawn}
 
     def make_example(planned: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         letterbox = keep_aspect and augmentation.whole_images
-        return _make_example(planned, class_ids, image_size, letterbox)
+        return examples.make(planned, class_ids, image_size, letterbox)
 
     def mix(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         image, mask = augment.cutmix(
@@ -193,7 +193,7 @@ def make_for_eval(
     def weigh(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         is_record = serialized != ""
         image, mask = tf.cond(
-            is_record, lambda: _whole_example(serialized, class_ids, image_size, keep_aspect), fill
+            is_record, lambda: examples.whole(serialized, class_ids, image_size, keep_aspect), fill
         )
         return {"image": image, "mask": mask, "weight": tf.cast(is_record, tf.int64)}
 
@@ -233,7 +233,7 @@ def read_examples(
     """
     found = {}
     for place, serialized in _records_at(shard_paths, places):
-        image, mask = _whole_example(serialized, class_ids, image_size, keep_aspect)
+        image, mask = examples.whole(serialized, class_ids, image_size, keep_aspect)
         name = _text(record.parse_record(serialized)[record.SOURCE_ID].numpy())
         found[int(place)] = (name, image.numpy(), mask.numpy())
     names, images, masks = zip(*(found[place] for place in places), strict=True)
@@ -281,21 +281,25 @@ def _text(content: bytes) -> str:
 
 
 def names_in_batch(
-    shards: Shards, *, shuffle_records: int, seed: int, step: int, batch_size: int
+    views: Sequence[Shards], *, shuffle_records: int, seed: int, step: int, batch_size: int
 ) -> list[str]:
-    """The names of the images in the n-th training batch of make_for_train.
+    """The names of the images in the n-th training batch, of images or of features.
 
     Args:
-      shards: of the split.
+      views: of the split: its shards, and others in their place if there are.
       shuffle_records: size of the shuffle buffer, in serialized records.
       seed: of the order.
       step: n, from 0.
       batch_size: the global batch.
     """
     records = shard_reading.read_epochs(
-        shards, shuffle_records=shuffle_records, seed=seed, start_record=step * batch_size
+        views[0],
+        more_views=views[1:],
+        shuffle_records=shuffle_records,
+        seed=seed,
+        start_record=step * batch_size,
     ).take(batch_size)
-    names = [record.parse_record(one)[record.SOURCE_ID].numpy() for one in records]
+    names = [record.parse_name(one).numpy() for one in records]
     return [name.decode(errors="replace") for name in names]
 
 
@@ -315,19 +319,6 @@ def make_options(threads: int, ram_budget_mib: int) -> tf.data.Options:
     return options
 
 
-def _whole_example(
-    serialized: tf.Tensor, class_ids: np.ndarray, size: int, keep_aspect: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """A record's whole image and its class ids, at the model's size."""
-    fields = record.parse_record(serialized)
-    mask = to_class_ids(tf.squeeze(record.decode_mask(fields[record.MASK]), -1), class_ids)
-    image = record.decode_image(fields[record.IMAGE])
-    return (
-        resizing.resize_image(image, size, keep_aspect),
-        resizing.resize_mask(mask, size, keep_aspect),
-    )
-
-
 def _draw(
     augmentation: Augmentation, count: int, size: int, seed: int, step: tf.Tensor
 ) -> dict[str, tf.Tensor]:
@@ -343,44 +334,3 @@ def _draw(
     if augmentation.flip:
         drawn["flip"] = windows.sample_flips(count, fold_seed(seed, Stream.FLIP, step))
     return drawn
-
-
-def _place(
-    fields: dict[str, tf.Tensor], drawn: tf.Tensor | None, keep_aspect: bool, size: int
-) -> dict[str, tf.Tensor]:
-    """Which part of each encoded image is to be decoded; all of it if no window was drawn."""
-    height, width = (tf.cast(fields[name], tf.int32) for name in (record.HEIGHT, record.WIDTH))
-    if drawn is None:
-        placed = windows.whole_windows(height, width)
-    else:
-        placed = windows.place_windows(height, width, drawn, keep_aspect)
-    level, placed = windows.choose_reductions(placed, size)
-    return {
-        "encoded": fields[record.IMAGE],
-        "encoded_mask": fields[record.MASK],
-        "placed": placed,
-        "level": level,
-    }
-
-
-def _make_example(
-    planned: dict[str, tf.Tensor], class_ids: np.ndarray, size: int, letterbox: bool
-) -> dict[str, tf.Tensor]:
-    """Decodes what was planned; what is for the device comes through."""
-    planned = dict(planned)
-    placed, level = planned.pop("placed"), planned.pop("level")
-    sides = resizing.fitted(placed[2], placed[3], size, True) if letterbox else (size, size)
-    image = windows.decode_window(planned.pop("encoded"), placed, level, sides)
-    rows = resizing.nearest(placed[0], placed[2], sides[0])
-    columns = resizing.nearest(placed[1], placed[3], sides[1])
-    if "flip" in planned:
-        flip = planned.pop("flip")
-        image = tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)
-        columns = tf.where(flip, tf.reverse(columns, [0]), columns)
-    mask = tf.squeeze(record.decode_mask(planned.pop("encoded_mask")), -1)
-    mask = to_class_ids(resizing.sample(mask, rows, columns), class_ids)
-    return {
-        "image": resizing.fill_up(tf.ensure_shape(image, [None, None, 3]), size, 0),
-        "mask": resizing.fill_up(mask, size, IGNORE),
-        **planned,
-    }

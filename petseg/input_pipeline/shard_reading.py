@@ -48,6 +48,7 @@ def read_epochs(
     epochs: int | None = None,
     shards_at_once: int = SHARDS_AT_ONCE,
     deterministic: bool = True,
+    more_views: Sequence[Shards] = (),
 ) -> tf.data.Dataset:
     """A stream of serialized records, epoch after epoch without a gap.
 
@@ -64,6 +65,9 @@ def read_epochs(
       epochs: how many epochs, counted from the stream's beginning; None never ends.
       shards_at_once: how many shards are a group.
       deterministic: let no reader overtake another.
+      more_views: other shards with as many records each, one for each of `shards`. Every
+        epoch takes each shard or one of those in its place, so that each of them comes once
+        in as many epochs as there are.
 
     Returns:
       A dataset of strings, shape []; the n-th is a function of the arguments and n.
@@ -73,12 +77,14 @@ def read_epochs(
     first_group, skipped = _find(shards, first_epoch, place, shards_at_once, seed)
     first_task = first_epoch * groups + first_group
     end_task = tf.int64.max if epochs is None else epochs * groups
-    paths = tf.constant(shards.paths)
+    paths = tf.constant([shards.paths, *(view.paths for view in more_views)])
 
     def read_group(task: tf.Tensor) -> tf.data.Dataset:
         epoch, group = task // groups, task % groups
-        order = tf.gather(paths, _shard_order(len(shards.paths), seed, epoch))
-        mine = order[group * shards_at_once : (group + 1) * shards_at_once]
+        order = _shard_order(len(shards.paths), seed, epoch)
+        views = tf.gather(_view_of_shards(*paths.shape, seed, epoch), order)
+        ordered = tf.gather_nd(paths, tf.stack([views, order], 1))
+        mine = ordered[group * shards_at_once : (group + 1) * shards_at_once]
         record_seed = tf.random.stateless_uniform(
             [], fold_seed(seed, Stream.RECORD_ORDER, task), 0, tf.int64.max, tf.int64
         )
@@ -94,7 +100,7 @@ def read_epochs(
     )
 
 
-def share_out(shards: Shards, worker: int, num_workers: int) -> Shards | None:
+def share_out(views: Sequence[Shards], worker: int, num_workers: int) -> list[Shards] | None:
     """The shards that are one worker's own; None if they cannot be shared out evenly.
 
     Even is: the same number for each. Then a worker reads only what is its own; otherwise
@@ -102,21 +108,22 @@ def share_out(shards: Shards, worker: int, num_workers: int) -> Shards | None:
     on standard error.
 
     Args:
-      shards: of the whole split.
+      views: of the whole split: its shards, and others in their place if there are.
       worker: which one, from 0.
       num_workers: how many there are.
     """
-    each, left = divmod(len(shards.paths), num_workers)
+    each, left = divmod(len(views[0].paths), num_workers)
     if num_workers > 1 and worker == 0:
         way = (
-            f"by record: {len(shards.paths)} shards do not divide by them, so each reads all"
+            f"by record: {len(views[0].paths)} shards do not divide by them, so each reads all"
             if left
             else f"by file: {each} shard(s) each"
         )
         print(f"{num_workers} workers share the training images {way}", file=sys.stderr)
     if left:
         return None
-    return Shards(shards.paths[worker::num_workers], shards.records[worker::num_workers])
+    mine = slice(worker, None, num_workers)
+    return [Shards(view.paths[mine], view.records[mine]) for view in views]
 
 
 def read(
@@ -137,6 +144,14 @@ def _shard_order(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_shuffle(
         tf.range(count), seed=fold_seed(seed, Stream.SHARD_ORDER, epoch)
     )
+
+
+def _view_of_shards(num_views: int, num_shards: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """int32 [num_shards]: the view in which an epoch takes each shard."""
+    begun = tf.random.stateless_uniform(
+        [num_shards], fold_seed(seed, Stream.VIEW, epoch // num_views), 0, num_views, tf.int32
+    )
+    return (begun + tf.cast(epoch % num_views, tf.int32)) % num_views
 
 
 def _find(

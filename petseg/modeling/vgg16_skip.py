@@ -6,7 +6,7 @@ Sources: Simonyan and Zisserman 2015 (VGG16); Long, Shelhamer and Darrell 2015 (
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -26,6 +26,7 @@ TAPPED_BLOCKS = {
 }
 
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+PREPROCESSING = f"BGR minus {_IMAGENET_MEAN_BGR}"
 _SCORE_STDDEV = 0.02
 _EXTRA_CHANNEL_STDDEV = 0.01
 # ImageNet VGG16's pools differ in size by two orders of magnitude. Dividing each by
@@ -41,14 +42,36 @@ class SkipModel:
       backbone: uint8 images [batch, size, size, 3], RGB -> the tapped pools, from
         deep to shallow, float32 [batch, size/2^block, size/2^block, channels].
       head: those pools -> logits, float32 [batch, size, size, classes].
+      blocks: the backbone's own, one by one: what the block before gives -> its pool. The
+        first takes images.
+      tapped: numbers of the blocks whose pools the head reads, from deep to shallow.
     """
 
     backbone: keras.Model
     head: keras.Model
+    blocks: tuple[keras.Model, ...]
+    tapped: tuple[int, ...]
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 [batch, size, size, 3] -> logits float32 [batch, size, size, classes]."""
         return self.head(self.backbone(images, training=False), training=False)
+
+    def pools(self, known: Mapping[int, tf.Tensor], wanted: Sequence[int] = ()) -> list[tf.Tensor]:
+        """Pools of some blocks; computes those that are not known.
+
+        Args:
+          known: by block; 0 is the images. A block that is not there follows the one before.
+          wanted: blocks; by default the tapped ones, from deep to shallow.
+        """
+        wanted, found = wanted or self.tapped, dict(known)
+        for block in range(1, max(wanted) + 1):
+            if block not in found and block - 1 in found:
+                found[block] = self.blocks[block - 1](found[block - 1])
+        return [found[block] for block in wanted]
+
+    def logits(self, known: Mapping[int, tf.Tensor]) -> tf.Tensor:
+        """The same as a call, of what is known: images under 0, or pools; see `pools`."""
+        return self.head(self.pools(known), training=False)
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -98,7 +121,25 @@ def build_model(
         backbone = keras.Model(images, taps(preprocess(images)), name="backbone")
         shapes = [output.shape[1:] for output in backbone.outputs]
         scores = score_channels or num_classes
-        return SkipModel(backbone, build_head(blocks, shapes, num_classes, scores, seed))
+        return SkipModel(
+            backbone,
+            build_head(blocks, shapes, num_classes, scores, seed),
+            _blocks(vgg16, images),
+            blocks,
+        )
+
+
+def _blocks(vgg16: keras.Model, images: keras.KerasTensor) -> tuple[keras.Model, ...]:
+    """VGG16's blocks as models of their own, with the same layers."""
+    found, given = [], images
+    for block in range(1, len(VGG16_CONVS) + 1):
+        x = preprocess(given) if block == 1 else given
+        for layer in vgg16.layers:
+            if layer.name.startswith(f"block{block}_"):
+                x = layer(x)
+        found.append(keras.Model(given, x, name=f"block{block}"))
+        given = keras.Input(x.shape[1:], dtype=x.dtype, name=f"pool{block}")
+    return tuple(found)
 
 
 @contextlib.contextmanager

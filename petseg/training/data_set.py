@@ -1,7 +1,7 @@
 """The data set of a run, checked, and the batches that a host gets of it."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -9,12 +9,14 @@ import tensorflow as tf
 from petseg import manifest
 from petseg.config import Config
 from petseg.errors import UserError
-from petseg.input_pipeline import batches, service, shard_cache, shard_reading
+from petseg.input_pipeline import batches, feature_batches, service, shard_cache, shard_reading
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.input_pipeline.shard_reading import Shards
 from petseg.label_map import LabelMap, parse_label_map
 from petseg.manifest import Manifest, Split
+from petseg.modeling.features import IMAGES
 from petseg.training.distribution import Host
+from petseg.training.feature_source import Features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,7 @@ class DataSet:
       train: the training split.
       validation: the validation split.
       folder: where its shards are read: its own, or a cache.
+      features: of its images, if they are cached.
     """
 
     manifest: Manifest
@@ -34,6 +37,7 @@ class DataSet:
     train: Split
     validation: Split
     folder: str
+    features: Features | None = None
 
     def shards(self, split: Split) -> Shards:
         """The shards of a split."""
@@ -46,7 +50,9 @@ def open_data_set(config: Config) -> DataSet:
     Raises:
       UserError: says what is wrong with the data set, the label map or the service.
     """
-    directory, cached = config.data.dir, config.data.cache != "none"
+    # With features, these are what is read again and again.
+    is_read_often = not config.data.feature_cache_dir
+    directory, cached = config.data.dir, config.data.cache != "none" and is_read_often
     if config.data.service_address:
         service.check_reachable(config.data.service_address)
     found = manifest.read_manifest(directory)
@@ -65,9 +71,35 @@ def open_data_set(config: Config) -> DataSet:
     return DataSet(found, label_map, **splits, folder=directory)
 
 
-def training_batches(config: Config, data: DataSet, start_step: int, host: Host) -> tf.data.Dataset:
-    """This host's share of every global batch from a step on, without end."""
+def training_batches(
+    config: Config, data: DataSet, start_step: int, host: Host, known: Sequence[int] = IMAGES
+) -> tf.data.Dataset:
+    """This host's share of every global batch from a step on, without end.
+
+    Args:
+      config: the settings.
+      data: of the run.
+      start_step: the batch to begin with.
+      host: this one.
+      known: blocks whose pools the batches hold, of the cache; IMAGES for images instead.
+    """
     settings = config.data
+    options = batches.make_options(settings.input_threads, settings.ram_budget_mib)
+    if tuple(known) != IMAGES:
+        return feature_batches.make_for_train(
+            data.features.train,
+            data.features.layout,
+            known,
+            class_ids=data.label_map.class_ids(),
+            batch_size=settings.batch_size,
+            shuffle_records=settings.shuffle_records,
+            seed=config.train.seed,
+            start_step=start_step,
+            worker=host.index,
+            num_workers=host.count,
+            share_files=settings.share_files,
+            deterministic=settings.deterministic,
+        ).with_options(options)
     return batches.make_for_train(
         data.shards(data.train),
         class_ids=data.label_map.class_ids(),
@@ -83,11 +115,23 @@ def training_batches(config: Config, data: DataSet, start_step: int, host: Host)
         share_files=settings.share_files,
         service_address=settings.service_address,
         deterministic=settings.deterministic,
-    ).with_options(batches.make_options(settings.input_threads, settings.ram_budget_mib))
+    ).with_options(options)
 
 
-def validation_batches(config: Config, data: DataSet, host: Host) -> tf.data.Dataset:
-    """This host's share of one pass over the validation split."""
+def validation_batches(
+    config: Config, data: DataSet, host: Host, known: Sequence[int] = IMAGES
+) -> tf.data.Dataset:
+    """This host's share of one pass over the validation split; see training_batches."""
+    if tuple(known) != IMAGES:
+        return feature_batches.make_for_eval(
+            data.features.validation.paths,
+            data.features.layout,
+            known,
+            class_ids=data.label_map.class_ids(),
+            batch_size=config.data.batch_size,
+            worker=host.index,
+            num_workers=host.count,
+        )
     return batches.make_for_eval(
         data.shards(data.validation).paths,
         class_ids=data.label_map.class_ids(),
@@ -117,5 +161,5 @@ def distribute(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> It
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return strategy.experimental_distribute_dataset(dataset)
     # TensorFlow would cut it once more by hosts; here each replica takes the next slice.
-    rows = dataset.element_spec["image"].shape[0] // len(strategy.extended.worker_devices)
+    rows = dataset.element_spec["mask"].shape[0] // len(strategy.extended.worker_devices)
     return strategy.distribute_datasets_from_function(lambda _: dataset.rebatch(rows))

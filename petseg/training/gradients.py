@@ -35,7 +35,8 @@ def make_gradients(
       xla: compile it with XLA.
 
     Returns:
-      A function: values of the weights; uint8 images and masks of the replica; int32 []
+      A function: values of the weights; what is known of the replica's examples, for
+      SkipModel.pools; their masks, uint8; int32 []
       number of the replica; int64 [2] seed of the dropout; float32 [] valid pixels of the
       global batch; float32 [] factor of the gradients -> one float32 [] a term, times its
       weight, then one tensor a weight of the model. Sums over replicas are those of the
@@ -56,7 +57,7 @@ def make_gradients(
 
     def of_share(
         values: list[tf.Tensor],
-        image: tf.Tensor,
+        known: dict[int, tf.Tensor],
         mask: tf.Tensor,
         factors: list[tf.Tensor],
         valid_pixels: tf.Tensor,
@@ -68,7 +69,7 @@ def make_gradients(
             keras.StatelessScope(list(zip(weights, values, strict=True))),
         ):
             tape.watch(values)
-            pools = model.backbone(image, training=True)
+            pools = model.pools(known)
             pools = [p * tf.cast(f, p.dtype) for p, f in zip(pools, factors, strict=True)]
             found = compute_losses(model.head(pools, training=True), mask, valid_pixels)
             scaled = tf.add_n(found) * scale
@@ -79,7 +80,7 @@ def make_gradients(
 
     def of_replica(
         values: list[tf.Tensor],
-        image: tf.Tensor,
+        known: dict[int, tf.Tensor],
         mask: tf.Tensor,
         replica: tf.Tensor,
         seed: tf.Tensor,
@@ -89,8 +90,9 @@ def make_gradients(
         for part in range(microbatches):
             # A part waits for the sum before it, or all would be in memory at once.
             with tf.control_dependencies(total or []):
-                own_image, own_mask = (
-                    tf.identity(rows[part * size : (part + 1) * size]) for rows in (image, mask)
+                own_known, own_mask = tf.nest.map_structure(
+                    lambda rows, start=part * size: tf.identity(rows[start : start + size]),
+                    (known, mask),
                 )
             share = replica * microbatches + part
             factors = [tf.ones([])] * len(channels)
@@ -98,7 +100,7 @@ def make_gradients(
                 factors = vgg16_skip.draw_channel_factors(
                     channels, size, dropout_rate, seed, share, shares
                 )
-            new = of_share(values, own_image, own_mask, factors, *rest)
+            new = of_share(values, own_known, own_mask, factors, *rest)
             total = [a + b for a, b in zip(total, new, strict=True)] if total else new
         return total
 

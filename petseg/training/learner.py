@@ -8,6 +8,8 @@ import tensorflow as tf
 from petseg.config import Config, Stage
 from petseg.errors import UserError
 from petseg.loss_terms import parse_loss
+from petseg.modeling import features
+from petseg.modeling.features import IMAGES
 from petseg.modeling.vgg16_skip import SkipModel
 from petseg.training import gradients, schedules, train_step
 from petseg.training import state as state_lib
@@ -71,6 +73,13 @@ def plan_spans(config: Config, records: int) -> list[Span]:
 def span_at(spans: list[Span], step: int) -> Span:
     """The stage that a run is in after `step` steps: at a border, the one that begins."""
     return next((span for span in spans if step < span.end_step), spans[-1])
+
+
+def known_blocks(config: Config, model: SkipModel, span: Span) -> tuple[int, ...]:
+    """The blocks whose pools a stage takes from the feature cache; IMAGES without one."""
+    if not config.data.feature_cache_dir:
+        return IMAGES
+    return features.known_blocks(model.tapped, span.stage.trained)
 
 
 def make_averages(

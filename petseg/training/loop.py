@@ -5,10 +5,11 @@ next evaluation, or about a second, so that a signal is heard in time.
 """
 
 import contextlib
+import functools
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +17,7 @@ import tensorflow as tf
 from petseg import config as config_lib
 from petseg import inference, manifest, pictures
 from petseg.config import Config
-from petseg.errors import FaultFound, StoppedBySignal
+from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.input_pipeline import batches
 from petseg.training import (
     checkpoints,
@@ -85,9 +86,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
                 inference.make_eval_step(
                     opened.model, opened.data.label_map.num_classes, place.strategy
                 ),
-                data_set.distribute(
-                    place.strategy, data_set.validation_batches(config, opened.data, place.host)
-                ),
+                functools.cache(functools.partial(_validation, opened)),
                 None if silent else validation.panel_examples(opened),
                 pictures.palette(opened.data.label_map, opened.data.manifest.colours),
                 evaluations,
@@ -98,6 +97,12 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             telling.introduce(run)
             _run_to_the_end(run)
             summaries.write_end(writers.run)
+
+
+def _validation(opened: Opened, known: tuple[int, ...]) -> Iterable:
+    place = opened.place
+    dataset = data_set.validation_batches(opened.config, opened.data, place.host, known)
+    return data_set.distribute(place.strategy, dataset)
 
 
 def _close(writer: tf.summary.SummaryWriter) -> None:
@@ -117,6 +122,10 @@ def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
       UserError: a setting or the data set is wrong.
     """
     config_lib.validate(config)
+    if config.data.feature_cache_dir:
+        raise UserError(
+            "config.data.feature_cache_dir: the doctor looks at training on images; leave it out"
+        )
     config = config_lib.spell_out(config)
     opened = opening.open_run(config, None, opening.find_place(config))
     return _examine(opened, opened.learner, 0, seconds)
@@ -199,10 +208,11 @@ def _run_to_the_end(run: Run) -> None:
         if course.step >= opened.total_steps:
             return
         _consult_doctor(run, course)
-        iterator = _training_iterator(run, course.step)
+        iterator = _training_iterator(run, course)
         course.window.restart_clock()
         while course.step < opened.total_steps:
-            _enter_stage(run, course)
+            if _enter_stage(run, course) and run.config.data.feature_cache_dir:
+                iterator = _training_iterator(run, course)  # another stage knows other pools
             _heed_others(run, course)
             _advance(run, course, iterator)
     except StopNow:
@@ -228,17 +238,19 @@ def _catch_up(run: Run, course: Course) -> None:
 def _consult_doctor(run: Run, course: Course) -> None:
     """Says before the first step what will limit training."""
     seconds = run.config.train.doctor_seconds
-    # Hosts that measure for a time, not for a number of steps, would lose each other.
-    if not seconds or run.opened.place.host.count > 1:
+    # Hosts that measure for a time, not for a number of steps, would lose each other; and
+    # what is said of images does not hold for features.
+    if not seconds or run.opened.place.host.count > 1 or run.config.data.feature_cache_dir:
         return
     _, diagnosis = _examine(run.opened, course.learner, course.step, seconds)
     run.progress.say(diagnosis.text())
     summaries.write_text(run.writers.train, course.step, summaries.DOCTOR, diagnosis.text())
 
 
-def _training_iterator(run: Run, step: int) -> Iterator:
-    opened = run.opened
-    dataset = data_set.training_batches(run.config, opened.data, step, opened.place.host)
+def _training_iterator(run: Run, course: Course) -> Iterator:
+    opened, step = run.opened, course.step
+    known = learner.known_blocks(run.config, opened.model, course.learner.span)
+    dataset = data_set.training_batches(run.config, opened.data, step, opened.place.host, known)
     return iter(data_set.distribute(opened.place.strategy, dataset))
 
 
@@ -262,10 +274,11 @@ def _heed_others(run: Run, course: Course) -> None:
     course.rate_factor, course.step_s = factor, step_s / place.host.count
 
 
-def _enter_stage(run: Run, course: Course) -> None:
+def _enter_stage(run: Run, course: Course) -> bool:
+    """Begins the stage that the step belongs to; says whether it is another one."""
     span = learner.span_at(run.opened.spans, course.step)
     if span.index == course.learner.span.index:
-        return
+        return False
     opened = run.opened
     course.learner = learner.make_learner(
         run.config, opened.model, opened.averages, opened.place.strategy, span
@@ -275,6 +288,7 @@ def _enter_stage(run: Run, course: Course) -> None:
         f"step {course.step}: {span.stage.trained} trained from here on, learning rate "
         f"{span.stage.learning_rate:g}"
     )
+    return True
 
 
 def _advance(run: Run, course: Course, iterator: Iterator) -> None:
@@ -375,8 +389,9 @@ def _diverged(run: Run, course: Course, what: str, step: int) -> FaultFound:
     if settings.service_address or not settings.deterministic or settings.share_files:
         images = "images unknown, as their order varies"
     else:
+        views = data.features.train if data.features else (data.shards(data.train),)
         names = batches.names_in_batch(
-            data.shards(data.train),
+            views,
             shuffle_records=settings.shuffle_records,
             seed=run.config.train.seed,
             step=step,

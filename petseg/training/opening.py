@@ -11,6 +11,7 @@ from petseg.training import (
     checkpoints,
     data_set,
     distribution,
+    feature_source,
     learner,
     precision,
     workdir,
@@ -114,6 +115,8 @@ def open_run(config: Config, run_dir: str | None, place: Place) -> Opened:
         page = Page(0, _describe(config, data, model), {}, {})
     else:
         page = _restore(run_dir, step, model, averages, spans, current)
+    if config.data.feature_cache_dir:
+        data = _with_features(config, data, model, page, place)
     return Opened(
         config,
         place,
@@ -126,6 +129,23 @@ def open_run(config: Config, run_dir: str | None, place: Place) -> Opened:
         step is not None,
         (*changed, *skipped),
     )
+
+
+def _with_features(
+    config: Config, data: DataSet, model: SkipModel, page: Page, place: Place
+) -> DataSet:
+    found = feature_source.open_features(
+        config,
+        data.manifest,
+        model,
+        page.about["backbone_sha256"],
+        # A run that goes on may have trained its backbone meanwhile.
+        lambda: model if page.step == 0 else _build_model(config, data, place, is_resumed=False),
+        place.strategy,
+        place.host,
+        place.agree,
+    )
+    return dataclasses.replace(data, features=found)
 
 
 def page_about(opened: Opened, step: int) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -21,7 +21,8 @@ class Run:
     """What does not change.
 
     Attributes:
-      validation: this host's batches of the validation split; building them takes time.
+      validation: blocks whose pools are known -> this host's batches of the validation
+        split; building them takes time.
       panel: the examples that every evaluation shows; None where nothing is shown.
       table: colours of the classes.
       evaluations: figures by step.
@@ -30,7 +31,7 @@ class Run:
     opened: Opened
     workdir: str
     eval_step: inference.EvalStep
-    validation: Iterable
+    validation: Callable[[tuple[int, ...]], Iterable]
     panel: dict[str, np.ndarray] | None
     table: np.ndarray
     evaluations: dict[int, dict]

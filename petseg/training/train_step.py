@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from petseg.input_pipeline import augment
-from petseg.modeling import losses
+from petseg.modeling import features, losses
 from petseg.seeds import Stream, fold_seed
 from petseg.training import optimizers
 from petseg.training import state as state_lib
@@ -69,7 +69,7 @@ def make_train_steps(
         scale = tf.identity(state.counts["loss_scale"]) if state.has_loss_scale else tf.ones([])
         own = gradients(
             [tf.identity(weight.value) for weight in state.weights],
-            batch["image"],
+            features.known_pools(batch),
             batch["mask"],
             context.replica_id_in_sync_group,
             fold_seed(seed, Stream.DROPOUT, step),

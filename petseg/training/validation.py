@@ -12,7 +12,7 @@ from petseg.label_map import LabelMap
 from petseg.modeling import metrics
 from petseg.modeling.metrics import Scores
 from petseg.modeling.vgg16_skip import SkipModel
-from petseg.training import checkpoints, data_set, summaries, workdir
+from petseg.training import checkpoints, data_set, learner, summaries, workdir
 from petseg.training.opening import Opened
 from petseg.training.run import Course, Run
 from petseg.training.stopping import until
@@ -58,6 +58,9 @@ def named_metrics(found: dict) -> dict[str, float]:
 def evaluate(run: Run, course: Course) -> None:
     """Scores the validation split; tells TensorBoard, the run folder and the terminal."""
     opened, step = run.opened, course.step
+    # As the stage saw them that led here: at its end the next one may know fewer pools.
+    span = learner.span_at(opened.spans, max(step - 1, 0))
+    known = learner.known_blocks(run.config, opened.model, span)
     place, label_map, records = opened.place, opened.data.label_map, opened.data.validation.records
 
     def is_over() -> bool:
@@ -67,7 +70,7 @@ def evaluate(run: Run, course: Course) -> None:
     with averaged(opened.model, opened.averages):
         counted = inference.evaluate(
             run.eval_step,
-            until(run.validation, is_over),
+            until(run.validation(known), is_over),
             -(-records // run.config.data.batch_size),
         )
         scores = metrics.score(counted.confusion)

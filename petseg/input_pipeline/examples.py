@@ -1,0 +1,101 @@
+"""One record -> an image and its mask at the model's size."""
+
+import numpy as np
+import tensorflow as tf
+
+from petseg import record
+from petseg.input_pipeline import resizing, windows
+from petseg.input_pipeline.class_ids import to_class_ids
+from petseg.label_map import IGNORE
+
+
+def whole(
+    serialized: tf.Tensor,
+    class_ids: np.ndarray,
+    size: int,
+    keep_aspect: bool,
+    is_mirrored: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A record's whole image and its class ids, or their mirror image.
+
+    Args:
+      serialized: string [].
+      class_ids: uint8 [256], raw mask value -> class id.
+      size: pixels.
+      keep_aspect: as of resizing.resize_image.
+      is_mirrored: left and right are exchanged.
+
+    Returns:
+      uint8 [size, size, 3], RGB; uint8 [size, size].
+    """
+    fields = record.parse_record(serialized)
+    mask = to_class_ids(tf.squeeze(record.decode_mask(fields[record.MASK]), -1), class_ids)
+    image = record.decode_image(fields[record.IMAGE])
+    if is_mirrored:  # before they are fitted: what fills an image up stays on its right
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    return (
+        resizing.resize_image(image, size, keep_aspect),
+        resizing.resize_mask(mask, size, keep_aspect),
+    )
+
+
+def plan(
+    fields: dict[str, tf.Tensor], drawn: tf.Tensor | None, keep_aspect: bool, size: int
+) -> dict[str, tf.Tensor]:
+    """Which part of each of some encoded images is to be decoded.
+
+    Args:
+      fields: of record.parse_record, [n] each.
+      drawn: of windows.sample_windows; None for whole images.
+      keep_aspect: as of windows.place_windows.
+      size: pixels.
+
+    Returns:
+      What `make` needs of each example, [n, ...].
+    """
+    height, width = (tf.cast(fields[name], tf.int32) for name in (record.HEIGHT, record.WIDTH))
+    if drawn is None:
+        placed = windows.whole_windows(height, width)
+    else:
+        placed = windows.place_windows(height, width, drawn, keep_aspect)
+    level, placed = windows.choose_reductions(placed, size)
+    return {
+        "encoded": fields[record.IMAGE],
+        "encoded_mask": fields[record.MASK],
+        "placed": placed,
+        "level": level,
+    }
+
+
+def make(
+    planned: dict[str, tf.Tensor], class_ids: np.ndarray, size: int, letterbox: bool
+) -> dict[str, tf.Tensor]:
+    """Decodes what was planned.
+
+    Args:
+      planned: one example of `plan`, and what was drawn for it: `flip` is done here, all
+        else comes through.
+      class_ids: uint8 [256], raw mask value -> class id.
+      size: pixels.
+      letterbox: fit the longer side and fill the rest, as of resizing.resize_image.
+
+    Returns:
+      `image`, uint8 [size, size, 3], `mask`, uint8 [size, size], and the rest of `planned`.
+    """
+    planned = dict(planned)
+    placed, level = planned.pop("placed"), planned.pop("level")
+    sides = resizing.fitted(placed[2], placed[3], size, True) if letterbox else (size, size)
+    image = windows.decode_window(planned.pop("encoded"), placed, level, sides)
+    rows = resizing.nearest(placed[0], placed[2], sides[0])
+    columns = resizing.nearest(placed[1], placed[3], sides[1])
+    if "flip" in planned:
+        flip = planned.pop("flip")
+        image = tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)
+        columns = tf.where(flip, tf.reverse(columns, [0]), columns)
+    mask = tf.squeeze(record.decode_mask(planned.pop("encoded_mask")), -1)
+    mask = to_class_ids(resizing.sample(mask, rows, columns), class_ids)
+    return {
+        "image": resizing.fill_up(tf.ensure_shape(image, [None, None, 3]), size, 0),
+        "mask": resizing.fill_up(mask, size, IGNORE),
+        **planned,
+    }

@@ -6,6 +6,7 @@ A config file in configs/ returns a `Config`; a flag such as
 
 import dataclasses
 import json
+import math
 import os
 import typing
 
@@ -131,7 +132,11 @@ class TrainConfig:
       then: stages that follow; in a config file,
         [Stage(trained='block5', epochs=2.0, learning_rate=1e-4)].
       loss: a sum of terms, each with a weight or without, as in cross_entropy+0.5*dice:
-        cross_entropy, focal, dice, generalised_dice, tversky, lovasz_softmax.
+        cross_entropy, boundary_cross_entropy, focal, dice, generalised_dice, tversky,
+        lovasz_softmax.
+      class_weights: of the cross-entropies: none; balanced, by the pixels that the manifest
+        counts in the training split; or a number for each class, as in 1,1,2.5.
+      label_smoothing: of the cross-entropies: share of the truth spread over all classes.
       seed: of the weights, the order, the augmentation and the dropout.
       log_every_steps: steps between two points of the training curves.
       evaluate_every_epochs: epochs between two evaluations, each with a
@@ -152,6 +157,8 @@ class TrainConfig:
     learning_rate: float = 5e-3
     then: list[Stage] = dataclasses.field(default_factory=list)
     loss: str = "cross_entropy+dice"
+    class_weights: str = "none"
+    label_smoothing: float = 0.0
     seed: int = 0
     log_every_steps: int = 10
     evaluate_every_epochs: float = 1.0
@@ -305,6 +312,9 @@ def validate(config: Config) -> None:
         "be above 0",
     )
     parse_loss(train.loss)
+    if train.class_weights not in ("none", "balanced"):
+        parse_class_weights(train.class_weights)
+    _between("train", "label_smoothing", train.label_smoothing, 0, 0.9)
     for name, least in (
         ("log_every_steps", 1),
         ("save_every_minutes", 0),
@@ -328,6 +338,21 @@ def validate(config: Config) -> None:
     _one_of("devices", "cluster", config.devices.cluster, CLUSTERS)
     _one_of("devices", "precision", config.devices.precision, PRECISIONS)
     _at_least("devices", "cpu_replicas", config.devices.cpu_replicas, 0)
+
+
+def parse_class_weights(text: str) -> tuple[float, ...]:
+    """The numbers in '1,1,2.5'; raises UserError if they are none, or below 0."""
+    try:
+        weights = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        weights = (-1.0,)
+    _require(
+        all(0 <= weight < math.inf for weight in weights) and any(weights),
+        "train.class_weights",
+        text,
+        "be none, balanced, or a number of at least 0 for each class, as in 1,1,2.5",
+    )
+    return weights
 
 
 def _validate_feature_cache(config: Config) -> None:

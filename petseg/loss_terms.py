@@ -5,8 +5,8 @@ import math
 from petseg.errors import UserError
 
 NAMES = (
-    *("cross_entropy", "focal", "dice", "generalised_dice", "tversky"),
-    "lovasz_softmax",
+    *("cross_entropy", "boundary_cross_entropy", "focal"),
+    *("dice", "generalised_dice", "tversky", "lovasz_softmax"),
 )
 
 

@@ -113,6 +113,43 @@ def test_lovasz_of_masks_is_one_minus_their_iou():
     assert found == pytest.approx(1 - np.mean(ious), rel=1e-5)
 
 
+def test_a_class_weighs_as_said_and_smoothing_spreads_the_truth():
+    weights, smoothing, expected = (0.5, 2.0, 3.0), 0.12, 0.0
+    for p, t in images():
+        target = (1 - smoothing) * np.eye(3)[t] + smoothing / 3
+        expected -= (np.array(weights)[t][:, None] * target * np.log(p)).sum()
+    found = losses.cross_entropy_sum(LOGITS, LABELS, weights, smoothing)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    plain = float(losses.cross_entropy_sum(LOGITS, LABELS))
+    same = float(losses.cross_entropy_sum(LOGITS, LABELS, (1.0, 1.0, 1.0)))
+    assert same == pytest.approx(plain, rel=1e-6)
+
+
+def test_the_boundary_is_what_lies_within_three_pixels_of_another_class():
+    rng = np.random.default_rng(4)
+    truth = np.repeat(np.repeat(rng.integers(0, 3, (1, 3, 4)), 9, 1), 9, 2).astype(np.uint8)
+    truth[0, 5:8] = IGNORE
+    logits = rng.normal(0, 2, (*truth.shape, 3)).astype(np.float32)
+    expected, near = 0.0, 0
+    for row, column in np.ndindex(truth[0].shape):
+        own = truth[0, row, column]
+        around = truth[0, max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
+        if own != IGNORE and ((around != own) & (around != IGNORE)).any():
+            expected -= np.log(softmax(logits[0, row, column])[own])
+            near += 1
+    assert 0 < near < truth.size
+    found = float(losses.boundary_cross_entropy_sum(logits, truth))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_and_smoothing_reach_the_terms_that_take_them():
+    chosen = losses.choose(["cross_entropy", "dice", "boundary_cross_entropy"], (0.0, 0, 0), 0.0)
+    values = [float(loss(LOGITS, LABELS)) for loss, _ in chosen]
+    assert values[0] == values[2] == 0
+    assert values[1] == float(losses.dice_loss_sum(LOGITS, LABELS))
+    assert [is_of_pixels for _, is_of_pixels in chosen] == [True, False, True]
+
+
 def test_every_term_that_a_setting_may_name_is_there():
     assert set(losses.TERMS) == set(loss_terms.NAMES)
 

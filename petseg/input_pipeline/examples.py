@@ -31,11 +31,15 @@ def whole(
     fields = record.parse_record(serialized)
     mask = to_class_ids(tf.squeeze(record.decode_mask(fields[record.MASK]), -1), class_ids)
     image = record.decode_image(fields[record.IMAGE])
-    if is_mirrored:  # before they are fitted: what fills an image up stays on its right
-        image, mask = image[:, ::-1], mask[:, ::-1]
+    _, columns = resizing.fitted(tf.shape(image)[0], tf.shape(image)[1], size, keep_aspect)
+    image = resizing.resize_image(image, size, keep_aspect)
+    mask = resizing.resize_mask(mask, size, keep_aspect)
+    if not is_mirrored:
+        return image, mask
+    # What fills an image up stays on its right.
     return (
-        resizing.resize_image(image, size, keep_aspect),
-        resizing.resize_mask(mask, size, keep_aspect),
+        resizing.fill_up(image[:, :columns][:, ::-1], size, 0),
+        resizing.fill_up(mask[:, :columns][:, ::-1], size, IGNORE),
     )
 
 

@@ -1,16 +1,27 @@
 """Losses whose value does not depend on how a batch is spread over replicas."""
 
+import functools
+from collections.abc import Callable, Iterable, Sequence
+
 import numpy as np
 import tensorflow as tf
 
 from petseg.label_map import IGNORE
 
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
 _SMOOTHING_PIXELS = 1.0
+_NEAR_PX = 7  # the width of a band that reaches three pixels to either side
 # What a false positive and a false negative weigh in Tversky's index.
 _FALSE_POSITIVE, _FALSE_NEGATIVE = 0.3, 0.7
 
 
-def cross_entropy_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
+def cross_entropy_sum(
+    logits: tf.Tensor,
+    class_ids: tf.Tensor,
+    class_weights: Sequence[float] = (),
+    label_smoothing: float = 0.0,
+) -> tf.Tensor:
     """The cross-entropy summed over all pixels that are not ignored.
 
     Divide by the number of such pixels in the *global* batch: a mean per replica
@@ -19,14 +30,49 @@ def cross_entropy_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
     Args:
       logits: float32 [batch, height, width, classes].
       class_ids: uint8 [batch, height, width], class ids or IGNORE.
+      class_weights: what a pixel weighs, by its class; empty for 1.
+      label_smoothing: share of the truth that is spread evenly over all classes (Szegedy et
+        al. 2016), at least 0 and below 1.
 
     Returns:
       float32 [], in nats; 0 if every pixel is ignored.
     """
     shifted, exponentials = _class_planes(logits)
     # An ignored pixel is of no class, so its plane is 0 in `truth` already.
-    log_sums = tf.math.log(tf.reduce_sum(exponentials, 0)) * _valid(class_ids, logits.dtype)
-    return tf.reduce_sum(log_sums) - tf.reduce_sum(shifted * _truth_planes(class_ids, logits))
+    truth, counted = _truth_planes(class_ids, logits), _valid(class_ids, logits.dtype)
+    if class_weights:
+        weights = tf.constant(class_weights, logits.dtype)
+        truth *= weights[:, None, None, None]
+        counted = tf.reduce_sum(truth, 0)
+    if label_smoothing:
+        truth = (1 - label_smoothing) * truth + label_smoothing / logits.shape[-1] * counted
+    log_sums = tf.math.log(tf.reduce_sum(exponentials, 0)) * counted
+    return tf.reduce_sum(log_sums) - tf.reduce_sum(shifted * truth)
+
+
+def boundary_cross_entropy_sum(
+    logits: tf.Tensor,
+    class_ids: tf.Tensor,
+    class_weights: Sequence[float] = (),
+    label_smoothing: float = 0.0,
+) -> tf.Tensor:
+    """Cross-entropy of the pixels near to another class alone, summed over them.
+
+    Near is within 3 rows and columns; ignored pixels are of no class. Divide by the number of
+    valid pixels in the global batch: so 'cross_entropy+2*boundary_cross_entropy' weighs what
+    lies along borders three times. Arguments and result as of cross_entropy_sum.
+    """
+    ids, valid = tf.cast(class_ids, tf.float32)[..., None], (class_ids != IGNORE)[..., None]
+
+    def highest(values: tf.Tensor) -> tf.Tensor:
+        values = tf.where(valid, values, tf.float32.min)
+        for sides in ((_NEAR_PX, 1), (1, _NEAR_PX)):
+            values = tf.nn.max_pool2d(values, sides, 1, "SAME")
+        return values
+
+    is_near = (highest(ids) != -highest(-ids))[..., 0]
+    near = tf.where(is_near, class_ids, tf.constant(IGNORE, class_ids.dtype))
+    return cross_entropy_sum(logits, near, class_weights, label_smoothing)
 
 
 def dice_loss_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
@@ -133,12 +179,28 @@ def lovasz_softmax_loss_sum(logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tenso
 # By name: the function, and whether its sum is one over pixels, not over images.
 TERMS = {
     "cross_entropy": (cross_entropy_sum, True),
+    "boundary_cross_entropy": (boundary_cross_entropy_sum, True),
     "focal": (focal_loss_sum, True),
     "dice": (dice_loss_sum, False),
     "generalised_dice": (generalised_dice_loss_sum, False),
     "tversky": (tversky_loss_sum, False),
     "lovasz_softmax": (lovasz_softmax_loss_sum, False),
 }
+
+
+def choose(
+    names: Iterable[str], class_weights: Sequence[float], label_smoothing: float
+) -> list[tuple[Loss, bool]]:
+    """The terms of these names; weights and smoothing are those of the cross-entropies."""
+    chosen = []
+    for name in names:
+        loss, is_of_pixels = TERMS[name]
+        if loss in (cross_entropy_sum, boundary_cross_entropy_sum):
+            loss = functools.partial(
+                loss, class_weights=class_weights, label_smoothing=label_smoothing
+            )
+        chosen.append((loss, is_of_pixels))
+    return chosen
 
 
 def count_valid_pixels(class_ids: tf.Tensor) -> tf.Tensor:

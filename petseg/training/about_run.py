@@ -23,7 +23,11 @@ _NOT_COMPARED = (
     *("train.save_every_minutes", "train.keep_checkpoints", "train.panel_images"),
     *("train.doctor_seconds", "train.histograms", "train.profile_steps", "devices.cluster"),
 )
-_PATHS = ("model.backbone_weights", "model.start_from")  # their last part tells enough
+_PATHS = (
+    "data.feature_cache_dir",
+    "model.backbone_weights",
+    "model.start_from",
+)  # their last part tells enough
 _SHOWN_FINDINGS = 50
 _SHOWN_CHARACTERS = 20_000
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg import manifest
-from petseg.config import Config
+from petseg.config import Config, parse_class_weights
 from petseg.errors import UserError
 from petseg.input_pipeline import batches, feature_batches, service, shard_cache, shard_reading
 from petseg.input_pipeline.raw_values import raw_values
@@ -28,6 +28,7 @@ class DataSet:
       label_map: what its raw values mean in this run.
       train: the training split.
       validation: the validation split.
+      class_weights: what a pixel of each class weighs in the cross-entropy; empty for 1.
       folder: where its shards are read: its own, or a cache.
       features: of its images, if they are cached.
     """
@@ -36,6 +37,7 @@ class DataSet:
     label_map: LabelMap
     train: Split
     validation: Split
+    class_weights: tuple[float, ...]
     folder: str
     features: Features | None = None
 
@@ -68,7 +70,39 @@ def open_data_set(config: Config) -> DataSet:
         directory = shard_cache.cache_shards(
             directory, list(splits.values()), found.digest(), config.data.cache
         )
-    return DataSet(found, label_map, **splits, folder=directory)
+    weights = class_weights(config.train.class_weights, label_map, splits["train"])
+    return DataSet(found, label_map, **splits, class_weights=weights, folder=directory)
+
+
+def class_weights(setting: str, label_map: LabelMap, train: Split) -> tuple[float, ...]:
+    """What a pixel of each class weighs.
+
+    Args:
+      setting: 'none'; 'balanced', which gives all classes of the training split the same sum
+        and its pixels 1 on average; or numbers, one a class, with commas.
+      label_map: of the run.
+      train: the training split.
+
+    Raises:
+      UserError: there is no such setting, or the split's pixels were never counted.
+    """
+    field, names = f"config.train.class_weights={setting}", label_map.names
+    if setting == "none":
+        return ()
+    if setting != "balanced":
+        weights = parse_class_weights(setting)
+        if len(weights) != len(names):
+            raise UserError(f"{field} must hold a number for each of {', '.join(names)}")
+        return weights
+    raw = train.pixels_per_label
+    counts = [sum(raw.get(v, 0) for v in values) for values in label_map.raw_values]
+    if not any(counts):
+        raise UserError(
+            f"{field}: no mask of {train.shards[0].name} was counted; convert the data set again "
+            "without --validate=header, or give the weights"
+        )
+    present = sum(count > 0 for count in counts)
+    return tuple(sum(counts) / (present * count) if count else 0.0 for count in counts)
 
 
 def training_batches(

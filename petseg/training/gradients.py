@@ -16,6 +16,8 @@ def make_gradients(
     weights: Sequence[keras.Variable],
     *,
     terms: Mapping[str, float],
+    class_weights: Sequence[float] = (),
+    label_smoothing: float = 0.0,
     dropout_rate: float,
     global_batch: int,
     replicas: int,
@@ -28,6 +30,8 @@ def make_gradients(
       model: whose weights it reads, but for those that are handed over.
       weights: which gradients are wanted for; the backward pass goes no further.
       terms: of the loss, of losses.TERMS, with their weights.
+      class_weights: see losses.cross_entropy_sum.
+      label_smoothing: see losses.cross_entropy_sum.
       dropout_rate: share of each pool's channels dropped, each example its own.
       global_batch: images a step, over all replicas.
       replicas: that share it.
@@ -43,14 +47,14 @@ def make_gradients(
       global batch.
     """
     shares = replicas * microbatches
+    chosen = losses.choose(terms, class_weights, label_smoothing)
     channels = [pool.shape[-1] for pool in model.backbone.outputs]
 
     def compute_losses(
         logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor
     ) -> list[tf.Tensor]:
         found = []
-        for name, weight in terms.items():
-            total, is_of_pixels = losses.TERMS[name]
+        for (total, is_of_pixels), weight in zip(chosen, terms.values(), strict=True):
             count = valid_pixels if is_of_pixels else tf.constant(global_batch, tf.float32)
             found.append(weight * tf.math.divide_no_nan(total(logits, mask), count))
         return found

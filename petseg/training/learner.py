@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -109,6 +110,7 @@ def make_learner(
     averages: dict[str, tf.Variable],
     strategy: tf.distribute.Strategy,
     span: Span,
+    class_weights: Sequence[float] = (),
 ) -> Learner:
     """Compiles the steps of a stage; its optimizer begins anew."""
     settings = config.optimizer
@@ -135,6 +137,8 @@ def make_learner(
         model,
         weights,
         terms=terms,
+        class_weights=class_weights,
+        label_smoothing=config.train.label_smoothing,
         dropout_rate=config.model.dropout_rate,
         global_batch=config.data.batch_size,
         replicas=strategy.num_replicas_in_sync,

@@ -19,6 +19,7 @@ from petseg import inference, manifest, pictures
 from petseg.config import Config
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.input_pipeline import batches
+from petseg.input_pipeline.feature_cache import SETTING
 from petseg.training import (
     checkpoints,
     data_set,
@@ -123,9 +124,7 @@ def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
     """
     config_lib.validate(config)
     if config.data.feature_cache_dir:
-        raise UserError(
-            "config.data.feature_cache_dir: the doctor looks at training on images; leave it out"
-        )
+        raise UserError(f"{SETTING}: the doctor looks at training on images; leave it out")
     config = config_lib.spell_out(config)
     opened = opening.open_run(config, None, opening.find_place(config))
     return _examine(opened, opened.learner, 0, seconds)
@@ -178,7 +177,7 @@ def _naming_faults(config: Config, hosts: int) -> Iterator[None]:
     try:
         yield
     except tf.errors.DataLossError as error:
-        raise FaultFound(_name_damaged_shard(config.data.dir, error)) from error
+        raise FaultFound(_name_damaged_shard(config, error)) from error
     except tf.errors.NotFoundError as error:
         where = " on a worker of the service" if config.data.service_address else ""
         raise FaultFound(f"a shard has gone{where}: {error.message}") from error
@@ -192,10 +191,17 @@ def _naming_faults(config: Config, hosts: int) -> Iterator[None]:
         ) from error
 
 
-def _name_damaged_shard(data_dir: str, error: tf.errors.DataLossError) -> str:
-    found = manifest.read_manifest(data_dir)
-    faults = manifest.check_shards(data_dir, found.splits.values(), hashes=True)
-    return f"config.data.dir: {faults[0] if faults else error.message}; convert it again"
+def _name_damaged_shard(config: Config, error: tf.errors.DataLossError) -> str:
+    places = {
+        "config.data.dir": (config.data.dir, "convert it again"),
+        SETTING: (config.data.feature_cache_dir, "delete the folder, to have it made again"),
+    }
+    for setting, (folder, remedy) in places.items():
+        if folder:
+            splits = manifest.read_manifest(folder).splits.values()
+            for fault in manifest.check_shards(folder, splits, hashes=True):
+                return f"{setting}: {fault}; {remedy}"
+    return f"a shard is damaged: {error.message}"
 
 
 def _run_to_the_end(run: Run) -> None:
@@ -281,7 +287,12 @@ def _enter_stage(run: Run, course: Course) -> bool:
         return False
     opened = run.opened
     course.learner = learner.make_learner(
-        run.config, opened.model, opened.averages, opened.place.strategy, span
+        run.config,
+        opened.model,
+        opened.averages,
+        opened.place.strategy,
+        span,
+        opened.data.class_weights,
     )
     course.calls = 0
     run.progress.say(

@@ -110,7 +110,9 @@ def open_run(config: Config, run_dir: str | None, place: Place) -> Opened:
     averages = learner.make_averages(config, model, place.strategy)
     spans = learner.plan_spans(config, data.train.records)
     span = learner.span_at(spans, step or 0)
-    current = learner.make_learner(config, model, averages, place.strategy, span)
+    current = learner.make_learner(
+        config, model, averages, place.strategy, span, data.class_weights
+    )
     if step is None:
         page = Page(0, _describe(config, data, model), {}, {})
     else:

@@ -113,7 +113,8 @@ def _train(config: Config, replicas: int, first: Outcome | None) -> Outcome:
     place = Place(strategy, Host(0, 1), distribution.make_agree(strategy, 1))
     opened = opening.open_run(config, None, place)
     current = opened.learner
-    dataset = data_set.training_batches(config, opened.data, 0, place.host)
+    known = learner.known_blocks(config, opened.model, current.span)
+    dataset = data_set.training_batches(config, opened.data, 0, place.host, known)
     iterator = iter(data_set.distribute(strategy, dataset))
     zero = tf.constant(0, tf.int64)
     current.train_steps(iterator, zero, zero, tf.constant(_STEPS), tf.constant(1.0))
@@ -131,7 +132,8 @@ def _train(config: Config, replicas: int, first: Outcome | None) -> Outcome:
 def _count(opened: Opened) -> np.ndarray:
     strategy, config = opened.place.strategy, opened.config
     eval_step = inference.make_eval_step(opened.model, opened.data.label_map.num_classes, strategy)
-    dataset = data_set.validation_batches(config, opened.data, opened.place.host)
+    known = learner.known_blocks(config, opened.model, opened.learner.span)
+    dataset = data_set.validation_batches(config, opened.data, opened.place.host, known)
     num_batches = -(-opened.data.validation.records // config.data.batch_size)
     distributed = data_set.distribute(strategy, dataset)
     return inference.evaluate(eval_step, distributed, num_batches).confusion

@@ -20,6 +20,7 @@ from petseg import manifest as manifest_lib
 from petseg import pictures
 from petseg.config import Config
 from petseg.errors import UserError
+from petseg.input_pipeline.feature_cache import SETTING
 from petseg.label_map import LabelMap, parse_label_map
 from petseg.manifest import Manifest
 from petseg.modeling import layer_table, vgg16_skip
@@ -96,7 +97,7 @@ def check_fits(workdir: str, config: Config, manifest: Manifest) -> list[str]:
     changed = []
     if checkpoints.saved_steps(workdir):
         for name, (old, new) in config_lib.differences(read_config(workdir), config).items():
-            if name in _FIXED_ALL_THE_SAME or not name.startswith(_MAY_CHANGE):
+            if not _may_change(name, old, new):
                 raise UserError(
                     f"--workdir={workdir} was trained with {name}={old!r}, now it is {new!r}; "
                     "name a new --workdir, or take the setting back"
@@ -109,6 +110,12 @@ def check_fits(workdir: str, config: Config, manifest: Manifest) -> list[str]:
                 f"--config.model.start_from={workdir} and a new --workdir"
             )
     return changed
+
+
+def _may_change(name: str, old: object, new: object) -> bool:
+    if name == SETTING:  # the folder may move; with and without one, batches are others
+        return bool(old) == bool(new)
+    return name not in _FIXED_ALL_THE_SAME and name.startswith(_MAY_CHANGE)
 
 
 def write_settings(workdir: str, config: Config, manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
   python tools/benchmark.py --stage=convert [--raw_dir=DIR] [--pairs=7000] [--rounds=5]
   python tools/benchmark.py --stage=input [--data_dir=OUT] [--smaller_data_dir=OUT256]
   python tools/benchmark.py --stage=train [--data_dir=OUT] [--weights=FILE] [--steps=16]
+      [--batch_size=16] [--feature_cache_dir=DIR]
   python tools/benchmark.py --stage=scaling [--data_dir=OUT] [--replicas=1,2,4]
   python tools/benchmark.py --stage=export --workdir=RUN
   python tools/benchmark.py --stage=doctor --config=FILE --config.data.dir=OUT
@@ -62,6 +63,10 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of all candidates.", lower_b
 _ONLY = flags.DEFINE_list("only", [], "Names of the candidates; all by default.")
 _SCRATCH_DIR = flags.DEFINE_string("scratch_dir", None, "For temporary files; default: /tmp.")
 _WEIGHTS = flags.DEFINE_string("weights", "none", "train, scaling: VGG16's, or random ones.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "train: images a step.", lower_bound=1)
+_FEATURE_CACHE_DIR = flags.DEFINE_string(
+    "feature_cache_dir", None, "train: measure steps on features in this folder too."
+)
 _STEPS = flags.DEFINE_integer(
     "steps", 16, "train, scaling, export: how many each candidate takes a round.", lower_bound=4
 )
@@ -121,7 +126,13 @@ def _data_dir(scratch: Path) -> str:
 
 def _measure_training(data_dir: str) -> None:
     benchmark_train.benchmark_train(
-        data_dir, _WEIGHTS.value, steps=_STEPS.value, rounds=_ROUNDS.value, only=_ONLY.value
+        data_dir,
+        _WEIGHTS.value,
+        steps=_STEPS.value,
+        rounds=_ROUNDS.value,
+        only=_ONLY.value,
+        batch_size=_BATCH_SIZE.value,
+        feature_cache_dir=_FEATURE_CACHE_DIR.value,
     )
 
 

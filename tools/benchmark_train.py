@@ -12,22 +12,34 @@ from pathlib import Path
 
 import keras
 import measuring
+import numpy as np
 import psutil
 import tensorflow as tf
 from measuring import Candidate
 from tensorboard.backend.event_processing import event_accumulator
 
 from petseg import config as config_lib
-from petseg import manifest
+from petseg import manifest, output_folder
 from petseg.config import Config
+from petseg.input_pipeline import feature_cache
 from petseg.label_map import IGNORE
 from petseg.loss_terms import parse_loss
-from petseg.training import data_set, distribution, loop, progress, state, workdir
+from petseg.training import (
+    data_set,
+    distribution,
+    feature_source,
+    loop,
+    opening,
+    progress,
+    state,
+    workdir,
+)
 from petseg.training.distribution import Host
 
 _SIZE = 224
 _BATCH_SIZE = 16
 _UNMEASURED_POINTS = 2  # of the curves: they hold the compilation
+_CACHED_STEPS = 8  # times as many, as they are so much faster
 _TINY_STEPS = 10_000
 _MIB = 1 << 20
 _REDUCTIONS = 200
@@ -39,18 +51,29 @@ _GPU_LATENCY_S, _HOST_LATENCY_S = 50e-6, 500e-6
 
 
 def benchmark_train(
-    data_dir: str, weights: str, *, steps: int, rounds: int, only: Sequence[str]
+    data_dir: str,
+    weights: str,
+    *,
+    steps: int,
+    rounds: int,
+    only: Sequence[str],
+    batch_size: int,
+    feature_cache_dir: str | None,
 ) -> None:
     """Prints the table of the training step and the loop.
 
     Args:
       data_dir: a converted data set.
       weights: of the backbone: 'none' or a file.
-      steps: that each candidate takes in a round.
+      steps: that each candidate takes in a round; those on cached features take more.
       rounds: of all candidates.
       only: names of candidates; empty for all.
+      batch_size: of all candidates.
+      feature_cache_dir: of features, filled first where it lacks some; None leaves the
+        candidates on features out.
     """
     config = _config(data_dir, weights)
+    config.data.batch_size = batch_size
     runs = {
         "forward_only": functools.partial(forward_only, config, steps),
         "bare_step": functools.partial(bare_step, config, steps),
@@ -67,11 +90,21 @@ def benchmark_train(
         ),
     }
     runs["memory_growth"] = functools.partial(_grow, data_dir)
+    if feature_cache_dir:
+        cached = copy.deepcopy(config)
+        cached.data.feature_cache_dir = feature_cache_dir
+        measuring.run_rounds([Candidate("fill", functools.partial(fill_cache, cached), 1)], 1, "")
+        many = steps * _CACHED_STEPS
+        runs |= {
+            "cached_step": functools.partial(run_loop, cached, many, is_constant=True),
+            "cached_loop": functools.partial(run_loop, cached, many, is_constant=False),
+            "cache_build": functools.partial(build_cache, cached, steps * batch_size),
+        }
     results = _measure(runs, rounds, only)
     for (name, _), measured in results.items():
         unit = "MiB" if name == "memory_growth" else "images/s"
         values = [run.speed for run in measured]
-        more = {"steps": steps, "batch_size": _BATCH_SIZE}
+        more = {"steps": steps, "batch_size": batch_size}
         if name == "memory_growth":
             more = {"from_step": _TINY_STEPS // 2, "to_step": _TINY_STEPS}
         measuring.print_line("train", name, values, unit, **more)
@@ -83,6 +116,9 @@ def benchmark_train(
         ("loop_constant_xla", "loop_constant"),
         ("loop_constant_bfloat16", "loop_constant"),
         ("loop_constant_all", "loop_constant"),
+        ("cached_loop", "loop_input"),
+        ("cached_loop", "cached_step"),
+        ("cache_build", "forward_only"),
     ):
         measuring.print_ratio("train", results, name, other, steps=steps)
     _print_shares({name: [run.speed for run in runs] for (name, _), runs in results.items()})
@@ -110,7 +146,7 @@ def forward_only(config: Config, steps: int) -> float:
     def forward() -> tf.Tensor:
         return tf.reduce_sum(model.backbone(images, training=False)[0])
 
-    return _speed(lambda: forward().numpy(), steps)
+    return _speed(lambda: forward().numpy(), steps, config.data.batch_size)
 
 
 def bare_step(config: Config, steps: int) -> float:
@@ -133,7 +169,7 @@ def bare_step(config: Config, steps: int) -> float:
         optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
         return loss
 
-    return _speed(lambda: step().numpy(), steps)
+    return _speed(lambda: step().numpy(), steps, config.data.batch_size)
 
 
 def run_loop(config: Config, steps: int, *, is_constant: bool) -> float:
@@ -151,6 +187,43 @@ def run_loop(config: Config, steps: int, *, is_constant: bool) -> float:
         loop.train_and_evaluate(config, run)
         points = _curve(Path(run) / "train", "input/images_per_second")
     return statistics.median(points[_UNMEASURED_POINTS:])
+
+
+def fill_cache(config: Config) -> float:
+    """Makes the cache whole, for others to read; gives nothing."""
+    _open(config)
+    return 0.0
+
+
+def build_cache(config: Config, images: int) -> float:
+    """Images/s of computing and writing the features of some images into a new cache."""
+    config = copy.deepcopy(config)
+    opened = _open(config)
+    part = dataclasses.replace(
+        feature_cache.plan_parts(["whole"], opened.data.train, opened.data.train)[0],
+        records=min(images, opened.data.train.records),
+    )
+    source, strategy, host = feature_source, opened.place.strategy, opened.place.host
+    layout = opened.data.features.layout
+    extract = source.make_extract(opened.model, layout, strategy, host)
+    extract(np.zeros((1, _SIZE, _SIZE, 3), np.uint8))  # compiles
+    wanted = np.arange(opened.data.train.records) < part.records
+    with tempfile.TemporaryDirectory() as folder, output_folder.claim(folder, "benchmark"):
+        started_s = time.perf_counter()
+        feature_cache.write_shards(
+            folder,
+            feature_cache.plan_tasks([part], layout),
+            "benchmark",
+            lambda part, _: source.read_part(opened.config, opened.data.manifest, 16, part, wanted),
+            extract,
+        )
+        return part.records / (time.perf_counter() - started_s)
+
+
+def _open(config: Config) -> opening.Opened:
+    config_lib.validate(config)
+    config = config_lib.spell_out(config)
+    return opening.open_run(config, None, opening.find_place(config))
 
 
 def benchmark_scaling(
@@ -326,14 +399,14 @@ def _curve(folder: Path, tag: str) -> list[float]:
     return [float(tf.make_ndarray(event.tensor_proto)) for event in reader.Tensors(tag)]
 
 
-def _speed(call: Callable[[], object], steps: int) -> float:
+def _speed(call: Callable[[], object], steps: int, batch_size: int) -> float:
     """Images/s of some calls, after two that do not count."""
     for _ in range(2):
         call()
     started_s = time.perf_counter()
     for _ in range(steps):
         call()
-    return steps * _BATCH_SIZE / (time.perf_counter() - started_s)
+    return steps * batch_size / (time.perf_counter() - started_s)
 
 
 def _measure(

@@ -191,7 +191,7 @@ def _compute(
         print(f"computing features into {folder}: {views}; {needed >> 20:,} MiB", file=sys.stderr)
     tasks = feature_cache.plan_tasks(parts, layout)
     images_at_once = _IMAGES_AT_ONCE * strategy.num_replicas_in_sync // host.count
-    read = functools.partial(_read, config, data, images_at_once)
+    read = functools.partial(read_part, config, data, images_at_once)
     claimed = output_folder.claim(folder, SETTING) if host.is_first else contextlib.nullcontext()
     with claimed:
         agree([0.0])  # the folder is there
@@ -203,9 +203,10 @@ def _compute(
     agree([0.0])  # the manifest is
 
 
-def _read(
+def read_part(
     config: Config, data: Manifest, batch_size: int, part: Part, wanted: np.ndarray
 ) -> tf.data.Dataset:
+    """The images of a part at some places, bool [records]; see feature_views.read_view."""
     return feature_views.read_view(
         manifest.shard_paths(config.data.dir, data.splits[part.split]),
         part.view,

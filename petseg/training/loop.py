@@ -59,6 +59,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
         cannot be written, or another host has gone.
       StoppedBySignal: SIGINT or SIGTERM came; the step was finished and saved.
     """
+    started_s = time.monotonic()
     config_lib.validate(config)
     config = config_lib.spell_out(config)
     place = opening.find_place(config)
@@ -91,6 +92,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
                 None if silent else validation.panel_examples(opened),
                 pictures.palette(opened.data.label_map, opened.data.manifest.colours),
                 evaluations,
+                started_s - _seconds_before(run_dir, opened),
                 writers,
                 progress,
                 request,
@@ -169,6 +171,12 @@ def _known_evaluations(run_dir: str, opened: Opened) -> dict[int, dict]:
         return {}
     known = workdir.read_evaluations(run_dir)
     return {step: found for step, found in known.items() if step <= opened.page.step}
+
+
+def _seconds_before(run_dir: str, opened: Opened) -> float:
+    """How long it took to come to where the run goes on, as far as it is known."""
+    known = workdir.read_seconds(run_dir) if opened.is_resumed else {}
+    return max((s for step, s in known.items() if step <= opened.page.step), default=0.0)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ class Run:
       panel: the examples that every evaluation shows; None where nothing is shown.
       table: colours of the classes.
       evaluations: figures by step.
+      began_s: monotonic time at which the run began, or would have, had it not been stopped.
     """
 
     opened: Opened
@@ -35,6 +36,7 @@ class Run:
     panel: dict[str, np.ndarray] | None
     table: np.ndarray
     evaluations: dict[int, dict]
+    began_s: float
     writers: summaries.Writers
     progress: Progress
     request: StopRequest

@@ -1,6 +1,7 @@
 """What is done at an evaluation during training."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 import keras
@@ -85,6 +86,7 @@ def evaluate(run: Run, course: Course) -> None:
             summaries.write_evaluation(writer, step, scores, counted.confusion, names)
             writer.flush()
             workdir.add_evaluation(run.workdir, step, found)
+            workdir.add_seconds(run.workdir, step, time.monotonic() - run.began_s)
     run.progress.say(_evaluation_line(run, course, scores))
     course.loss_sum, course.loss_steps = 0.0, 0
 

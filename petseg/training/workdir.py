@@ -30,6 +30,7 @@ from petseg.training import checkpoints, learner, state
 _CONFIG = "config.json"
 _EVALUATION = "evaluation"
 _BY_STEP = "validation_by_step.json"
+_SECONDS = "seconds_by_step.json"
 # What may change when a run goes on: it moves nothing that the steps so far decided.
 _MAY_CHANGE = (
     "config.data.dir",
@@ -248,6 +249,21 @@ def add_evaluation(workdir: str, step: int, figures: dict) -> None:
     kept = {s: f for s, f in read_evaluations(workdir).items() if s < step}
     content = json.dumps({**kept, step: figures}, indent=1) + "\n"
     write_text(evaluation_folder(workdir) / _BY_STEP, content)
+
+
+def read_seconds(workdir: str) -> dict[int, float]:
+    """How long the run took up to each evaluation, loading left out, by step."""
+    path = epath.Path(workdir) / _EVALUATION / _SECONDS
+    if not path.exists():
+        return {}
+    return {int(step): seconds for step, seconds in json.loads(path.read_text()).items()}
+
+
+def add_seconds(workdir: str, step: int, seconds: float) -> None:
+    """Records how long the run took up to a step; later steps, from a lost run, go."""
+    kept = {s: known for s, known in read_seconds(workdir).items() if s < step}
+    content = json.dumps({**kept, step: round(seconds, 1)}, indent=1) + "\n"
+    write_text(evaluation_folder(workdir) / _SECONDS, content)
 
 
 def write_text(path: epath.Path, text: str) -> None:

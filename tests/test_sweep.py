@@ -1,0 +1,96 @@
+"""Several runs: trained by one command, and told in one table."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from commands import TINY, assert_one_line_error
+from conftest import ROOT, run_module
+
+from petseg.training import workdir
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import results
+
+
+def sweep(folder, data_dir, *varied, more=()):
+    return run_module(
+        "tools/sweep.py", f"--sweep_dir={folder}", *(f"--vary={text}" for text in varied),
+        "--config=configs/oxford_pets.py", f"--config.data.dir={data_dir}", *TINY, *more,
+    )  # fmt: skip
+
+
+def rows(text):
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in text.strip().splitlines()
+        if line.startswith("|") and "---" not in line
+    ]
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_every_combination_over_one_cache_and_goes_on(data_dir, tmp_path):
+    cache = f"--config.data.feature_cache_dir={tmp_path / 'features'}"
+    varied = ("model.head=fcn8s,fcn16s", "train.loss=dice")
+    done = sweep(tmp_path / "runs", data_dir, *varied, more=[cache])
+    assert done.returncode == 0, done.stderr
+    names = ["head=fcn16s,loss=dice", "head=fcn8s,loss=dice"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == names
+    assert done.stderr.count("computing features") == 1
+    header, *body = rows(done.stdout)
+    assert len(body) == 2
+    told = {row[0] for row in body}
+    assert all("train.loss=dice" in settings for settings in told)
+    assert sum("model.head=fcn16s" in settings for settings in told) == 1
+    ious = [float(row[header.index("mean IoU")]) for row in body]
+    assert ious == sorted(ious, reverse=True)
+    again = sweep(tmp_path / "runs", data_dir, *varied, more=[cache])
+    assert again.returncode == 0
+    assert rows(again.stdout) == [header, *body]
+
+
+def test_a_combination_that_cannot_be_is_refused_before_any_run(data_dir, tmp_path):
+    for varied, expected in (
+        (["model.head=fcn8s,fcn7s"], "config.model.head='fcn7s'"),
+        (["model.heads=fcn8s"], "heads"),
+        (["train.seed=1,x"], "seed"),
+        (["train.seed"], "must be ROOM.FIELD=VALUE"),
+        (['train.class_weights=["1,1,2", '], "no JSON list"),
+    ):
+        done = sweep(tmp_path / "runs", data_dir, *varied)
+        assert_one_line_error(done, 2, expected)
+        assert not (tmp_path / "runs").exists()
+
+
+def copy_run(run_dir, folder, **train):
+    shutil.copytree(run_dir, folder)
+    content = json.loads((folder / "config.json").read_text())
+    content["train"].update(train)
+    (folder / "config.json").write_text(json.dumps(content))
+    return str(folder)
+
+
+def test_runs_that_differ_in_the_seed_are_one_row(run_dir, tmp_path):
+    found = workdir.read_evaluations(str(run_dir))
+    last = found[max(found)]["mean_iou"]
+    other = copy_run(run_dir, tmp_path / "seed", seed=7)
+    changed = {step: {**figures, "mean_iou": last / 2} for step, figures in found.items()}
+    path = tmp_path / "seed" / "evaluation" / "validation_by_step.json"
+    path.write_text(json.dumps(changed))
+    loss = copy_run(run_dir, tmp_path / "loss", loss="dice")
+    header, *body = rows(results.table([str(run_dir), other, loss], reach=0.9 * last))
+    assert [row[1] for row in body] == ["1", "2"]
+    assert "train.loss=dice" in body[0][0]
+    assert "seed" not in body[1][0]
+    assert body[1][header.index("mean IoU")] == f"{0.75 * last:.4f} ({last / 2:.4f}-{last:.4f})"
+    seconds = workdir.read_seconds(str(run_dir))
+    reached = [seconds[s] for s in found if found[s]["mean_iou"] >= 0.9 * last]
+    assert body[1][-1] == f"{min(reached):,.0f}"
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    done = run_module("tools/results.py", str(tmp_path))
+    assert_one_line_error(done, 2, "it is no run of petseg.train")
+    assert_one_line_error(run_module("tools/results.py"), 2, "name at least one run")

@@ -15,7 +15,7 @@ from petseg.augmentation import Augmentation
 from petseg.errors import UserError
 from petseg.loss_terms import parse_loss
 
-HEADS = ("fcn32s", "fcn16s", "fcn8s", "five_tap")
+HEADS = ("fcn32s", "fcn16s", "fcn8s", "five_tap", "wide")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 CLUSTERS = ("tf_config", "slurm", "kubernetes")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -85,13 +85,15 @@ class ModelConfig:
 
     Attributes:
       head: fcn32s (pool 5; a stride of 32), fcn16s (pools 4-5; strides 2, 16), fcn8s (pools
-        3-5; strides 2, 2, 8) or five_tap (pools 1-5; five strides of 2).
+        3-5; strides 2, 2, 8), five_tap (pools 1-5; five strides of 2) or wide (pools 2-5;
+        strides 2, 2, 2, 4, of normalised features, not of scores).
       backbone_weights: 'imagenet' (Keras downloads them), 'none', or the path of a
         Keras VGG16 weights file without its top.
       backbone_width: filters of the first block; 64 is VGG16.
       backbone_convs: convolutions of each of the five blocks; 2, 2, 3, 3, 3 is VGG16.
       score_channels: channels of each pool's score map; 0 is one a class, as in the
-        paper's FCN-8s.
+        paper's FCN-8s. Not for wide.
+      head_width: channels of the head wide, a multiple of 8.
       dropout_rate: share of each tapped pool's channels dropped while training.
       start_from: another run's folder whose newest weights are the first ones here, in
         place of backbone_weights and random heads; '' for none.
@@ -102,6 +104,7 @@ class ModelConfig:
     backbone_width: int = 64
     backbone_convs: tuple[int, ...] = (2, 2, 3, 3, 3)
     score_channels: int = 32
+    head_width: int = 64
     dropout_rate: float = 0.05
     start_from: str = ""
 
@@ -292,6 +295,12 @@ def validate(config: Config) -> None:
     _one_of("model", "head", model.head, HEADS)
     _at_least("model", "backbone_width", model.backbone_width, 1)
     _at_least("model", "score_channels", model.score_channels, 0)
+    _require(
+        model.head_width > 0 and model.head_width % 8 == 0,
+        "model.head_width",
+        model.head_width,
+        "be a positive multiple of 8",
+    )
     _require(
         len(model.backbone_convs) == 5
         and all(isinstance(n, int) and n >= 1 for n in model.backbone_convs),

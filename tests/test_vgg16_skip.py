@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from petseg.errors import UserError
-from petseg.modeling import layer_table, vgg16_skip
+from petseg.modeling import heads, layer_table, vgg16_skip
 
 TINY = {"backbone_weights": "none", "backbone_width": 2, "backbone_convs": (1, 1, 1, 1, 1)}
 
@@ -59,10 +59,63 @@ def test_heads_have_the_taps_strides_and_channels_asked_for(head, strides, score
     assert model(images(2, 64)).shape == (2, 64, 64, 3)
 
 
+def test_the_wide_head_has_the_strides_and_the_width_asked_for():
+    model = vgg16_skip.build_model(head="wide", num_classes=3, image_size=64, head_width=24, **TINY)
+    layers = model.head.layers
+    ups = [layer for layer in layers if isinstance(layer, keras.layers.Conv2DTranspose)]
+    assert [(layer.strides[0], layer.filters) for layer in ups] == [(2, 24)] * 3 + [(4, 3)]
+    laterals = [layer for layer in layers if layer.name.startswith("lateral")]
+    assert {layer.filters for layer in laterals if isinstance(layer, keras.layers.Conv2D)} == {24}
+    assert model(images(2, 64)).shape == (2, 64, 64, 3)
+
+
+def test_the_wide_head_is_what_numpy_makes_of_its_weights():
+    shapes = [(1, 1, 4), (2, 2, 3)]
+    head = heads.build_wide_head((5, 4), shapes, 2, 16, seed=3)
+    rng = np.random.default_rng(0)
+    head.set_weights([rng.normal(0, 1, w.shape).astype(np.float32) for w in head.get_weights()])
+    pools = [rng.normal(0, 30, (2, *shape)).astype(np.float32) for shape in shapes]
+
+    def convolve(x, name):
+        kernel, bias = head.get_layer(name).get_weights()
+        return x @ kernel[0, 0] + bias
+
+    def normalise(x, name):
+        gamma, beta = head.get_layer(f"{name}_norm").get_weights()
+        groups = x.reshape(*x.shape[:3], 8, -1)
+        centred = groups - groups.mean((1, 2, 4), keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean((1, 2, 4), keepdims=True) + 1e-3)
+        return np.maximum(scaled.reshape(x.shape) * gamma + beta, 0)
+
+    def up(x, name, stride):
+        (kernel,) = head.get_layer(name).get_weights()
+        side = x.shape[1] * stride
+        shape = (len(x), side, side, kernel.shape[2])
+        return tf.nn.conv2d_transpose(x, kernel, shape, stride).numpy()
+
+    deep, shallow = (
+        normalise(convolve(pool * head.get_layer(f"scale{b}").scale, f"lateral{b}"), f"lateral{b}")
+        for b, pool in zip((5, 4), pools, strict=True)
+    )
+    total = normalise(up(deep, "up_to_pool4", 2) + shallow, "sum4")
+    expected = up(convolve(total, "reduce"), "up_to_image", 16)
+    np.testing.assert_allclose(head(pools), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_blocks_one_by_one_give_the_pools_of_the_whole_backbone():
+    model = vgg16_skip.build_model(head="five_tap", num_classes=2, image_size=64, **TINY)
+    x = images(2, 64)
+    whole = dict(zip(model.tapped, model.backbone(x), strict=True))
+    for known in ({0: x}, {3: whole[3], 2: whole[2], 1: whole[1]}):
+        for block, pool in zip(model.tapped, model.pools(known), strict=True):
+            np.testing.assert_allclose(pool, whole[block], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model.logits({0: x}), model(x), rtol=1e-5, atol=1e-5)
+
+
 def test_scores_are_added_from_deep_to_shallow():
     # With one channel and scores that copy their pool, the sum can be made by hand.
     shapes = [(2, 2, 1), (4, 4, 1), (8, 8, 1)]
-    head = vgg16_skip.build_head((5, 4, 3), shapes, 1, 1)
+    head = heads.build_skip_head((5, 4, 3), shapes, 1, 1)
     for block in (5, 4, 3):
         head.get_layer(f"score{block}").set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
         head.get_layer(f"scale{block}").scale = 1.0
@@ -70,7 +123,7 @@ def test_scores_are_added_from_deep_to_shallow():
     pools = [rng.normal(size=(1, *shape)).astype(np.float32) for shape in shapes]
 
     def up(x, stride):
-        kernel = vgg16_skip.bilinear_kernel(stride, 1, 1)
+        kernel = heads.bilinear_kernel(stride, 1, 1)
         side = x.shape[1] * stride
         return tf.nn.conv2d_transpose(x, kernel, (1, side, side, 1), stride).numpy()
 
@@ -82,7 +135,7 @@ def test_scores_are_added_from_deep_to_shallow():
 def test_a_transpose_convolution_starts_as_bilinear_interpolation(stride):
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 3)).astype(np.float32)
     inputs = keras.Input((6, 6, 3))
-    layer = keras.Model(inputs, vgg16_skip.upsample(inputs, stride, 3, "up", 0))
+    layer = keras.Model(inputs, heads.upsample(inputs, stride, 3, "up", 0))
     expected = tf.image.resize(x, (6 * stride, 6 * stride)).numpy()
     # At the rim a transpose convolution fades out where a resize repeats the edge.
     inner = slice(stride, -stride)

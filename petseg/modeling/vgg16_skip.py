@@ -1,6 +1,6 @@
-"""VGG16 without its top, and skip heads that add its pools' scores from deep to shallow.
+"""VGG16 without its top, with a head on some of its pools.
 
-Sources: Simonyan and Zisserman 2015 (VGG16); Long, Shelhamer and Darrell 2015 (FCN-8s).
+Source: Simonyan and Zisserman 2015.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.errors import UserError
+from petseg.modeling import heads
 
 VGG16_WIDTH = 64
 VGG16_CONVS = (2, 2, 3, 3, 3)
@@ -23,15 +24,11 @@ TAPPED_BLOCKS = {
     "fcn16s": (5, 4),
     "fcn8s": (5, 4, 3),
     "five_tap": (5, 4, 3, 2, 1),
+    "wide": (5, 4, 3, 2),
 }
 
 _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 PREPROCESSING = f"BGR minus {_IMAGENET_MEAN_BGR}"
-_SCORE_STDDEV = 0.02
-_EXTRA_CHANNEL_STDDEV = 0.01
-# ImageNet VGG16's pools differ in size by two orders of magnitude. Dividing each by
-# its root mean square over natural images lets one learning rate fit them all.
-_POOL_RMS = {1: 220.0, 2: 520.0, 3: 585.0, 4: 117.0, 5: 11.6}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +88,7 @@ def build_model(
     image_size: int,
     backbone_weights: str,
     score_channels: int = 0,
+    head_width: int = 64,
     backbone_width: int = VGG16_WIDTH,
     backbone_convs: Sequence[int] = VGG16_CONVS,
     precision: str = "float32",
@@ -103,7 +101,8 @@ def build_model(
       num_classes: number of logits a pixel.
       image_size: pixels, a multiple of 32.
       backbone_weights: 'imagenet', 'none' or a path; see build_vgg16.
-      score_channels: channels of each score map; 0 is one a class.
+      score_channels: channels of each score map; 0 is one a class. Not for 'wide'.
+      head_width: channels of 'wide'.
       backbone_width: filters of the first block.
       backbone_convs: convolutions of each block.
       precision: 'float32', 'mixed_bfloat16' or 'mixed_float16'; weights and logits are
@@ -120,10 +119,14 @@ def build_model(
         taps = keras.Model(vgg16.inputs, [vgg16.get_layer(f"block{b}_pool").output for b in blocks])
         backbone = keras.Model(images, taps(preprocess(images)), name="backbone")
         shapes = [output.shape[1:] for output in backbone.outputs]
-        scores = score_channels or num_classes
+        if head == "wide":
+            head_model = heads.build_wide_head(blocks, shapes, num_classes, head_width, seed)
+        else:
+            scores = score_channels or num_classes
+            head_model = heads.build_skip_head(blocks, shapes, num_classes, scores, seed)
         return SkipModel(
             backbone,
-            build_head(blocks, shapes, num_classes, scores, seed),
+            head_model,
             _blocks(vgg16, images),
             blocks,
         )
@@ -198,89 +201,6 @@ def build_vgg16(
     elif weights != "none":
         _load_file(model, weights)
     return model
-
-
-def build_head(
-    blocks: Sequence[int],
-    shapes: Sequence[tuple[int, int, int]],
-    num_classes: int,
-    score_channels: int,
-    seed: int = 0,
-) -> keras.Model:
-    """A 1x1 score on each pool; transpose convolutions add them, deep to shallow.
-
-    FCN-8s scores a pool with one channel a class. More channels let the last transpose
-    convolution draw edges inside a pool's pixel; the head stays linear.
-
-    Args:
-      blocks: the VGG16 blocks whose pools come in, from deep to shallow.
-      shapes: [height, width, channels] of each pool.
-      num_classes: number of logits a pixel.
-      score_channels: channels of each score map.
-      seed: of the initial weights that are not bilinear interpolation.
-    """
-    pools = [keras.Input(shape, name=f"pool{b}") for b, shape in zip(blocks, shapes, strict=True)]
-    total = None
-    for block, pool in zip(blocks, pools, strict=True):
-        scaled = keras.layers.Rescaling(1 / _POOL_RMS[block], name=f"scale{block}")(pool)
-        score = keras.layers.Conv2D(
-            score_channels,
-            1,
-            kernel_initializer=keras.initializers.RandomNormal(
-                stddev=_SCORE_STDDEV, seed=seed + block
-            ),
-            name=f"score{block}",
-        )(scaled)
-        if total is None:
-            total = score
-        else:
-            total = upsample(total, 2, score_channels, f"up_to_pool{block}", seed)
-            total = keras.layers.Add(name=f"add{block}")([total, score])
-    # From the shallowest pool back to the image's size.
-    # In float32 whatever the precision, as a softmax follows.
-    logits = upsample(total, 2 ** blocks[-1], num_classes, "up_to_image", seed, dtype="float32")
-    return keras.Model(pools, logits, name="head")
-
-
-def upsample(
-    x: keras.KerasTensor,
-    stride: int,
-    channels: int,
-    name: str,
-    seed: int,
-    dtype: str | None = None,
-) -> keras.KerasTensor:
-    """A transpose convolution of twice the stride that starts as bilinear interpolation."""
-    kernel = bilinear_kernel(stride, channels, x.shape[-1], seed)
-    return keras.layers.Conv2DTranspose(
-        channels,
-        2 * stride,
-        strides=stride,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=keras.initializers.Constant(kernel),
-        dtype=dtype,
-        name=name,
-    )(x)
-
-
-def bilinear_kernel(stride: int, channels_out: int, channels_in: int, seed: int = 0) -> np.ndarray:
-    """The kernel of a transpose convolution: each channel interpolates its own.
-
-    Channels that come in beyond those that go out start with small random weights:
-    zeros would never receive a gradient of their own.
-
-    Returns:
-      float32 [2 stride, 2 stride, channels_out, channels_in].
-    """
-    shape = (2 * stride, 2 * stride, channels_out, channels_in)
-    kernel = np.random.default_rng(seed).normal(0, _EXTRA_CHANNEL_STDDEV, shape)
-    kernel[..., :channels_out] = 0
-    place = np.arange(2 * stride)
-    line = 1 - np.abs(place + 0.5 - stride) / stride
-    for channel in range(min(channels_out, channels_in)):
-        kernel[:, :, channel, channel] = np.outer(line, line)
-    return kernel.astype(np.float32)
 
 
 def draw_channel_factors(

@@ -148,6 +148,7 @@ def build_from_config(
         image_size=config.data.image_size,
         backbone_weights=backbone_weights,
         score_channels=config.model.score_channels,
+        head_width=config.model.head_width,
         backbone_width=config.model.backbone_width,
         backbone_convs=config.model.backbone_convs,
         precision=precision,

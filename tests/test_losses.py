@@ -1,11 +1,15 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from petseg import loss_terms
+from petseg import loss_terms, manifest
+from petseg.config import parse_class_weights
 from petseg.errors import UserError
-from petseg.label_map import IGNORE
+from petseg.label_map import IGNORE, parse_label_map
 from petseg.modeling import losses
+from petseg.training.data_set import class_weights
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 2, (4, 5, 6, 3)).astype(np.float32)
@@ -215,3 +219,29 @@ def test_a_sum_of_terms_is_read_with_its_weights():
 def test_a_sum_that_cannot_be_is_refused(text):
     with pytest.raises(UserError, match=r"^config\.train\.loss=.*cross_entropy\+0\.5\*dice$"):
         loss_terms.parse_loss(text)
+
+
+def test_balanced_weights_give_every_class_the_same_sum(data_dir):
+    split = manifest.read_manifest(str(data_dir)).splits["train"]
+    label_map = parse_label_map("pet=1,3; background=2")
+    weights = class_weights("balanced", label_map, split)
+    counted = split.pixels_per_label
+    counts = np.array([counted[1] + counted[3], counted[2]])
+    sums = counts * weights
+    assert sums[0] == pytest.approx(sums[1])
+    assert sums.sum() == pytest.approx(counts.sum())
+    assert class_weights("none", label_map, split) == ()
+    assert class_weights("1, 2.5", label_map, split) == (1.0, 2.5)
+    with pytest.raises(UserError, match="a number for each of pet, background"):
+        class_weights("1,2,3", label_map, split)
+    uncounted = manifest.Split(
+        tuple(dataclasses.replace(shard, pixels_per_label={}) for shard in split.shards)
+    )
+    with pytest.raises(UserError, match="without --validate=header"):
+        class_weights("balanced", label_map, uncounted)
+
+
+@pytest.mark.parametrize("text", ["-1,2", "a,b", "0,0", "inf,1", "", "balanced,1"])
+def test_class_weights_that_cannot_be_are_refused(text):
+    with pytest.raises(UserError, match=r"^config\.train\.class_weights="):
+        parse_class_weights(text)

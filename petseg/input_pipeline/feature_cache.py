@@ -13,14 +13,13 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import tensorflow as tf
 from etils import epath
-from tqdm import tqdm
 
 from petseg import manifest, shard_files
 from petseg.errors import UserError
@@ -145,19 +144,39 @@ def check_room(folder: str, parts: Iterable[Part], layout: Layout) -> int:
     return needed
 
 
+def missing(folder: str, tasks: Iterable[Task], inputs: str) -> list[Task]:
+    """The shards that are not whole, or were made of something else.
+
+    Args:
+      folder: of the cache.
+      tasks: that are wanted.
+      inputs: all that decides over a shard's bytes beside its task, as text.
+    """
+
+    def is_whole(task: Task) -> bool:
+        account = shard_files.read_account(folder, task.name)
+        return (
+            account is not None
+            and account.inputs == _digest(task, inputs)
+            and shard_files.is_written(account, folder)
+        )
+
+    return [task for task in tasks if not is_whole(task)]
+
+
 def write_shards(
     folder: str,
-    tasks: Sequence[Task],
+    tasks: Iterable[Task],
     inputs: str,
     read: Callable[[Part, np.ndarray], tf.data.Dataset],
     extract: Extract,
-) -> None:
-    """Computes and writes shards; those that are whole already stay.
+) -> Iterator[int]:
+    """Computes and writes shards; gives the number of images after each batch.
 
     Args:
       folder: of the cache, with shard_files.WORK_DIR in it.
-      tasks: this host's.
-      inputs: all that decides over a shard's bytes beside its name, as text.
+      tasks: of `missing`.
+      inputs: as of `missing`.
       read: a part, and bool [records], the places wanted -> batches of
         feature_views.read_view.
       extract: uint8 images -> modeling.features.encode, as arrays.
@@ -165,29 +184,22 @@ def write_shards(
     Raises:
       FaultFound: the disk is full or the folder cannot be written.
     """
-    digest = {task.name: hashlib.sha256(f"{inputs} {task}".encode()).hexdigest() for task in tasks}
-    missing = [task for task in tasks if not _is_whole(folder, task.name, digest[task.name])]
     by_part: dict[Part, list[Task]] = {}
-    for task in missing:
+    for task in tasks:
         by_part.setdefault(task.part, []).append(task)
-    count = sum(task.end - task.first for task in missing)
-    with tqdm(desc="features", total=count, unit="image", disable=None) as bar:
-        for part, of_part in by_part.items():
-            wanted = np.zeros(part.records, bool)
-            for task in of_part:
-                wanted[task.first : task.end] = True
-            _fill(_Writer(folder, of_part, digest), read(part, wanted), extract, bar)
+    for part, of_part in by_part.items():
+        wanted = np.zeros(part.records, bool)
+        for task in of_part:
+            wanted[task.first : task.end] = True
+        yield from _fill(_Writer(folder, of_part, inputs), read(part, wanted), extract)
 
 
-def _is_whole(folder: str, name: str, inputs: str) -> bool:
-    account = shard_files.read_account(folder, name)
-    return (
-        account is not None and account.inputs == inputs and shard_files.is_written(account, folder)
-    )
+def _digest(task: Task, inputs: str) -> str:
+    return hashlib.sha256(f"{inputs} {task}".encode()).hexdigest()
 
 
-def _fill(writer: "_Writer", batches: tf.data.Dataset, extract: Extract, bar: tqdm) -> None:
-    """Has one thread write what was computed, while the next batch is."""
+def _fill(writer: "_Writer", batches: tf.data.Dataset, extract: Extract) -> Iterator[int]:
+    """Has one thread write what was computed, while the next batch is; gives each one's size."""
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         pending: list[concurrent.futures.Future] = []
         for batch in batches.as_numpy_iterator():
@@ -195,7 +207,7 @@ def _fill(writer: "_Writer", batches: tf.data.Dataset, extract: Extract, bar: tq
             pending.append(thread.submit(writer.add, batch, encoded))
             if len(pending) > _MOST_PENDING:
                 pending.pop(0).result()
-            bar.update(len(batch["place"]))
+            yield len(batch["place"])
         for future in pending:
             future.result()
 
@@ -203,8 +215,8 @@ def _fill(writer: "_Writer", batches: tf.data.Dataset, extract: Extract, bar: tq
 class _Writer:
     """Writes the examples of some shards, in their order, one shard after the other."""
 
-    def __init__(self, folder: str, tasks: Sequence[Task], digests: Mapping[str, str]):
-        self._folder, self._digests = folder, digests
+    def __init__(self, folder: str, tasks: Iterable[Task], inputs: str):
+        self._folder, self._inputs = folder, inputs
         self._tasks = iter(tasks)
         self._file: BinaryIO | None = None
 
@@ -240,7 +252,7 @@ class _Writer:
             records=self._frames.records,
             bytes=self._frames.bytes,
             sha256=self._frames.sha256(),
-            inputs=self._digests[self._task.name],
+            inputs=_digest(self._task, self._inputs),
             pixels_per_label={},
             height_sum=0,
             width_sum=0,

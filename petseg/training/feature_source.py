@@ -13,7 +13,7 @@ from petseg import manifest, output_folder
 from petseg.config import Config
 from petseg.errors import UserError
 from petseg.input_pipeline import feature_cache, feature_views, shard_cache, shard_reading
-from petseg.input_pipeline.feature_cache import SETTING, Extract, Part
+from petseg.input_pipeline.feature_cache import SETTING, Extract, Part, Task
 from petseg.input_pipeline.feature_records import Layout
 from petseg.input_pipeline.shard_reading import Shards
 from petseg.manifest import Manifest
@@ -21,6 +21,7 @@ from petseg.modeling import features, vgg16_skip
 from petseg.modeling.vgg16_skip import SkipModel
 from petseg.training import learner
 from petseg.training.distribution import Agree, Host
+from petseg.training.progress import Progress
 
 _IMAGES_AT_ONCE = 16  # per replica, while features are computed
 
@@ -196,11 +197,22 @@ def _compute(
     with claimed:
         agree([0.0])  # the folder is there
         inputs = f"{sorted(about.items())}"
-        feature_cache.write_shards(folder, tasks[host.index :: host.count], inputs, read, extract)
+        own = feature_cache.missing(folder, tasks[host.index :: host.count], inputs)
+        with contextlib.closing(_progress(own, host)) as progress:
+            done = 0
+            for count in feature_cache.write_shards(folder, own, inputs, read, extract):
+                done += count
+                progress.advance(count)
+                progress.show(done, "")
         agree([0.0])  # all shards are
         if host.is_first:
             feature_cache.finish(folder, tasks, about, data.raw_labels)
     agree([0.0])  # the manifest is
+
+
+def _progress(tasks: list[Task], host: Host) -> Progress:
+    total = sum(task.end - task.first for task in tasks)
+    return Progress(0, total, not host.is_first, title="features", unit="image")
 
 
 def read_part(

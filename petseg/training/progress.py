@@ -11,8 +11,16 @@ _SECONDS_BETWEEN_LINES = 30
 class Progress:
     """A bar over steps, or lines where standard error is no terminal."""
 
-    def __init__(self, first_step: int, total_steps: int, is_silent: bool = False):
+    def __init__(
+        self,
+        first_step: int,
+        total_steps: int,
+        is_silent: bool = False,
+        title: str = "train",
+        unit: str = "step",
+    ):
         """`is_silent`: this is one of several hosts, and another one tells."""
+        self._unit = unit
         self._is_silent = is_silent
         self._is_terminal = sys.stderr.isatty() and not is_silent
         self._first_step, self._total_steps = first_step, total_steps
@@ -20,8 +28,8 @@ class Progress:
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
-            desc="train",
-            unit="step",
+            desc=title,
+            unit=unit,
             disable=not self._is_terminal,
         )
 
@@ -38,7 +46,8 @@ class Progress:
             done = max(step - self._first_step, 1)
             left_s = (now_s - self._started_s) / done * (self._total_steps - step)
             clock = tqdm.format_interval(left_s)
-            self.say(f"step {step}/{self._total_steps}  {text}  {clock} left")
+            told = f"  {text}" if text else ""
+            self.say(f"{self._unit} {step}/{self._total_steps}{told}  {clock} left")
 
     def say(self, line: str) -> None:
         """A line that stays, above the bar."""

@@ -202,6 +202,7 @@ def test_a_stage_moves_what_it_names_and_the_whole_model_scores_the_same(staged,
 def test_microbatches_of_features_end_with_the_weights_of_whole_batches(cached_config, tmp_path):
     cached_config.model.dropout_rate = 0.3
     cached_config.train.trained = "block4"
+    cached_config.model.head, cached_config.model.head_width = "wide", 8
     for parts in (1, 4):
         cached_config.optimizer.microbatches = parts
         loop.train_and_evaluate(copy.deepcopy(cached_config), str(tmp_path / str(parts)))
@@ -405,6 +406,7 @@ def test_a_user_sees_what_is_computed_and_a_mistake_is_one_line(data_dir, tmp_pa
 def test_replicas_and_hosts_fill_a_cache_and_end_with_the_weights_of_one_device(
     staged, tmp_path, hosts
 ):
+    staged.model.head, staged.model.head_width = "wide", 8
     loop.train_and_evaluate(copy.deepcopy(staged), str(tmp_path / "alone"))
     alone = contents(tmp_path / "features")
     staged.data.feature_cache_dir = str(tmp_path / "shared")

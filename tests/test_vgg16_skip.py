@@ -77,8 +77,8 @@ def test_the_wide_head_is_what_numpy_makes_of_its_weights():
     pools = [rng.normal(0, 30, (2, *shape)).astype(np.float32) for shape in shapes]
 
     def convolve(x, name):
-        kernel, bias = head.get_layer(name).get_weights()
-        return x @ kernel[0, 0] + bias
+        kernel, *bias = head.get_layer(name).get_weights()
+        return x @ kernel[0, 0] + sum(bias)
 
     def normalise(x, name):
         gamma, beta = head.get_layer(f"{name}_norm").get_weights()

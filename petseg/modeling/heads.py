@@ -85,7 +85,8 @@ def build_wide_head(
     total = None
     for block, pool in zip(blocks, pools, strict=True):
         scaled = keras.layers.Rescaling(1 / _POOL_RMS[block], name=f"scale{block}")(pool)
-        lateral = _convolve(scaled, width, f"lateral{block}", seed + block)
+        # A normalisation takes a bias away, and what is left of its gradient is noise.
+        lateral = _convolve(scaled, width, f"lateral{block}", seed + block, use_bias=False)
         lateral = _normalise(lateral, f"lateral{block}")
         if total is None:
             total = lateral
@@ -98,9 +99,16 @@ def build_wide_head(
     return keras.Model(pools, logits, name="head")
 
 
-def _convolve(x: keras.KerasTensor, channels: int, name: str, seed: int) -> keras.KerasTensor:
-    initializer = keras.initializers.GlorotUniform(seed=seed)
-    return keras.layers.Conv2D(channels, 1, kernel_initializer=initializer, name=name)(x)
+def _convolve(
+    x: keras.KerasTensor, channels: int, name: str, seed: int, use_bias: bool = True
+) -> keras.KerasTensor:
+    return keras.layers.Conv2D(
+        channels,
+        1,
+        use_bias=use_bias,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        name=name,
+    )(x)
 
 
 def _normalise(x: keras.KerasTensor, name: str) -> keras.KerasTensor:

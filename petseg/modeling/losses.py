@@ -203,6 +203,11 @@ def choose(
     return chosen
 
 
+def gain_by_fusing(names: Iterable[str]) -> bool:
+    """Whether XLA's one pass over the pixels is faster; its sorting and pooling are slow."""
+    return not {"lovasz_softmax", "boundary_cross_entropy"} & set(names)
+
+
 def count_valid_pixels(class_ids: tf.Tensor) -> tf.Tensor:
     """How many pixels are not ignored: float32 [], exact to 2^24 of them."""
     return tf.cast(tf.math.count_nonzero(class_ids != IGNORE), tf.float32)

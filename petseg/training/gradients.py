@@ -23,6 +23,7 @@ def make_gradients(
     replicas: int,
     microbatches: int,
     xla: bool,
+    fuse_losses: bool = False,
 ) -> Gradients:
     """A function that gives a replica's part of the losses and of their gradient.
 
@@ -37,6 +38,8 @@ def make_gradients(
       replicas: that share it.
       microbatches: parts of a replica's share, computed one after the other.
       xla: compile it with XLA.
+      fuse_losses: compile at least the losses and their gradient so; on a CPU it halves the
+        time that these passes over all pixels take.
 
     Returns:
       A function: values of the weights; what is known of the replica's examples, for
@@ -51,13 +54,20 @@ def make_gradients(
     channels = [pool.shape[-1] for pool in model.backbone.outputs]
 
     def compute_losses(
-        logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor
-    ) -> list[tf.Tensor]:
+        logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor, scale: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Each term, and the gradient of their sum, times the scale, by the logits."""
         found = []
-        for (total, is_of_pixels), weight in zip(chosen, terms.values(), strict=True):
-            count = valid_pixels if is_of_pixels else tf.constant(global_batch, tf.float32)
-            found.append(weight * tf.math.divide_no_nan(total(logits, mask), count))
-        return found
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            for (total, is_of_pixels), weight in zip(chosen, terms.values(), strict=True):
+                count = valid_pixels if is_of_pixels else tf.constant(global_batch, tf.float32)
+                found.append(weight * tf.math.divide_no_nan(total(logits, mask), count))
+            scaled = tf.add_n(found) * scale
+        return found, tape.gradient(scaled, logits)
+
+    if fuse_losses:
+        compute_losses = tf.function(compute_losses, jit_compile=True)
 
     def of_share(
         values: list[tf.Tensor],
@@ -75,9 +85,9 @@ def make_gradients(
             tape.watch(values)
             pools = model.pools(known)
             pools = [p * tf.cast(f, p.dtype) for p, f in zip(pools, factors, strict=True)]
-            found = compute_losses(model.head(pools, training=True), mask, valid_pixels)
-            scaled = tf.add_n(found) * scale
-        return [*found, *tape.gradient(scaled, values, unconnected_gradients="zero")]
+            logits = model.head(pools, training=True)
+        found, by_logits = compute_losses(logits, mask, valid_pixels, scale)
+        return [*found, *tape.gradient(logits, values, by_logits, "zero")]
 
     if xla:
         of_share = tf.function(of_share, jit_compile=True)

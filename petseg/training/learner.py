@@ -9,7 +9,7 @@ import tensorflow as tf
 from petseg.config import Config, Stage
 from petseg.errors import UserError
 from petseg.loss_terms import parse_loss
-from petseg.modeling import features
+from petseg.modeling import features, losses
 from petseg.modeling.features import IMAGES
 from petseg.modeling.vgg16_skip import SkipModel
 from petseg.training import gradients, schedules, train_step
@@ -144,6 +144,7 @@ def make_learner(
         replicas=strategy.num_replicas_in_sync,
         microbatches=settings.microbatches,
         xla=config.devices.xla,
+        fuse_losses=losses.gain_by_fusing(terms) and not tf.config.list_physical_devices("GPU"),
     )
     steps = train_step.make_train_steps(
         state,

@@ -151,7 +151,7 @@ def assert_same_weights(one, other, atol=1e-6):
 @pytest.fixture
 def staged(cached_config):
     cached_config.train.epochs = 1.0
-    cached_config.train.then = [Stage("block5", 1.0, 2e-3), Stage("block3", 1.0, 1e-3)]
+    cached_config.train.then = [Stage("block4", 1.0, 2e-3)]
     cached_config.model.dropout_rate = 0.2
     cached_config.optimizer.average_decay = 0.9
     return cached_config
@@ -176,8 +176,8 @@ def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(staged, tmp_path, mo
                 break
             except StoppedBySignal:
                 stops += 1
-    assert stops >= 3
-    assert_same_weights(weights(stopped, 15), weights(tmp_path / "straight", 15))
+    assert stops >= 2
+    assert_same_weights(weights(stopped, 10), weights(tmp_path / "straight", 10))
     ours, theirs = (workdir.read_evaluations(str(f)) for f in (stopped, tmp_path / "straight"))
     assert ours == theirs
 
@@ -186,27 +186,22 @@ def test_a_stage_moves_what_it_names_and_the_whole_model_scores_the_same(staged,
     staged.data.feature_dtype = "float16"
     staged.train.keep_checkpoints = 9
     loop.train_and_evaluate(staged, str(tmp_path / "run"))
-    at = {step: weights(tmp_path / "run", step) for step in (5, 10, 15)}
-
-    def blocks_moved(before, after):
-        names = [n for n in at[before] if n.startswith("variables/block")]
-        return {n[15] for n in names if (at[before][n] != at[after][n]).any()}
-
-    assert blocks_moved(5, 10) == {"5"}
-    assert blocks_moved(10, 15) == {"3", "4", "5"}
+    before, after = weights(tmp_path / "run", 5), weights(tmp_path / "run", 10)
+    blocks = [name for name in before if name.startswith("variables/block")]
+    assert {name[15] for name in blocks if (before[name] != after[name]).any()} == {"4", "5"}
     scored = scoring.score_split(str(tmp_path / "run"), "validation", None, 2, "newest", Views())
-    told = workdir.read_evaluations(str(tmp_path / "run"))[15]
+    told = workdir.read_evaluations(str(tmp_path / "run"))[10]
     assert scored["mean_iou"] == pytest.approx(told["mean_iou"], abs=2e-3)
 
 
 def test_microbatches_of_features_end_with_the_weights_of_whole_batches(cached_config, tmp_path):
     cached_config.model.dropout_rate = 0.3
-    cached_config.train.trained = "block4"
+    cached_config.train.trained, cached_config.train.epochs = "block4", 1.0
     cached_config.model.head, cached_config.model.head_width = "wide", 8
     for parts in (1, 4):
         cached_config.optimizer.microbatches = parts
         loop.train_and_evaluate(copy.deepcopy(cached_config), str(tmp_path / str(parts)))
-    assert_same_weights(weights(tmp_path / "4", 10), weights(tmp_path / "1", 10), 1e-5)
+    assert_same_weights(weights(tmp_path / "4", 5), weights(tmp_path / "1", 5), 1e-5)
 
 
 def contents(folder):
@@ -353,19 +348,20 @@ def test_a_run_keeps_its_kind_of_input_but_the_folder_may_move(cached_config, tm
 def test_features_that_are_gone_are_computed_from_the_weights_that_the_run_began_with(
     staged, tmp_path
 ):
-    loop.train_and_evaluate(copy.deepcopy(staged), str(tmp_path / "run"))  # block3 has moved
+    loop.train_and_evaluate(copy.deepcopy(staged), str(tmp_path / "run"))  # block4 has moved
     before = contents(tmp_path / "features")
     shutil.rmtree(tmp_path / "features")
-    staged.train.then[1].epochs = 2.0
+    staged.train.then[0].epochs = 2.0
     loop.train_and_evaluate(copy.deepcopy(staged), str(tmp_path / "run"))
     assert contents(tmp_path / "features") == before
 
 
 def test_features_may_be_held_in_memory(cached_config, tmp_path):
+    cached_config.train.epochs = 1.0
     loop.train_and_evaluate(copy.deepcopy(cached_config), str(tmp_path / "disk"))
     cached_config.data.cache = "memory"
     loop.train_and_evaluate(copy.deepcopy(cached_config), str(tmp_path / "memory"))
-    assert_same_weights(weights(tmp_path / "memory", 10), weights(tmp_path / "disk", 10))
+    assert_same_weights(weights(tmp_path / "memory", 5), weights(tmp_path / "disk", 5))
 
 
 @pytest.mark.parametrize(("room", "field", "value", "expected"), [
@@ -390,11 +386,6 @@ def test_a_user_sees_what_is_computed_and_a_mistake_is_one_line(data_dir, tmp_pa
     done = run_module(*command)
     assert done.returncode == 0, done.stderr
     assert "train (20), train_mirrored (20), validation (8)" in done.stderr
-    again = run_module(*train_command(tmp_path / "other", data_dir, *command[-1:]))
-    assert again.returncode == 0, again.stderr
-    assert "computing" not in again.stderr
-    last = [done.stderr.strip().splitlines()[-1], again.stderr.strip().splitlines()[-1]]
-    assert last[0] == last[1]
     (folder / manifest.FILE_NAME).write_text(json.dumps({"version": 2}))
     assert_one_line_error(
         run_module(*train_command(tmp_path / "third", data_dir, *command[-1:])), 2, "is damaged"
@@ -402,10 +393,15 @@ def test_a_user_sees_what_is_computed_and_a_mistake_is_one_line(data_dir, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hosts", [1, 2])
+@pytest.mark.parametrize(
+    ("hosts", "stages"),
+    [(2, 1), pytest.param(2, 2, marks=pytest.mark.long),
+     pytest.param(1, 2, marks=pytest.mark.long)],
+)  # fmt: skip
 def test_replicas_and_hosts_fill_a_cache_and_end_with_the_weights_of_one_device(
-    staged, tmp_path, hosts
+    staged, tmp_path, hosts, stages
 ):
+    staged.train.then = staged.train.then[: stages - 1]
     staged.model.head, staged.model.head_width = "wide", 8
     loop.train_and_evaluate(copy.deepcopy(staged), str(tmp_path / "alone"))
     alone = contents(tmp_path / "features")
@@ -417,4 +413,6 @@ def test_replicas_and_hosts_fill_a_cache_and_end_with_the_weights_of_one_device(
     assert "over 2 replica(s)" in log_of(tmp_path / "run")
     shared = contents(tmp_path / "shared")
     assert shared.keys() == alone.keys()
-    assert_same_weights(weights(tmp_path / "run", 15), weights(tmp_path / "alone", 15), 1e-4)
+    steps = 5 * stages
+    ours, theirs = (weights(tmp_path / name, steps) for name in ("run", "alone"))
+    assert_same_weights(ours, theirs, 1e-4)

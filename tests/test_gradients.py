@@ -46,6 +46,27 @@ def test_what_is_frozen_has_no_backward_pass(model, trained, blocks):
     assert backward_convolutions(model, trained) == expected
 
 
+def test_fused_losses_have_the_same_values_and_gradients(model):
+    weights = state.trained_weights(model, "head")
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.integers(0, 256, (4, 32, 32, 3)), tf.uint8)
+    masks = tf.constant(rng.choice([0, 1, 2, 255], (4, 32, 32)), tf.uint8)
+    found = []
+    for fuse in (False, True):
+        gradients = make_gradients(
+            model, weights, terms={"cross_entropy": 1.0, "dice": 0.5, "focal": 2.0},
+            class_weights=(1.0, 2.0, 0.5), label_smoothing=0.1, dropout_rate=0.1, global_batch=4,
+            replicas=1, microbatches=2, xla=False, fuse_losses=fuse,
+        )  # fmt: skip
+        arguments = [{0: images}, masks, tf.constant(0), tf.constant([1, 2], tf.int64)]
+        values = [tf.identity(w.value) for w in weights]
+        scales = [tf.constant(3000.0), tf.constant(8.0)]
+        found.append(tf.function(gradients)(values, *arguments, *scales))
+    for plain, fused in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-6)
+    assert all(float(loss) > 0 for loss in found[0][:3])
+
+
 def test_stages_train_from_their_block_on(model):
     for trained, first in (("head", 6), ("block5", 5), ("block3", 3), ("all", 1)):
         paths = [w.path for w in state.trained_weights(model, trained)]

@@ -46,9 +46,10 @@ def test_a_sweep_trains_every_combination_over_one_cache_and_goes_on(data_dir, t
     assert sum("model.head=fcn16s" in settings for settings in told) == 1
     ious = [float(row[header.index("mean IoU")]) for row in body]
     assert ious == sorted(ious, reverse=True)
-    again = sweep(tmp_path / "runs", data_dir, *varied, more=[cache])
+    again = sweep(tmp_path / "runs", data_dir, "model.head=fcn8s", varied[1], more=[cache])
     assert again.returncode == 0
-    assert rows(again.stdout) == [header, *body]
+    (only,) = rows(again.stdout)[1:]
+    assert only in body
 
 
 def test_a_combination_that_cannot_be_is_refused_before_any_run(data_dir, tmp_path):
@@ -65,7 +66,8 @@ def test_a_combination_that_cannot_be_is_refused_before_any_run(data_dir, tmp_pa
 
 
 def copy_run(run_dir, folder, **train):
-    shutil.copytree(run_dir, folder)
+    # As if petseg.evaluate had never been there.
+    shutil.copytree(run_dir, folder, ignore=shutil.ignore_patterns("validation.json"))
     content = json.loads((folder / "config.json").read_text())
     content["train"].update(train)
     (folder / "config.json").write_text(json.dumps(content))
@@ -75,12 +77,13 @@ def copy_run(run_dir, folder, **train):
 def test_runs_that_differ_in_the_seed_are_one_row(run_dir, tmp_path):
     found = workdir.read_evaluations(str(run_dir))
     last = found[max(found)]["mean_iou"]
+    own = copy_run(run_dir, tmp_path / "own")
     other = copy_run(run_dir, tmp_path / "seed", seed=7)
     changed = {step: {**figures, "mean_iou": last / 2} for step, figures in found.items()}
     path = tmp_path / "seed" / "evaluation" / "validation_by_step.json"
     path.write_text(json.dumps(changed))
     loss = copy_run(run_dir, tmp_path / "loss", loss="dice")
-    header, *body = rows(results.table([str(run_dir), other, loss], reach=0.9 * last))
+    header, *body = rows(results.table([own, other, loss], reach=0.9 * last))
     assert [row[1] for row in body] == ["1", "2"]
     assert "train.loss=dice" in body[0][0]
     assert "seed" not in body[1][0]

@@ -19,6 +19,9 @@ from petseg.training.optimizers import Optimizer
 from petseg.training.state import State
 from petseg.training.train_step import TrainSteps
 
+# Compiling takes half a second, and saves 0.4 ms an image of 224 px.
+_LONG_PIXELS = 2e8
+
 
 @dataclasses.dataclass(frozen=True)
 class Span:
@@ -144,7 +147,7 @@ def make_learner(
         replicas=strategy.num_replicas_in_sync,
         microbatches=settings.microbatches,
         xla=config.devices.xla,
-        fuse_losses=losses.gain_by_fusing(terms) and not tf.config.list_physical_devices("GPU"),
+        fuse_losses=losses.gain_by_fusing(terms) and _is_long(config, span),
     )
     steps = train_step.make_train_steps(
         state,
@@ -160,6 +163,13 @@ def make_learner(
         told_gradients=state_lib.head_places(model, weights) if config.train.histograms else (),
     )
     return Learner(span, state, schedule, steps)
+
+
+def _is_long(config: Config, span: Span) -> bool:
+    """Whether a stage on CPUs lasts long enough to win back what XLA takes to compile."""
+    images = (span.end_step - span.first_step) * config.data.batch_size
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    return not has_gpu and images * config.data.image_size**2 > _LONG_PIXELS
 
 
 def model_variables(model: SkipModel, averages: dict[str, tf.Variable]) -> dict[str, tf.Variable]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from petseg import shard_files
 from petseg.augmentation import Augmentation
+from petseg.config import FEATURE_DTYPES
 from petseg.input_pipeline import feature_batches, feature_records, feature_views, shard_reading
 from petseg.input_pipeline.feature_records import Layout
 from petseg.input_pipeline.shard_reading import Shards
@@ -75,7 +76,7 @@ def draw_example(rng, layout):
     return {name: values[0] for name, values in encoded.items()}
 
 
-@pytest.mark.parametrize("stored_as", features.STORED_AS)
+@pytest.mark.parametrize("stored_as", FEATURE_DTYPES)
 def test_a_record_gives_back_what_went_in(stored_as):
     layout = Layout(LAYOUT.image_size, LAYOUT.pools, stored_as)
     rng = np.random.default_rng(0)

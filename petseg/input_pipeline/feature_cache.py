@@ -127,9 +127,10 @@ def lacking(folder: str, parts: Sequence[Part], about: Mapping[str, str | int]) 
     return [part for part in parts if part.name not in found.splits]
 
 
-def check_room(folder: str, parts: Iterable[Part], layout: Layout) -> int:
-    """How many bytes some parts will take; raises UserError where there is no room."""
-    needed = sum(part.records * layout.record_bytes for part in parts)
+def check_room(folder: str, tasks: Iterable[Task], layout: Layout) -> int:
+    """How many bytes the shards that are not there take; raises UserError if there is no room."""
+    absent = [task for task in tasks if not (epath.Path(folder) / task.name).exists()]
+    needed = sum((task.end - task.first) * layout.record_bytes for task in absent)
     if "://" not in folder:
         there = Path(folder)
         while not there.exists():

@@ -18,7 +18,6 @@ from petseg.modeling.features import pool_name, scale_name
 
 _MASK = "mask"
 _SIDES = "mask/sides"
-_BYTES = {"uint8": 1, "float16": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Layout:
     Attributes:
       image_size: height and width of the images that went in, and of the masks, in pixels.
       pools: block -> height, width and channels of its pool.
-      stored_as: of modeling.features.STORED_AS.
+      stored_as: 'uint8' or 'float16'; see modeling.features.encode.
     """
 
     image_size: int
@@ -39,7 +38,7 @@ class Layout:
     def record_bytes(self) -> int:
         """About how much a record takes."""
         values = sum(math.prod(shape) for shape in self.pools.values())
-        return values * _BYTES[self.stored_as] + self.image_size**2
+        return values * tf.as_dtype(self.stored_as).size + self.image_size**2
 
 
 def encode_record(

@@ -34,13 +34,11 @@ class Features:
       layout: of its records.
       train: the shards of the training split, in each view.
       validation: the shards of the validation split.
-      folder: of the cache.
     """
 
     layout: Layout
     train: tuple[Shards, ...]
     validation: Shards
-    folder: str
 
 
 def open_features(
@@ -96,7 +94,7 @@ def open_features(
     if config.data.cache != "none":
         where = shard_cache.cache_shards(folder, wanted, found.digest(), config.data.cache)
     *train, validation = (shard_reading.shards_in(where, split) for split in wanted)
-    return Features(layout, tuple(train), validation, where)
+    return Features(layout, tuple(train), validation)
 
 
 def make_extract(
@@ -186,11 +184,11 @@ def _compute(
     """Fills the cache; each host writes its shards, the first one the manifest."""
     folder = config.data.feature_cache_dir
     extract = make_extract(first_model, layout, strategy, host)
-    needed = feature_cache.check_room(folder, parts, layout)
+    tasks = feature_cache.plan_tasks(parts, layout)
+    needed = feature_cache.check_room(folder, tasks, layout)
     if host.is_first:
         views = ", ".join(f"{part.name} ({part.records:,})" for part in parts)
         print(f"computing features into {folder}: {views}; {needed >> 20:,} MiB", file=sys.stderr)
-    tasks = feature_cache.plan_tasks(parts, layout)
     images_at_once = _IMAGES_AT_ONCE * strategy.num_replicas_in_sync // host.count
     read = functools.partial(read_part, config, data, images_at_once)
     claimed = output_folder.claim(folder, SETTING) if host.is_first else contextlib.nullcontext()

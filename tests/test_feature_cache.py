@@ -87,6 +87,10 @@ def test_a_cache_holds_the_pools_of_images_and_of_their_mirror_images(cached_con
         assert_near(
             features.known_pools(mirrored), direct_pools(model, images["image"][:, :, ::-1])
         )
+    for one, other in zip(whole["mask"].numpy(), mirrored["mask"].numpy(), strict=True):
+        columns = int((one != 255).any(0).sum())  # what fills an image up stays on its right
+        np.testing.assert_array_equal(other[:, :columns], one[:, :columns][:, ::-1])
+        assert (other[:, columns:] == 255).all()
     valid = np.mean(mirrored["mask"] != 255)
     assert (valid < 1) == keep_aspect
 
@@ -239,6 +243,29 @@ def test_a_computation_that_fails_anywhere_goes_on_and_ends_the_same(
     opened_run(cached_config)
     assert contents(folder) == undisturbed
     assert sum(written) < 4 * (20 + 20 + 8)  # what was whole stayed
+
+
+def test_what_was_begun_with_other_settings_is_not_gone_on_with(
+    cached_config, tmp_path, monkeypatch
+):
+    folder, finish = tmp_path / "features", feature_cache.shard_files.finish
+    finished = []
+
+    def fail(*arguments):
+        finish(*arguments)
+        finished.append(arguments)
+        if len(finished) == 9:
+            raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(feature_cache.shard_files, "finish", fail)
+        opened_run(cached_config)
+    cached_config.data.keep_aspect = True  # shards of the same names and sizes
+    opened_run(cached_config)
+    found = contents(folder)
+    shutil.rmtree(folder)
+    opened_run(cached_config)
+    assert contents(folder) == found
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(

@@ -20,7 +20,7 @@ from petseg.manifest import Shard
 T = TypeVar("T")
 
 # Within the output folder while it is not finished: each shard's account, for a restart.
-WORK_DIR = "UNFINISHED_CONVERSION"
+WORK_DIR = "UNFINISHED"
 
 
 class Frames:

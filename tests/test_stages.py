@@ -72,6 +72,7 @@ def test_each_stage_trains_what_it_names_with_its_own_rate(staged, tmp_path):
     assert checkpoints.read_page(str(tmp_path), 7).about["trained"] == ["head", "block5"]
 
 
+@pytest.mark.long
 def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(staged, tmp_path, monkeypatch):
     staged.optimizer.name = "sgd"
     staged.optimizer.average_decay = 0.9

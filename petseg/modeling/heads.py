@@ -7,15 +7,18 @@ pyramid); Wu and He 2018 (group normalisation).
 from collections.abc import Sequence
 
 import keras
-import numpy as np
+
+from petseg.modeling.upsampling import upsample
 
 _SCORE_STDDEV = 0.02
-_EXTRA_CHANNEL_STDDEV = 0.01
 # ImageNet VGG16's pools differ in size by two orders of magnitude. Dividing each by
 # its root mean square over natural images lets one learning rate fit them all.
 _POOL_RMS = {1: 220.0, 2: 520.0, 3: 585.0, 4: 117.0, 5: 11.6}
 
 _GROUPS = 8
+# Two 3x3 convolutions of each sum from pool 3 on: at pool 2 one takes as long as all of these.
+_CONTEXT_CONVS = 2
+_SHALLOWEST_CONTEXT = 3
 _REDUCED_CHANNELS = 16  # a last transpose convolution from more takes as long as all the rest
 
 
@@ -68,43 +71,63 @@ def build_wide_head(
     width: int,
     seed: int = 0,
 ) -> keras.Model:
-    """Lateral 1x1 convolutions of equal width; transpose convolutions add them, deep to shallow.
+    """Lateral 1x1 convolutions; transpose convolutions add them, deep to shallow.
 
-    Each is followed by a normalisation and a ReLU, and so is each sum, so that unlike
-    build_skip_head it is not linear. Normalised are groups of channels of one image: an
-    example then does not depend on its batch, on replicas or on microbatches.
+    Two 3x3 convolutions look around in the deepest lateral and in each sum, but for pool 2's.
+    Channels are `width` at pools 2 and 3, twice as many at pool 4 and four times at pool 5:
+    these convolutions then take as long at each. Laterals, sums and convolutions are all
+    followed by a normalisation and a ReLU, so that unlike build_skip_head it is not linear.
+    Normalised are groups of channels of one image: an example then does not depend on its
+    batch, on replicas or on microbatches.
 
     Args:
       blocks: the VGG16 blocks whose pools come in, from deep to shallow.
       shapes: [height, width, channels] of each pool.
       num_classes: number of logits a pixel.
-      width: channels, a multiple of 8.
+      width: channels at the shallow pools, a multiple of 8.
       seed: of the initial weights that are not bilinear interpolation.
     """
     pools = [keras.Input(shape, name=f"pool{b}") for b, shape in zip(blocks, shapes, strict=True)]
     total = None
     for block, pool in zip(blocks, pools, strict=True):
         scaled = keras.layers.Rescaling(1 / _POOL_RMS[block], name=f"scale{block}")(pool)
+        channels = width * 2 ** max(block - _SHALLOWEST_CONTEXT, 0)
         # A normalisation takes a bias away, and what is left of its gradient is noise.
-        lateral = _convolve(scaled, width, f"lateral{block}", seed + block, use_bias=False)
+        lateral = _convolve(scaled, channels, f"lateral{block}", seed + block, use_bias=False)
         lateral = _normalise(lateral, f"lateral{block}")
         if total is None:
             total = lateral
         else:
-            total = upsample(total, 2, width, f"up_to_pool{block}", seed)
+            total = upsample(total, 2, channels, f"up_to_pool{block}", seed)
             total = keras.layers.Add(name=f"add{block}")([total, lateral])
             total = _normalise(total, f"sum{block}")
+        if block >= _SHALLOWEST_CONTEXT:
+            total = _look_around(total, channels, f"context{block}", seed + 10 * block)
     reduced = _convolve(total, _REDUCED_CHANNELS, "reduce", seed)
     logits = upsample(reduced, 2 ** blocks[-1], num_classes, "up_to_image", seed, dtype="float32")
     return keras.Model(pools, logits, name="head")
 
 
+def _look_around(x: keras.KerasTensor, channels: int, name: str, seed: int) -> keras.KerasTensor:
+    for conv in range(1, _CONTEXT_CONVS + 1):
+        x = _convolve(x, channels, f"{name}_{conv}", seed + conv, 3, use_bias=False)
+        x = _normalise(x, f"{name}_{conv}")
+    return x
+
+
 def _convolve(
-    x: keras.KerasTensor, channels: int, name: str, seed: int, use_bias: bool = True
+    x: keras.KerasTensor,
+    channels: int,
+    name: str,
+    seed: int,
+    side: int = 1,
+    *,
+    use_bias: bool = True,
 ) -> keras.KerasTensor:
     return keras.layers.Conv2D(
         channels,
-        1,
+        side,
+        padding="same",
         use_bias=use_bias,
         kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
         name=name,
@@ -114,44 +137,3 @@ def _convolve(
 def _normalise(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     x = keras.layers.GroupNormalization(_GROUPS, name=f"{name}_norm")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
-
-
-def upsample(
-    x: keras.KerasTensor,
-    stride: int,
-    channels: int,
-    name: str,
-    seed: int,
-    dtype: str | None = None,
-) -> keras.KerasTensor:
-    """A transpose convolution of twice the stride that starts as bilinear interpolation."""
-    kernel = bilinear_kernel(stride, channels, x.shape[-1], seed)
-    return keras.layers.Conv2DTranspose(
-        channels,
-        2 * stride,
-        strides=stride,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=keras.initializers.Constant(kernel),
-        dtype=dtype,
-        name=name,
-    )(x)
-
-
-def bilinear_kernel(stride: int, channels_out: int, channels_in: int, seed: int = 0) -> np.ndarray:
-    """The kernel of a transpose convolution: each channel interpolates its own.
-
-    Channels that come in beyond those that go out start with small random weights:
-    zeros would never receive a gradient of their own.
-
-    Returns:
-      float32 [2 stride, 2 stride, channels_out, channels_in].
-    """
-    shape = (2 * stride, 2 * stride, channels_out, channels_in)
-    kernel = np.random.default_rng(seed).normal(0, _EXTRA_CHANNEL_STDDEV, shape)
-    kernel[..., :channels_out] = 0
-    place = np.arange(2 * stride)
-    line = 1 - np.abs(place + 0.5 - stride) / stride
-    for channel in range(min(channels_out, channels_in)):
-        kernel[:, :, channel, channel] = np.outer(line, line)
-    return kernel.astype(np.float32)

@@ -102,7 +102,7 @@ def build_model(
       image_size: pixels, a multiple of 32.
       backbone_weights: 'imagenet', 'none' or a path; see build_vgg16.
       score_channels: channels of each score map; 0 is one a class. Not for 'wide'.
-      head_width: channels of 'wide'.
+      head_width: channels of 'wide'; see heads.build_wide_head.
       backbone_width: filters of the first block.
       backbone_convs: convolutions of each block.
       precision: 'float32', 'mixed_bfloat16' or 'mixed_float16'; weights and logits are

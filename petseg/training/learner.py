@@ -9,7 +9,7 @@ import tensorflow as tf
 from petseg.config import Config, Stage
 from petseg.errors import UserError
 from petseg.loss_terms import parse_loss
-from petseg.modeling import features, losses
+from petseg.modeling import features, losses, upsampling
 from petseg.modeling.features import IMAGES
 from petseg.modeling.vgg16_skip import SkipModel
 from petseg.training import gradients, schedules, train_step
@@ -136,6 +136,9 @@ def make_learner(
         drop_factor=settings.drop_factor,
     )
     terms = parse_loss(config.train.loss)
+    if not tf.config.list_physical_devices("GPU"):
+        head = upsampling.multiply_for_wide_strides(model.head)
+        model = dataclasses.replace(model, head=head)
     of_replica = gradients.make_gradients(
         model,
         weights,

@@ -53,22 +53,20 @@ def histogram(values: np.ndarray, label: str) -> Figure:
     return figure
 
 
-def curves(
-    x: Sequence[float], lines: Mapping[str, Sequence[float | None]], x_label: str, y_label: str
-) -> Figure:
-    """Lines over the same places; a gap where a value is None.
+def curves(lines: Mapping[str, Mapping[float, float | None]], x_label: str, y_label: str) -> Figure:
+    """Lines with a mark at each value; a gap where a value is None.
 
     Args:
-      x: places.
-      lines: values by the line's name.
+      lines: place -> value, by the line's name.
       x_label: of the places.
       y_label: of the values.
     """
     figure = Figure(figsize=(5.0, 2.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     for name, values in lines.items():
-        numbers = [np.nan if value is None else value for value in values]
-        axes.plot(x, numbers, marker="o", markersize=3, label=name.replace("$", r"\$"))
+        numbers = [np.nan if value is None else value for value in values.values()]
+        label = name.replace("$", r"\$")
+        axes.plot(list(values), numbers, marker="o", markersize=3, label=label)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)

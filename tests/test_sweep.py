@@ -4,9 +4,11 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from commands import TINY, assert_one_line_error
 from conftest import ROOT, run_module
+from PIL import Image
 
 from petseg.training import workdir
 
@@ -91,6 +93,25 @@ def test_runs_that_differ_in_the_seed_are_one_row(run_dir, tmp_path):
     seconds = workdir.read_seconds(str(run_dir))
     reached = [seconds[s] for s in found if found[s]["mean_iou"] >= 0.9 * last]
     assert body[1][-1] == f"{min(reached):,.0f}"
+
+
+def test_the_curves_of_runs_are_drawn_over_minutes(run_dir, tmp_path):
+    other = tmp_path / "with_$_in_its_name"
+    shutil.copytree(run_dir, other)
+    lines = results.curves([str(run_dir), str(other)]).axes[0].lines
+    found, seconds = workdir.read_evaluations(str(run_dir)), workdir.read_seconds(str(run_dir))
+    assert len(found) > 1
+    for line in lines:
+        expected = [(seconds[step] / 60, found[step]["mean_iou"]) for step in sorted(found)]
+        np.testing.assert_allclose(line.get_xydata(), expected)
+    file = tmp_path / "curves.png"
+    done = run_module("tools/results.py", str(run_dir), str(other), f"--curves={file}")
+    assert done.returncode == 0, done.stderr
+    assert Image.open(file).size == (500, 280)
+    for bad, expected in ((file.with_suffix(".gif"), "must end in .png or .svg"),
+                          (tmp_path / "no" / "curves.png", "No such file")):  # fmt: skip
+        done = run_module("tools/results.py", str(run_dir), f"--curves={bad}")
+        assert_one_line_error(done, 2, expected)
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

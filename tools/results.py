@@ -1,12 +1,13 @@
 """A table of what runs came to, from the JSON that they wrote.
 
-  python tools/results.py RUN... [--reach_mean_iou=0.72]
+  python tools/results.py RUN... [--reach_mean_iou=0.72] [--curves=FILE.png]
 
 Runs whose settings differ in nothing but the seed are one row: mean and spread. The mean IoU
 is that of RUN/evaluation/validation.json if petseg.evaluate wrote one about the newest
 checkpoint, else that of the last evaluation while training. Seconds are those of training
-alone, with the features that it computed, without loading. Markdown on standard output.
-Statuses: 0 done; 2 a wrong command, or a folder that is no evaluated run.
+alone, with the features that it computed, without loading. Markdown on standard output; with
+--curves also a picture of how each run learned. Statuses: 0 done; 2 a wrong command, or a
+folder that is no evaluated run.
 """
 
 import dataclasses
@@ -17,7 +18,9 @@ from pathlib import Path
 
 from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
+from matplotlib.figure import Figure
 
+from petseg import charts
 from petseg import config as config_lib
 from petseg.config import Config
 from petseg.errors import UserError
@@ -26,6 +29,9 @@ from petseg.training import checkpoints, state, workdir
 
 _REACH = flags.DEFINE_float(
     "reach_mean_iou", None, "Also tell after how many seconds an evaluation came to this."
+)
+_CURVES = flags.DEFINE_string(
+    "curves", None, "PNG or SVG file: mean IoU of each run, by its folder's name, over minutes."
 )
 _PETS = "border_is_pet"
 _NOT_TOLD = ("config.data.dir", "config.data.feature_cache_dir", "config.train.seed")
@@ -60,7 +66,11 @@ def main(arguments: Sequence[str]) -> None:
     """Prints the table of the runs that are named."""
     if not arguments:
         raise UserError("name at least one run: tools/results.py RUN...")
+    if _CURVES.value and Path(_CURVES.value).suffix not in (".png", ".svg"):
+        raise UserError(f"--curves={_CURVES.value} must end in .png or .svg")
     print(table(arguments, _REACH.value))
+    if _CURVES.value:
+        _save(curves(arguments), _CURVES.value)
 
 
 def table(runs: Sequence[str], reach: float | None = None) -> str:
@@ -81,6 +91,20 @@ def table(runs: Sequence[str], reach: float | None = None) -> str:
     header = [*_HEADER, *([f"seconds to {reach:g}"] if reach else [])]
     rows = [header, ["---"] * len(header), *(_row(group, reach) for group in ordered)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def curves(runs: Sequence[str]) -> Figure:
+    """The mean IoU of every evaluation over the minutes that training had taken.
+
+    Args:
+      runs: folders; evaluations whose seconds were not noted are left out.
+    """
+    lines = {}
+    for run in runs:
+        found, seconds = workdir.read_evaluations(run), workdir.read_seconds(run)
+        timed = sorted(step for step in found if step in seconds)
+        lines[Path(run).name] = {seconds[step] / 60: found[step]["mean_iou"] for step in timed}
+    return charts.curves(lines, "minutes of training", "validation mean IoU")
 
 
 def read_result(run: str, reach: float | None) -> Result:
@@ -107,6 +131,13 @@ def read_result(run: str, reach: float | None) -> Result:
         whole,
         trained,
     )
+
+
+def _save(figure: Figure, file: str) -> None:
+    try:
+        figure.savefig(file)
+    except OSError as error:
+        raise UserError(f"--curves={file}: {error.strerror}") from error
 
 
 def _row(group: Sequence[Result], reach: float | None) -> list[str]:
@@ -160,4 +191,4 @@ def _count_parameters(config: Config) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    command_line.run(main, ("reach_mean_iou",))
+    command_line.run(main, ("reach_mean_iou", "curves"))

@@ -124,10 +124,10 @@ def _curves(by_step: Mapping[int, Mapping]) -> str:
     if not by_step:
         return "<p>No evaluation is on record.</p>"
     steps = sorted(by_step)
-    lines = {"mean": [by_step[step]["mean_iou"] for step in steps]}
+    lines = {"mean": {step: by_step[step]["mean_iou"] for step in steps}}
     for name in list(by_step[steps[0]]["iou"])[:8]:
-        lines[name] = [by_step[step]["iou"][name] for step in steps]
-    return charts.to_svg(charts.curves(steps, lines, "step", "validation IoU"))
+        lines[name] = {step: by_step[step]["iou"][name] for step in steps}
+    return charts.to_svg(charts.curves(lines, "step", "validation IoU"))
 
 
 def _label_maps(maps: Mapping[str, Mapping]) -> str:

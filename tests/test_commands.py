@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from commands import assert_one_line_error, train_command
 from conftest import ROOT, run_module, run_python
 from PIL import Image
 
+from petseg import config as config_lib
 from petseg.training import checkpoints
 
 
@@ -156,6 +158,15 @@ def test_the_model_is_printed_without_data_or_weights():
     assert "VGG16 without its top: 14,714,688 parameters" in done.stdout
     assert "block5_conv3  14 x 14 x 512          2,359,808  frozen" in done.stdout
     assert "up_to_image" in done.stdout
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "configs").glob("*.py")))
+def test_every_config_is_one_that_can_be_run(file):
+    found = runpy.run_path(str(ROOT / "configs" / file))
+    config = found["get_config"]()
+    config.data.dir = "records"
+    config_lib.validate(config)
+    assert f"--config=configs/{file}" in found["__doc__"]
 
 
 def test_logs_are_quiet():

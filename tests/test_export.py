@@ -18,7 +18,7 @@ from petseg.label_map import IGNORE, parse_label_map
 from petseg.modeling import vgg16_skip
 from petseg.trained import exporting, formats
 from petseg.trained.serving import ServingModel
-from petseg.training import workdir
+from petseg.training import loop, workdir
 
 SERVE = """
 import sys
@@ -71,6 +71,16 @@ def test_a_format_gives_the_masks_of_the_trained_model(run_dir, raw_pets, tmp_pa
     assert (given.dtype, given.shape) == (np.uint8, (3, 32, 32))
     agreement = (given == inference.predict(trained.model, images)).mean()
     assert agreement > (0.9 if name == "litert_int8" else 0.999)
+
+
+@pytest.mark.long
+def test_the_normalised_head_goes_to_every_format(tiny_config, tmp_path):
+    tiny_config.model.head, tiny_config.model.head_width = "wide", 8
+    tiny_config.train.epochs = 8.0
+    loop.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+    for name in formats.FORMATS:
+        card = exporting.export_model(str(tmp_path / "run"), str(tmp_path / name), name, None)
+        assert card["agreement"] >= card["required_agreement"]
 
 
 def test_a_model_that_differs_is_refused_and_leaves_nothing(run_dir, tmp_path, monkeypatch):

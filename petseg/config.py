@@ -93,8 +93,8 @@ class ModelConfig:
       backbone_convs: convolutions of each of the five blocks; 2, 2, 3, 3, 3 is VGG16.
       score_channels: channels of each pool's score map; 0 is one a class, as in the
         paper's FCN-8s. Not for wide.
-      head_width: channels of the head wide at pools 2 and 3, a multiple of 8; twice as many
-        at pool 4, four times at pool 5.
+      head_width: channels of the head wide at pool 2, a multiple of 8; each deeper pool has
+        twice as many.
       dropout_rate: share of each tapped pool's channels dropped while training.
       start_from: another run's folder whose newest weights are the first ones here, in
         place of backbone_weights and random heads; '' for none.
@@ -105,7 +105,7 @@ class ModelConfig:
     backbone_width: int = 64
     backbone_convs: tuple[int, ...] = (2, 2, 3, 3, 3)
     score_channels: int = 32
-    head_width: int = 64
+    head_width: int = 32
     dropout_rate: float = 0.05
     start_from: str = ""
 

@@ -64,11 +64,11 @@ def test_the_wide_head_has_the_strides_and_the_width_asked_for():
     layers = model.head.layers
     ups = [layer for layer in layers if isinstance(layer, keras.layers.Conv2DTranspose)]
     assert [(layer.strides[0], layer.filters) for layer in ups] == [
-        (2, 48), (2, 24), (2, 24), (4, 3)
+        (2, 96), (2, 48), (2, 24), (4, 3)
     ]  # fmt: skip
     laterals = [layer for layer in layers if layer.name.startswith("lateral")]
     convolutions = [layer for layer in laterals if isinstance(layer, keras.layers.Conv2D)]
-    assert [layer.filters for layer in convolutions] == [96, 48, 24, 24]
+    assert [layer.filters for layer in convolutions] == [192, 96, 48, 24]
     assert model(images(2, 64)).shape == (2, 64, 64, 3)
 
 
@@ -110,7 +110,7 @@ def test_the_wide_head_is_what_numpy_makes_of_its_weights():
             total = lateral
         else:
             total = normalise(up(total, f"up_to_pool{block}", 2) + lateral, f"sum{block}")
-        for name in (f"context{block}_1", f"context{block}_2") if block > 2 else ():
+        for name in (f"context{block}_1", f"context{block}_2"):
             total = normalise(convolve(total, name), name)
     expected = up(convolve(total, "reduce"), "up_to_image", 4)
     np.testing.assert_allclose(head(pools), expected, rtol=1e-3, atol=1e-3)

@@ -16,9 +16,7 @@ _SCORE_STDDEV = 0.02
 _POOL_RMS = {1: 220.0, 2: 520.0, 3: 585.0, 4: 117.0, 5: 11.6}
 
 _GROUPS = 8
-# Two 3x3 convolutions of each sum from pool 3 on: at pool 2 one takes as long as all of these.
 _CONTEXT_CONVS = 2
-_SHALLOWEST_CONTEXT = 3
 _REDUCED_CHANNELS = 16  # a last transpose convolution from more takes as long as all the rest
 
 
@@ -73,25 +71,24 @@ def build_wide_head(
 ) -> keras.Model:
     """Lateral 1x1 convolutions; transpose convolutions add them, deep to shallow.
 
-    Two 3x3 convolutions look around in the deepest lateral and in each sum, but for pool 2's.
-    Channels are `width` at pools 2 and 3, twice as many at pool 4 and four times at pool 5:
-    these convolutions then take as long at each. Laterals, sums and convolutions are all
-    followed by a normalisation and a ReLU, so that unlike build_skip_head it is not linear.
-    Normalised are groups of channels of one image: an example then does not depend on its
-    batch, on replicas or on microbatches.
+    Two 3x3 convolutions look around in the deepest lateral and in each sum. Channels double
+    from each pool to the next deeper one, so that these take as long at all of them. Laterals,
+    sums and convolutions are followed by a normalisation and a ReLU: unlike build_skip_head
+    it is not linear. Normalised are groups of channels of one image: an example then does not
+    depend on its batch, on replicas or on microbatches.
 
     Args:
       blocks: the VGG16 blocks whose pools come in, from deep to shallow.
       shapes: [height, width, channels] of each pool.
       num_classes: number of logits a pixel.
-      width: channels at the shallow pools, a multiple of 8.
+      width: channels at the shallowest pool, a multiple of 8.
       seed: of the initial weights that are not bilinear interpolation.
     """
     pools = [keras.Input(shape, name=f"pool{b}") for b, shape in zip(blocks, shapes, strict=True)]
     total = None
     for block, pool in zip(blocks, pools, strict=True):
         scaled = keras.layers.Rescaling(1 / _POOL_RMS[block], name=f"scale{block}")(pool)
-        channels = width * 2 ** max(block - _SHALLOWEST_CONTEXT, 0)
+        channels = width * 2 ** (block - blocks[-1])
         # A normalisation takes a bias away, and what is left of its gradient is noise.
         lateral = _convolve(scaled, channels, f"lateral{block}", seed + block, use_bias=False)
         lateral = _normalise(lateral, f"lateral{block}")
@@ -101,8 +98,7 @@ def build_wide_head(
             total = upsample(total, 2, channels, f"up_to_pool{block}", seed)
             total = keras.layers.Add(name=f"add{block}")([total, lateral])
             total = _normalise(total, f"sum{block}")
-        if block >= _SHALLOWEST_CONTEXT:
-            total = _look_around(total, channels, f"context{block}", seed + 10 * block)
+        total = _look_around(total, channels, f"context{block}", seed + 10 * block)
     reduced = _convolve(total, _REDUCED_CHANNELS, "reduce", seed)
     logits = upsample(reduced, 2 ** blocks[-1], num_classes, "up_to_image", seed, dtype="float32")
     return keras.Model(pools, logits, name="head")

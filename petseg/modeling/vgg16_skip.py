@@ -88,7 +88,7 @@ def build_model(
     image_size: int,
     backbone_weights: str,
     score_channels: int = 0,
-    head_width: int = 64,
+    head_width: int = 32,
     backbone_width: int = VGG16_WIDTH,
     backbone_convs: Sequence[int] = VGG16_CONVS,
     precision: str = "float32",

@@ -198,6 +198,7 @@ def test_a_stage_moves_what_it_names_and_the_whole_model_scores_the_same(staged,
     assert scored["mean_iou"] == pytest.approx(told["mean_iou"], abs=2e-3)
 
 
+@pytest.mark.long
 def test_microbatches_of_features_end_with_the_weights_of_whole_batches(cached_config, tmp_path):
     cached_config.model.dropout_rate = 0.3
     cached_config.train.trained, cached_config.train.epochs = "block4", 1.0

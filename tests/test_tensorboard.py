@@ -1,26 +1,31 @@
 """TensorBoard itself, started on loopback, finds what a run tells."""
 
+import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from clusters import free_ports
 
+from petseg.training import summaries
+
 WAIT_S = 90
 
 
-@pytest.fixture(scope="module")
-def fetch(run_dir) -> Iterator[Callable[[str], bytes]]:
+@contextlib.contextmanager
+def tensorboard(logdir: Path) -> Iterator[Callable[[str], bytes]]:
     """A function: path below TensorBoard's data -> what it answers."""
     (port,) = free_ports(1)
     server = subprocess.Popen(
-        [sys.executable, "-m", "tensorboard.main", f"--logdir={run_dir.parent}", f"--port={port}",
+        [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}", f"--port={port}",
          "--host=127.0.0.1", "--load_fast=false"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -45,6 +50,16 @@ def fetch(run_dir) -> Iterator[Callable[[str], bytes]]:
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture(scope="module")
+def fetch(run_dir) -> Iterator[Callable[[str], bytes]]:
+    with tensorboard(run_dir.parent) as get:
+        yield get
+
+
+def ask_hparams(get: Callable[[str], bytes], kind: str, body: dict) -> dict:
+    return json.loads(get(f"plugin/hparams/{kind}?request={quote(json.dumps(body))}"))
 
 
 def test_every_folder_of_a_run_is_there(fetch, run_dir):
@@ -103,17 +118,14 @@ def test_texts_say_what_the_run_is(fetch):
 
 
 def test_hparams_stand_beside_the_final_figures(fetch, run_dir):
-    def ask(kind: str, body: dict) -> dict:
-        request = json.dumps(body)
-        return json.loads(fetch(f"plugin/hparams/{kind}?request={quote(request)}"))
-
-    experiment = ask("experiment", {"experimentName": ""})
+    experiment = ask_hparams(fetch, "experiment", {"experimentName": ""})
     metrics = [
         {"group": info["name"]["group"], "tag": info["name"]["tag"]}
         for info in experiment["metricInfos"]
     ]
     assert {"group": "validation", "tag": "metrics/mean_iou"} in metrics
-    groups = ask(
+    groups = ask_hparams(
+        fetch,
         "session_groups",
         {
             "experimentName": "", "startIndex": 0, "sliceSize": 10,
@@ -128,6 +140,19 @@ def test_hparams_stand_beside_the_final_figures(fetch, run_dir):
     values = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
     known = json.loads((run_dir / "evaluation" / "validation_by_step.json").read_text())
     assert values["metrics/mean_iou"] == pytest.approx(known["5"]["mean_iou"], rel=1e-6)
+
+
+def test_what_a_sweep_varies_comes_first_in_its_table(run_dir, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "a")
+    for varied in (["train.seed"], ["model.dropout_rate"]):  # the second stands for the first
+        summaries.write_sweep(str(tmp_path), varied, ["model.head", *varied], ["pet"])
+    with tensorboard(tmp_path) as get:
+        experiment = ask_hparams(get, "experiment", {"experimentName": ""})
+        wanted = {"experimentName": "", "sliceSize": 10, "allowedStatuses": ["STATUS_SUCCESS"]}
+        (group,) = ask_hparams(get, "session_groups", wanted)["sessionGroups"]
+    columns = [info["name"] for info in experiment["hparamInfos"]]
+    assert columns == ["model.dropout_rate", "model.head"]
+    assert columns[0] in group["hparams"]
 
 
 def test_custom_scalars_lay_out_three_charts(fetch):

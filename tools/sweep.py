@@ -24,7 +24,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from petseg import config as config_lib
+from petseg import label_map
+from petseg.config import Config
 from petseg.errors import FaultFound, StoppedBySignal, UserError
+from petseg.training import about_run, summaries
 
 _SWEEP_DIR = flags.DEFINE_string("sweep_dir", None, "Folder for the runs.", required=True)
 _VARY = flags.DEFINE_multi_string(
@@ -44,8 +47,8 @@ def main(arguments: Sequence[str]) -> None:
     combinations = [
         dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())
     ]
-    for combination in combinations:
-        _check(given, combination)
+    configs = [_check(given, combination) for combination in combinations]
+    _tell_columns(configs, varied)
     failed, runs = [], []
     for number, combination in enumerate(combinations, 1):
         name = _name(combination)
@@ -62,6 +65,15 @@ def main(arguments: Sequence[str]) -> None:
                          if name not in failed]))  # fmt: skip
     if failed:
         raise FaultFound(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+
+
+def _tell_columns(configs: Sequence[Config], varied: Sequence[str]) -> None:
+    """TensorBoard's table of hparams begins with what was varied."""
+    compared = {name: None for config in configs for name in about_run.compared(config)}
+    fields = {field.partition("[")[0]: None for field in varied}
+    known = [field for field in fields if field in about_run.hparams(configs[0])]
+    classes = label_map.parse_label_map(configs[0].data.label_map)
+    summaries.write_sweep(_SWEEP_DIR.value, known, list(compared), classes.names)
 
 
 def _parse(text: str) -> tuple[str, list[str]]:
@@ -81,7 +93,7 @@ def _flags(combination: dict[str, str]) -> list[str]:
     return [f"--config.{field}={value}" for field, value in combination.items()]
 
 
-def _check(given: Sequence[str], combination: dict[str, str]) -> None:
+def _check(given: Sequence[str], combination: dict[str, str]) -> Config:
     """Parses and validates one combination's settings, before any run begins."""
     values, line = flags.FlagValues(), ["sweep", *given, *_flags(combination)]
     holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
@@ -92,6 +104,7 @@ def _check(given: Sequence[str], combination: dict[str, str]) -> None:
         reason = " ".join(str(error).split())
         raise UserError(f"--vary, {_name(combination)}: {reason}") from error
     config_lib.validate(holder.value)
+    return holder.value
 
 
 def _name(combination: dict[str, str]) -> str:

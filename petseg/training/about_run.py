@@ -33,19 +33,25 @@ _SHOWN_CHARACTERS = 20_000
 
 
 def hparams(config: Config) -> dict[str, bool | float | str]:
-    """The settings by which runs are compared, by name: 'train.learning_rate'."""
-    usual, found = Config(), {}
+    """The settings that move weights, by name: 'train.learning_rate'."""
+    found = {}
     for room in dataclasses.fields(config):
-        settings, defaults = getattr(config, room.name), getattr(usual, room.name)
+        settings = getattr(config, room.name)
         for field in dataclasses.fields(settings):
             name, value = f"{room.name}.{field.name}", getattr(settings, field.name)
-            differs = value != getattr(defaults, field.name)
-            if name in _COMPARED or (differs and name not in _NOT_COMPARED):
-                is_plain = isinstance(value, bool | int | float | str)
-                found[name] = value if is_plain else _short(value)
-                if name in _PATHS:
-                    found[name] = os.path.basename(value)
+            if name in _NOT_COMPARED:
+                continue
+            is_plain = isinstance(value, bool | int | float | str)
+            found[name] = value if is_plain else _short(value)
+            if name in _PATHS:
+                found[name] = os.path.basename(value)
     return found
+
+
+def compared(config: Config) -> list[str]:
+    """The names of the hparams to look at: those of every run, and what differs from defaults."""
+    usual = hparams(Config())
+    return [k for k, v in hparams(config).items() if k in _COMPARED or v != usual[k]]
 
 
 def texts(config: Config, manifest: Manifest, layers: str) -> dict[str, str]:

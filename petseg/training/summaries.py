@@ -92,6 +92,7 @@ def write_run(
     name: str,
     texts: Mapping[str, str],
     hparams: Mapping[str, bool | float | str],
+    compared: Sequence[str],
     class_names: Sequence[str],
     forward: Callable[..., tf.Tensor],
     image_size: int,
@@ -102,28 +103,62 @@ def write_run(
       writer: of the run itself.
       name: the run's, in the table of hparams.
       texts: Markdown by tag.
-      hparams: the settings by which runs are compared.
+      hparams: settings by name.
+      compared: the names of those that the table has columns for, if no sweep says others.
       class_names: of the label map.
       forward: the model, uint8 [batch, size, size, 3] -> logits, whose graph is shown.
       image_size: of the model, in pixels.
     """
-    figures = ["metrics/mean_iou", "metrics/pixel_accuracy"]
-    figures += [f"iou/{name}" for name in class_names[:_CLASSES_IN_CHARTS]]
-    metrics = [hparams_api.Metric(tag, VALIDATION, tag.partition("/")[2]) for tag in figures]
-    metrics.append(hparams_api.Metric("loss/total", TRAIN, "training loss"))
     images = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8, name="images")
     graph = tf.function(forward).get_concrete_function(images).graph
     with writer.as_default(step=0):
         for tag, text in texts.items():
             tf.summary.text(tag, text)
-        hparams_api.hparams_config(
-            [hparams_api.HParam(key) for key in hparams], metrics, time_created_secs=0
-        )
+        _write_columns((), compared, class_names)
         hparams_api.hparams(dict(hparams), trial_id=name, start_time_secs=0)
         layout = custom_scalar_summary.pb(_layout())
         tf.summary.experimental.write_raw_pb(layout.SerializeToString())
         tf.summary.graph(graph)
     writer.flush()
+
+
+def write_sweep(
+    folder: str, varied: Sequence[str], compared: Sequence[str], class_names: Sequence[str]
+) -> None:
+    """Says what the runs in a folder differ in, in place of what was said before.
+
+    Args:
+      folder: of the runs' folders.
+      varied: names of hparams; the table's first columns.
+      compared: names of others.
+      class_names: of the label map.
+    """
+    event_files.drop_events(folder, lambda _at, _tag: False)
+    writer = tf.summary.create_file_writer(folder)
+    with writer.as_default(step=0):
+        _write_columns(varied, compared, class_names)
+    writer.close()
+
+
+def _write_columns(
+    varied: Sequence[str], compared: Sequence[str], class_names: Sequence[str]
+) -> None:
+    """The table of hparams; TensorBoard takes the first that it finds: a sweep's, not a run's."""
+    figures = {"metrics/mean_iou": "mean_iou", "metrics/pixel_accuracy": "pixel_accuracy"}
+    figures |= {f"iou/{name}": name for name in class_names[:_CLASSES_IN_CHARTS]}
+    metrics = [
+        *(_metric(VALIDATION, tag, name) for tag, name in figures.items()),
+        _metric(TRAIN, "loss/total", "training loss"),
+    ]
+    settings = [hparams_pb2.HParamInfo(name=name, differs=True) for name in varied]
+    settings += [hparams_pb2.HParamInfo(name=name) for name in compared if name not in varied]
+    columns = hparams_summary.experiment_pb(settings, metrics, time_created_secs=0)
+    tf.summary.experimental.write_raw_pb(columns.SerializeToString())
+
+
+def _metric(group: str, tag: str, shown: str) -> hparams_pb2.MetricInfo:
+    name = hparams_pb2.MetricName(group=group, tag=tag)
+    return hparams_pb2.MetricInfo(name=name, display_name=shown)
 
 
 def write_end(writer: tf.summary.SummaryWriter) -> None:

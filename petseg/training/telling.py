@@ -23,6 +23,7 @@ def introduce(run: Run) -> None:
             name=epath.Path(run.workdir).name,
             texts=about_run.texts(config, opened.data.manifest, layers),
             hparams=about_run.hparams(config),
+            compared=about_run.compared(config),
             class_names=opened.data.label_map.names,
             forward=opened.model,
             image_size=config.data.image_size,

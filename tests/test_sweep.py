@@ -67,11 +67,12 @@ def test_a_combination_that_cannot_be_is_refused_before_any_run(data_dir, tmp_pa
         assert not (tmp_path / "runs").exists()
 
 
-def copy_run(run_dir, folder, **train):
+def copy_run(run_dir, folder, data=(), **train):
     # As if petseg.evaluate had never been there.
     shutil.copytree(run_dir, folder, ignore=shutil.ignore_patterns("validation.json"))
     content = json.loads((folder / "config.json").read_text())
     content["train"].update(train)
+    content["data"].update(data)
     (folder / "config.json").write_text(json.dumps(content))
     return str(folder)
 
@@ -93,6 +94,15 @@ def test_runs_that_differ_in_the_seed_are_one_row(run_dir, tmp_path):
     seconds = workdir.read_seconds(str(run_dir))
     reached = [seconds[s] for s in found if found[s]["mean_iou"] >= 0.9 * last]
     assert body[1][-1] == f"{min(reached):,.0f}"
+
+
+def test_runs_on_features_are_a_row_whatever_the_folder(run_dir, tmp_path):
+    own = copy_run(run_dir, tmp_path / "own")
+    cached = [copy_run(run_dir, tmp_path / n, {"feature_cache_dir": f"/{n}"}) for n in "ab"]
+    _, *body = rows(results.table([own, *cached]))
+    assert sorted((row[1], "data.feature_cache_dir=DIR" in row[0]) for row in body) == [
+        ("1", False), ("2", True)
+    ]  # fmt: skip
 
 
 def test_the_curves_of_runs_are_drawn_over_minutes(run_dir, tmp_path):

@@ -95,9 +95,12 @@ def benchmark_train(
         cached.data.feature_cache_dir = feature_cache_dir
         measuring.run_rounds([Candidate("fill", functools.partial(fill_cache, cached), 1)], 1, "")
         many = steps * _CACHED_STEPS
+        paper = copy.deepcopy(cached)
+        paper.model.score_channels = 0  # FCN-8s as it was published
         runs |= {
             "cached_step": functools.partial(run_loop, cached, many, is_constant=True),
             "cached_loop": functools.partial(run_loop, cached, many, is_constant=False),
+            "cached_loop_paper": functools.partial(run_loop, paper, many, is_constant=False),
             "cache_build": functools.partial(build_cache, cached, steps * batch_size),
         }
     results = _measure(runs, rounds, only)
@@ -118,6 +121,7 @@ def benchmark_train(
         ("loop_constant_all", "loop_constant"),
         ("cached_loop", "loop_input"),
         ("cached_loop", "cached_step"),
+        ("cached_loop_paper", "loop_input"),
         ("cache_build", "forward_only"),
     ):
         measuring.print_ratio("train", results, name, other, steps=steps)

@@ -34,7 +34,7 @@ _CURVES = flags.DEFINE_string(
     "curves", None, "PNG or SVG file: mean IoU of each run, by its folder's name, over minutes."
 )
 _PETS = "border_is_pet"
-_NOT_TOLD = ("config.data.dir", "config.data.feature_cache_dir", "config.train.seed")
+_NOT_TOLD = ("config.data.dir", "config.train.seed")
 _PATHS = ("config.model.backbone_weights", "config.model.start_from")
 _HEADER = ("settings", "runs", "mean IoU", "pet, border is pet", "seconds", "parameters")
 
@@ -175,6 +175,8 @@ def _settings(config: Config) -> list[str]:
 
 
 def _shown(name: str, value: object) -> str:
+    if name == "config.data.feature_cache_dir":
+        return "DIR"  # one is as good as another
     if name in _PATHS:
         return Path(str(value)).name
     if name == "config.train.then":

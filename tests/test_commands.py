@@ -120,7 +120,10 @@ def test_evaluate_names_the_splits_that_are_there(run_dir, tmp_path):
     assert_one_line_error(done, 2, "no split 'tset'", "train, validation, test")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)],
+)
 def test_a_signal_saves_ends_with_its_status_and_the_same_command_goes_on(
     data_dir, tmp_path, number, status
 ):

@@ -420,12 +420,8 @@ def test_a_user_sees_what_is_computed_and_a_mistake_is_one_line(data_dir, tmp_pa
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("hosts", "stages"),
-    [(2, 1), pytest.param(2, 2, marks=pytest.mark.long),
-     pytest.param(1, 2, marks=pytest.mark.long)],
-)  # fmt: skip
+@pytest.mark.long
+@pytest.mark.parametrize(("hosts", "stages"), [(2, 1), (2, 2), (1, 2)])
 def test_replicas_and_hosts_fill_a_cache_and_end_with_the_weights_of_one_device(
     staged, tmp_path, hosts, stages
 ):

@@ -114,7 +114,8 @@ def read_result(run: str, reach: float | None) -> Result:
     if not by_step:
         raise UserError(f"{run}: there is no evaluation yet")
     last = max(by_step)
-    judged = workdir.evaluations_of(run, checkpoints.saved_steps(run)[-1]).get("validation", {})
+    newest = (checkpoints.saved_steps(run) or [last])[-1]  # they may be gone, to save room
+    judged = workdir.evaluations_of(run, newest).get("validation", {})
     pets = judged.get("label_maps", {}).get(_PETS, {}).get("model_size", {})
     whole, trained = _count_parameters(config)
     reached = [

@@ -19,13 +19,13 @@ quickstart: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py --dir=$(DIR)
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not long"
 
 test-all: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 test-fast: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not long"
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow and not long"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -39,7 +39,10 @@ def test_a_sweep_trains_every_combination_over_one_cache_and_goes_on(data_dir, t
     done = sweep(tmp_path / "runs", data_dir, *varied, more=[cache])
     assert done.returncode == 0, done.stderr
     names = ["head=fcn16s,loss=dice", "head=fcn8s,loss=dice"]
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == names
+    everything = sorted((tmp_path / "runs").iterdir())
+    assert [path.name for path in everything if path.is_dir()] == names
+    told_again = run_module("tools/results.py", *map(str, everything))
+    assert (told_again.returncode, told_again.stdout) == (0, done.stdout), told_again.stderr
     assert done.stderr.count("computing features") == 1
     header, *body = rows(done.stdout)
     assert len(body) == 2

@@ -64,13 +64,15 @@ class Result:
 
 def main(arguments: Sequence[str]) -> None:
     """Prints the table of the runs that are named."""
-    if not arguments:
+    # A sweep's RUNS/* names TensorBoard's file as well.
+    runs = [path for path in arguments if not Path(path).is_file()]
+    if not runs:
         raise UserError("name at least one run: tools/results.py RUN...")
     if _CURVES.value and Path(_CURVES.value).suffix not in (".png", ".svg"):
         raise UserError(f"--curves={_CURVES.value} must end in .png or .svg")
-    print(table(arguments, _REACH.value))
+    print(table(runs, _REACH.value))
     if _CURVES.value:
-        _save(curves(arguments), _CURVES.value)
+        _save(curves(runs), _CURVES.value)
 
 
 def table(runs: Sequence[str], reach: float | None = None) -> str:

@@ -13,6 +13,7 @@ ORIGINALS = Figures(
     model=4_000,
     cores=2,
     has_gpu=True,
+    is_bfloat16_faster=False,
     image_size=224,
     short_side=370,
 )
@@ -49,6 +50,15 @@ def test_a_slow_model_is_not_blamed_on_the_input():
     assert found.verdict == "model bound"
     (line,) = found.advice
     assert "90.0 times" in line and "a GPU" in line
+
+
+def test_a_slow_model_is_told_of_a_faster_precision_first():
+    slow = dataclasses.replace(ORIGINALS, model=10, is_bfloat16_faster=True)
+    first, second = doctor.diagnose(slow).advice
+    assert "config.devices.precision=mixed_bfloat16" in first and "GPU" in first
+    assert "more GPUs" in second
+    on_cpu = doctor.diagnose(dataclasses.replace(slow, has_gpu=False)).advice
+    assert "this CPU" in on_cpu[0]
 
 
 @pytest.mark.parametrize("model", [800, 900, 1_100])

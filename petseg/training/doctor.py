@@ -32,6 +32,8 @@ class Figures:
       model: training steps on one batch that is already there.
       cores: of this machine.
       has_gpu: whether the model runs elsewhere than the input.
+      is_bfloat16_faster: whether the model computes in float32 on devices that multiply
+        bfloat16 faster.
       image_size: of the model's input, in pixels.
       short_side: mean of the stored images, in pixels.
     """
@@ -42,6 +44,7 @@ class Figures:
     model: float
     cores: int
     has_gpu: bool
+    is_bfloat16_faster: bool
     image_size: int
     short_side: float
 
@@ -74,6 +77,7 @@ def measure(
     *,
     batch_size: int,
     seconds: float,
+    is_bfloat16_faster: bool,
     short_side: float,
     image_size: int,
 ) -> Figures:
@@ -87,6 +91,7 @@ def measure(
       variables: all that run_step may change.
       batch_size: of the pipeline.
       seconds: how long each of the four stages is measured, at least.
+      is_bfloat16_faster: see Figures.
       short_side: mean of the stored images, in pixels.
       image_size: of the model's input, in pixels.
     """
@@ -106,6 +111,7 @@ def measure(
         model=_model_rate(run_step, iter(distribute(one_batch)), variables, batch_size, seconds),
         cores=len(os.sched_getaffinity(0)),
         has_gpu=bool(tf.config.list_physical_devices("GPU")),
+        is_bfloat16_faster=is_bfloat16_faster,
         image_size=image_size,
         short_side=short_side,
     )
@@ -120,7 +126,9 @@ def diagnose(figures: Figures) -> Diagnosis:
     if f.model > _BALANCE * f.input:
         return Diagnosis("input bound", f"{here} ({parts}), {model}", tuple(_input_advice(f)))
     if f.input > _BALANCE * f.model:
-        return Diagnosis("model bound", f"{model} images/s, {here} ({parts})", (_model_advice(f),))
+        return Diagnosis(
+            "model bound", f"{model} images/s, {here} ({parts})", tuple(_model_advice(f))
+        )
     shared = "" if f.has_gpu else "; both share the cores, so together they reach less"
     return Diagnosis("balanced", f"{here} ({parts}), {model}{shared}", tuple(_input_advice(f)))
 
@@ -157,12 +165,20 @@ def _faster_reading(f: Figures) -> tuple[float, str]:
     return 1 / (1 - reading), "copy the shards near (config.data.cache=memory or a local folder)"
 
 
-def _model_advice(f: Figures) -> str:
+def _model_advice(f: Figures) -> list[str]:
     devices = "more GPUs" if f.has_gpu else "a GPU"
-    return (
+    lines = [
         f"the input could feed {f.input / f.model:,.1f} times as much: use {devices}, or a "
         f"smaller config.data.image_size (half of {f.image_size} takes a quarter of the work)"
-    )
+    ]
+    if f.is_bfloat16_faster:
+        here = "this GPU" if f.has_gpu else "this CPU (AMX)"
+        lines.insert(
+            0,
+            f"{here} multiplies bfloat16 faster than float32: config.devices.precision="
+            "mixed_bfloat16",
+        )
+    return lines
 
 
 def _rate(batches: Iterator, batch_size: int, seconds: float) -> float:

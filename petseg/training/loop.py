@@ -26,6 +26,7 @@ from petseg.training import (
     doctor,
     learner,
     opening,
+    precision,
     schedules,
     summaries,
     telling,
@@ -148,6 +149,7 @@ def _examine(
         current.state.variables(),
         batch_size=config.data.batch_size,
         seconds=seconds,
+        is_bfloat16_faster=config.devices.precision == "float32" and precision.is_bfloat16_faster(),
         short_side=min(data.train.mean_height, data.train.mean_width),
         image_size=config.data.image_size,
     )

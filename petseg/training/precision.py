@@ -26,6 +26,11 @@ def check_fit(precision: str, xla: bool, force: bool) -> None:
         raise UserError(f"{reason}; --config.devices.force=True takes it all the same")
 
 
+def is_bfloat16_faster() -> bool:
+    """Whether these devices multiply bfloat16 faster than float32."""
+    return not _objection("mixed_bfloat16", xla=False)
+
+
 def _objection(precision: str, xla: bool) -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if precision != "float32":

@@ -185,6 +185,8 @@ class OptimizerConfig:
       weight_decay: share of a kernel that goes, times the learning rate, a step; biases
         and norms are left alone. Not for adam: take adamw.
       clip_norm: longest gradient over all weights together; 0 does not clip.
+      backbone_rate_factor: what the learning rate is multiplied with for the backbone's
+        weights, where they are trained.
       average_decay: of the exponential moving average of the weights, which is then what
         is evaluated and exported; 0 keeps none.
       microbatches: parts into which a replica's share of a batch is cut, one after the
@@ -202,6 +204,7 @@ class OptimizerConfig:
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: float = 0.0
+    backbone_rate_factor: float = 1.0
     average_decay: float = 0.0
     microbatches: int = 1
     schedule: str = "cosine"
@@ -407,6 +410,7 @@ def _validate_optimizer(optimizer: OptimizerConfig, batch_size: int) -> None:
     for name, least in (
         ("weight_decay", 0),
         ("clip_norm", 0),
+        ("backbone_rate_factor", 0),
         ("warmup_steps", 0),
         ("power", 0),
         ("patience_evaluations", 1),

@@ -79,7 +79,9 @@ def test_the_optimizer_of_a_stage_starts_at_zero(model):
     from petseg.training.optimizers import Optimizer
 
     weights = state.trained_weights(model, "block5")
-    made = state.make_state(weights, [], Optimizer("adam"), has_loss_scale=True)
+    made = state.make_state(
+        weights, [1.0] * len(weights), [], Optimizer("adam"), has_loss_scale=True
+    )
     assert [len(column) for column in made.slots.values()] == [len(weights)] * 2
     assert not any(np.any(slot.numpy()) for slot in made.slots["m"])
     assert made.counts["loss_scale"].numpy() == 2**15

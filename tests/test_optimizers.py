@@ -14,7 +14,7 @@ def run_ours(optimizer, start, gradients, rates):
     slots = {name: [tf.zeros(v.shape) for v in start] for name in optimizer.slots}
     for count, (row, rate) in enumerate(zip(gradients, rates, strict=True)):
         tensors, updates = [tf.constant(g) for g in row], tf.constant(count, tf.int64)
-        values, slots = optimizer.update(values, slots, tensors, tf.constant(rate), updates)
+        values, slots = optimizer.update(values, slots, tensors, [tf.constant(rate)] * 3, updates)
     return [v.numpy() for v in values]
 
 

@@ -72,6 +72,22 @@ def test_each_stage_trains_what_it_names_with_its_own_rate(staged, tmp_path):
     assert checkpoints.read_page(str(tmp_path), 7).about["trained"] == ["head", "block5"]
 
 
+def test_the_backbone_may_have_a_rate_of_its_own(tiny_config, tmp_path):
+    tiny_config.train.trained, tiny_config.train.epochs = "all", 0.2  # a step
+    tiny_config.optimizer.name, tiny_config.optimizer.warmup_steps = "sgd", 0
+    after = {}
+    for factor in (0.0, 0.25, 1.0):
+        tiny_config.optimizer.backbone_rate_factor = factor
+        loop.train_and_evaluate(tiny_config, str(tmp_path / str(factor)))
+        after[factor] = weights(tmp_path / str(factor), 1)
+    for name, still in after[0.0].items():
+        quarter, whole = after[0.25][name] - still, after[1.0][name] - still
+        if "block" in name and name.endswith("kernel"):
+            assert whole.any(), name
+        np.testing.assert_allclose(quarter, 0.25 * whole, rtol=1e-2, atol=1e-7, err_msg=name)
+        assert "block" in name or not whole.any(), name
+
+
 @pytest.mark.long
 def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(staged, tmp_path, monkeypatch):
     staged.optimizer.name = "sgd"

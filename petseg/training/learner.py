@@ -122,6 +122,7 @@ def make_learner(
     with strategy.scope():
         state = state_lib.make_state(
             weights,
+            state_lib.rate_factors(model, weights, settings.backbone_rate_factor),
             [averages[weight.path] for weight in weights] if averages else [],
             optimizer,
             has_loss_scale=config.devices.precision == "mixed_float16",

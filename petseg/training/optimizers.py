@@ -43,7 +43,7 @@ class Optimizer:
         values: Sequence[tf.Tensor],
         slots: Slots,
         gradients: Sequence[tf.Tensor],
-        rate: tf.Tensor,
+        rates: Sequence[tf.Tensor],
         updates: tf.Tensor,
     ) -> tuple[list[tf.Tensor], Slots]:
         """One update.
@@ -52,14 +52,15 @@ class Optimizer:
           values: float32 weights.
           slots: for each of `self.slots`, one tensor a weight.
           gradients: float32, one a weight.
-          rate: float32 [], the learning rate.
+          rates: float32 [], one a weight: its learning rate.
           updates: int64 [], how many came before.
 
         Returns:
           The new weights and slots.
         """
-        columns = zip(values, gradients, *(slots[name] for name in self.slots), strict=True)
-        rows = [self._update_one(*column, rate, updates) for column in columns]
+        kept = [slots[name] for name in self.slots]
+        columns = zip(values, gradients, *kept, rates, strict=True)
+        rows = [self._update_one(*column, updates) for column in columns]
         new_values, *new_slots = (list(column) for column in zip(*rows, strict=True))
         return new_values, dict(zip(self.slots, new_slots, strict=True))
 

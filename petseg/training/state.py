@@ -22,6 +22,7 @@ class State:
 
     Attributes:
       weights: of the model, those that the stage trains.
+      rate_factors: what the learning rate is multiplied with, one a weight.
       slots: the optimizer's, by name, one a weight.
       averages: moving averages, one a weight, or none.
       counts: 'updates', int64 []; with loss scaling also 'good_steps', int64 [], and
@@ -29,6 +30,7 @@ class State:
     """
 
     weights: list[keras.Variable]
+    rate_factors: list[float]
     slots: dict[str, list[tf.Variable]]
     averages: list[tf.Variable]
     counts: dict[str, tf.Variable]
@@ -69,8 +71,17 @@ def head_places(model: SkipModel, weights: Sequence[keras.Variable]) -> list[int
     return [place for place, weight in enumerate(weights) if weight.path in paths]
 
 
+def rate_factors(
+    model: SkipModel, weights: Sequence[keras.Variable], of_backbone: float
+) -> list[float]:
+    """What the learning rate is multiplied with for each weight: 1 for the head's."""
+    own = set(head_places(model, weights))
+    return [1.0 if place in own else of_backbone for place in range(len(weights))]
+
+
 def make_state(
     weights: Sequence[keras.Variable],
+    factors: Sequence[float],
     averages: Sequence[tf.Variable],
     optimizer: Optimizer,
     has_loss_scale: bool,
@@ -84,7 +95,7 @@ def make_state(
         name: [tf.Variable(tf.zeros(weight.shape), trainable=False) for weight in weights]
         for name in optimizer.slots
     }
-    return State(list(weights), slots, list(averages), counts)
+    return State(list(weights), list(factors), slots, list(averages), counts)
 
 
 def after_update(
@@ -108,7 +119,7 @@ def after_update(
         [tf.identity(weight.value) for weight in state.weights],
         {name: [tf.identity(v) for v in column] for name, column in state.slots.items()},
         gradients,
-        rate,
+        [rate * factor for factor in state.rate_factors],
         updates,
     )
     averages = [tf.identity(variable) for variable in state.averages]

@@ -70,12 +70,13 @@ def test_a_combination_that_cannot_be_is_refused_before_any_run(data_dir, tmp_pa
         assert not (tmp_path / "runs").exists()
 
 
-def copy_run(run_dir, folder, data=(), **train):
+def copy_run(run_dir, folder, data=(), model=(), **train):
     # As if petseg.evaluate had never been there.
     shutil.copytree(run_dir, folder, ignore=shutil.ignore_patterns("validation.json"))
     content = json.loads((folder / "config.json").read_text())
     content["train"].update(train)
     content["data"].update(data)
+    content["model"].update(model)
     (folder / "config.json").write_text(json.dumps(content))
     return str(folder)
 
@@ -107,6 +108,22 @@ def test_runs_on_features_are_a_row_whatever_the_folder(run_dir, tmp_path):
     assert sorted((row[1], "data.feature_cache_dir=DIR" in row[0]) for row in body) == [
         ("1", False), ("2", True)
     ]  # fmt: skip
+
+
+def test_runs_that_start_from_runs_of_other_seeds_are_a_row(run_dir, tmp_path):
+    starts = {
+        "a": copy_run(run_dir, tmp_path / "a", seed=1),
+        "b": copy_run(run_dir, tmp_path / "b", seed=2),
+        "c": copy_run(run_dir, tmp_path / "c", seed=3, loss="dice"),
+        "gone": str(tmp_path / "gone"),
+    }
+    runs = [
+        copy_run(run_dir, tmp_path / f"from_{name}", model={"start_from": start}, seed=seed)
+        for seed, (name, start) in enumerate(starts.items())
+    ]
+    _, *body = rows(results.table(runs))
+    assert sorted(row[1] for row in body) == ["1", "1", "2"]
+    assert all("model.start_from=RUN" in row[0] for row in body)
 
 
 def test_the_curves_of_runs_are_drawn_over_minutes(run_dir, tmp_path):

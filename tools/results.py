@@ -2,12 +2,12 @@
 
   python tools/results.py RUN... [--reach_mean_iou=0.72] [--curves=FILE.png]
 
-Runs whose settings differ in nothing but the seed are one row: mean and spread. The mean IoU
-is that of RUN/evaluation/validation.json if petseg.evaluate wrote one about the newest
-checkpoint, else that of the last evaluation while training. Seconds are those of training
-alone, with the features that it computed, without loading. Markdown on standard output; with
---curves also a picture of how each run learned. Statuses: 0 done; 2 a wrong command, or a
-folder that is no evaluated run.
+Runs whose settings differ in nothing but the seed are one row: mean and spread; so are those
+that start from the weights of such runs. The mean IoU is that of RUN/evaluation/validation.json
+if petseg.evaluate wrote one about the newest checkpoint, else that of the last evaluation while
+training. Seconds are those of training alone, with the features that it computed, without
+loading. Markdown on standard output; with --curves also a picture of how each run learned.
+Statuses: 0 done; 2 a wrong command, or a folder that is no evaluated run.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _CURVES = flags.DEFINE_string(
 )
 _PETS = "border_is_pet"
 _NOT_TOLD = ("config.data.dir", "config.train.seed")
-_PATHS = ("config.model.backbone_weights", "config.model.start_from")
+_START = "config.model.start_from"
 _HEADER = ("settings", "runs", "mean IoU", "pet, border is pet", "seconds", "parameters")
 
 
@@ -45,6 +45,7 @@ class Result:
 
     Attributes:
       settings: flags that differ from configs/oxford_pets.py, paths and seed left out.
+      start: the same of the run whose weights it began with, and so on; '' if there is none.
       mean_iou: of the validation split.
       pet_iou: of the pet where the border belongs to it; None where nobody looked.
       seconds: of training; None where the run did not note them.
@@ -54,6 +55,7 @@ class Result:
     """
 
     settings: str
+    start: str
     mean_iou: float
     pet_iou: float | None
     seconds: float | None
@@ -85,10 +87,10 @@ def table(runs: Sequence[str], reach: float | None = None) -> str:
     Raises:
       UserError: a folder is no run, or was never evaluated.
     """
-    groups: dict[str, list[Result]] = {}
+    groups: dict[tuple[str, str], list[Result]] = {}
     for run in runs:
         result = read_result(run, reach)
-        groups.setdefault(result.settings, []).append(result)
+        groups.setdefault((result.settings, result.start), []).append(result)
     ordered = sorted(groups.values(), key=lambda g: -statistics.mean(r.mean_iou for r in g))
     header = [*_HEADER, *([f"seconds to {reach:g}"] if reach else [])]
     rows = [header, ["---"] * len(header), *(_row(group, reach) for group in ordered)]
@@ -127,6 +129,7 @@ def read_result(run: str, reach: float | None) -> Result:
     ]
     return Result(
         shlex.join(_settings(config)) or "(the defaults)",
+        _started(config),
         judged.get("mean_iou") or by_step[last]["mean_iou"] or 0.0,
         pets.get("iou", {}).get("pet"),
         seconds.get(last),
@@ -177,10 +180,21 @@ def _settings(config: Config) -> list[str]:
     ]
 
 
+def _started(config: Config) -> str:
+    """The settings of the run that this one starts from, and so on; its path if it is gone."""
+    start = config.model.start_from
+    if not start or not Path(start).is_dir():
+        return start
+    before = workdir.read_config(start)
+    return shlex.join([*_settings(before), _started(before)])
+
+
 def _shown(name: str, value: object) -> str:
     if name == "config.data.feature_cache_dir":
         return "DIR"  # one is as good as another
-    if name in _PATHS:
+    if name == _START:
+        return "RUN"
+    if name == "config.model.backbone_weights":
         return Path(str(value)).name
     if name == "config.train.then":
         return " ".join(f"{s.trained}:{s.epochs:g}:{s.learning_rate:g}" for s in value)

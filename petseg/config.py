@@ -10,10 +10,10 @@ import math
 import os
 import typing
 
-from petseg import label_map
 from petseg.augmentation import Augmentation
+from petseg.data import label_map
 from petseg.errors import UserError
-from petseg.loss_terms import parse_loss
+from petseg.losses.terms import parse_loss
 
 HEADS = ("fcn32s", "fcn16s", "fcn8s", "five_tap", "wide")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")

@@ -1,51 +1,6 @@
-"""Exports a trained run in a format that others can use.
+"""python -m petseg.export: the command petseg-export."""
 
-  python -m petseg.export --workdir=RUN --output_dir=models/pets/1
-  python -m petseg.export --workdir=RUN --output_dir=OUT --format=litert_int8
-  python -m petseg.export --workdir=RUN --output_dir=OUT --format=onnx --checkpoint=best
-
-The model's masks are compared with the trained model's on validation images before it gets
-its name; model_card.json lies beside it. Statuses: 0 done; 1 the exported model differs from
-the trained one; 2 a wrong command, workdir or output folder.
-"""
-
-from collections.abc import Sequence
-
-from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
-from absl import flags
-
-from petseg.errors import UserError
-from petseg.trained import exporting
-from petseg.trained.formats import FORMATS
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "New or empty folder.", required=True)
-_FORMAT = flags.DEFINE_enum("format", "saved_model", list(FORMATS), "What to write.")
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
-)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Exports to --output_dir."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    card = exporting.export_model(
-        *(_WORKDIR.value, _OUTPUT_DIR.value, _FORMAT.value, _DATA_DIR.value, _CHECKPOINT.value)
-    )
-    size = sum(of["bytes"] for of in card["files"].values())
-    print(
-        f"{_FORMAT.value} of step {card['checkpoint_step']}, {size / 1e6:.1f} MB: "
-        f"{_OUTPUT_DIR.value}; agrees with the trained model on {card['agreement']:.3%} of "
-        f"{card['checked_images']} images' pixels"
-    )
-
-
-def run() -> None:
-    """The console entry point."""
-    command_line.run(main, ("workdir", "output_dir", "format", "checkpoint", "data_dir"))
-
+from petseg.cli.export import run
 
 if __name__ == "__main__":
     run()

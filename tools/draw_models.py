@@ -9,14 +9,14 @@ wrong command, or a program that is missing.
 from collections.abc import Sequence
 from pathlib import Path
 
-from petseg import command_line  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
 import keras
 from absl import flags
 from PIL import Image
 
 from petseg.config import HEADS
 from petseg.errors import UserError
-from petseg.modeling import vgg16_skip
+from petseg.models import vgg16_skip
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the pictures.", required=True)
 _HEAD = flags.DEFINE_enum("head", "fcn8s", HEADS, "Of the skip-layer model.")
@@ -73,4 +73,4 @@ def _draw(model: keras.Model, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, ("output_dir", "head", "image_size"))
+    command.run(main, ("output_dir", "head", "image_size"))

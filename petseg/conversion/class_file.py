@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from petseg.conversion.sources import MaskRules
+from petseg.conversion.sources.base import MaskRules
 from petseg.errors import UserError
 
 IGNORED = "ignored"

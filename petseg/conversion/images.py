@@ -6,8 +6,8 @@ import warnings
 
 from PIL import Image, ImageOps
 
-from petseg import jpeg
 from petseg.conversion.checks import BadFile, check_size, open_picture, picture_format
+from petseg.data import jpeg
 
 REPAIR_JPEG_QUALITY = 95
 _ORIENTATION = 0x0112  # EXIF tag

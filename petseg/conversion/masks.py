@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from petseg import record
 from petseg.conversion.checks import BadFile, check_size, open_picture, picture_format
 from petseg.conversion.class_file import show_colour
-from petseg.conversion.sources import MaskRules
+from petseg.conversion.sources.base import MaskRules
+from petseg.data import record
 
 _LOSSLESS = ("PNG", "BMP", "TIFF")
 _IHDR_BYTES = 33  # the signature and the header chunk

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import google_crc32c
 
-from petseg import record
-from petseg.conversion import images, masks, smaller
+from petseg.conversion import downscale, images, masks
 from petseg.conversion.checks import BadFile
-from petseg.conversion.sources import MaskRules, SourceExample, Unreadable
+from petseg.conversion.sources.base import MaskRules, SourceExample, Unreadable
+from petseg.data import record
 
 VALIDATE = ("full", "header")
 
@@ -94,7 +94,7 @@ def _prepare(
     mask = masks.check_mask(mask_file, settings.masks, decode=decode)
     image = images.fit_to_mask(image, image_file, mask.height, mask.width)
     if settings.short_side_px:
-        image, mask = smaller.make_smaller(
+        image, mask = downscale.make_smaller(
             image, mask, settings.masks, settings.short_side_px, settings.jpeg_quality
         )
     serialized = record.encode_record(

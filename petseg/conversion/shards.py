@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from petseg import manifest, shard_files
 from petseg.conversion.prepare import Prepared, Settings, prepare_example, read_inputs
-from petseg.conversion.sources import SourceExample
+from petseg.conversion.sources.base import SourceExample
+from petseg.data import manifest, shard_files
+from petseg.data.manifest import Finding, Shard
 from petseg.errors import FaultFound, shown
-from petseg.manifest import Finding, Shard
 
 Advance = Callable[[], None]
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from petseg.conversion import shards
-from petseg.manifest import Manifest
+from petseg.data.manifest import Manifest
 
 FILE_NAMES = ("dataset_info.json", "features.json")
 

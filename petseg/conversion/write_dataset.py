@@ -6,14 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 
 from etils import epath
 
-from petseg import manifest, processes, shard_files
-from petseg.conversion import masks, on_beam, on_this_machine, shards
+from petseg import processes
+from petseg.conversion import beam_runner, local_runner, masks, shards
 from petseg.conversion.prepare import Settings, prepare_example
 from petseg.conversion.shards import ShardTask
-from petseg.conversion.sources import SPLITS, SourceExample, SourceListing, hash_order
+from petseg.conversion.sources.base import SPLITS, SourceExample, SourceListing, hash_order
 from petseg.conversion.tfds_metadata import FILE_NAMES, write_tfds_metadata
+from petseg.data import manifest, shard_files
+from petseg.data.manifest import Finding, Manifest, Shard, Split
 from petseg.errors import FaultFound, UserError, shown
-from petseg.manifest import Finding, Manifest, Shard, Split
 
 _SAMPLED = 32  # examples, to learn how much smaller they become
 
@@ -205,9 +206,9 @@ def _write_missing(
     kept = _unchanged(tasks, known, settings, output_dir, runner)
     missing = [task for task in tasks if task.name not in kept]
     if runner.kind == "beam":
-        written = on_beam.write_on_beam(missing, settings, output_dir, runner.beam_args)
+        written = beam_runner.write_on_beam(missing, settings, output_dir, runner.beam_args)
     else:
-        written = on_this_machine.write_locally(
+        written = local_runner.write_locally(
             missing,
             settings,
             output_dir,

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.augmentation import Augmentation
-from petseg.label_map import IGNORE
+from petseg.data.label_map import IGNORE
 from petseg.seeds import Stream, fold_seed
 
 # Luma weights of Rec. 601, and the axes of its colour plane (YIQ).

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from petseg.label_map import UNKNOWN
+from petseg.data.label_map import UNKNOWN
 
 _MOST_CORRECTIONS = 4  # gathering takes as long as about this many
 

@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from petseg import record
+from petseg.data import record
+from petseg.data.label_map import IGNORE
 from petseg.input_pipeline import resizing, windows
 from petseg.input_pipeline.class_ids import to_class_ids
-from petseg.label_map import IGNORE
 
 
 def whole(

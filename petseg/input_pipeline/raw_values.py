@@ -4,9 +4,9 @@ import sys
 
 import tensorflow as tf
 
-from petseg import manifest, record
+from petseg.data import manifest, record
+from petseg.data.manifest import Split
 from petseg.errors import FaultFound
-from petseg.manifest import Split
 
 
 def raw_values(data_dir: str, split: Split) -> set[int]:

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from petseg.label_map import IGNORE
+from petseg.data.label_map import IGNORE
 
 
 def resize_image(image: tf.Tensor, size: int, keep_aspect: bool = False) -> tf.Tensor:

@@ -9,8 +9,8 @@ import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
+from petseg.data.manifest import Shard, Split
 from petseg.errors import FaultFound, UserError
-from petseg.manifest import Shard, Split
 
 _CHUNK_BYTES = 8 << 20
 _MEMORY_ROOT = "ram://petseg"  # TensorFlow's file system in this process's memory

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from petseg.manifest import Split
+from petseg.data.manifest import Split
 from petseg.seeds import Stream, fold_seed
 
 SHARDS_AT_ONCE = 8

@@ -4,9 +4,9 @@ import dataclasses
 import os
 
 from petseg import config as config_lib
-from petseg import manifest as manifest_lib
 from petseg.config import Config
-from petseg.manifest import Manifest
+from petseg.data import manifest as manifest_lib
+from petseg.data.manifest import Manifest
 from petseg.training.summaries import as_is
 
 # Settings that every run is compared by; others are where they differ from their defaults.

@@ -6,17 +6,18 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from petseg import manifest
 from petseg.config import Config, parse_class_weights
+from petseg.data import manifest
+from petseg.data.label_map import LabelMap, parse_label_map
+from petseg.data.manifest import Manifest, Split
 from petseg.errors import UserError
-from petseg.input_pipeline import batches, feature_batches, service, shard_cache, shard_reading
+from petseg.feature_cache import pipeline as feature_pipeline
+from petseg.feature_cache.source import Features
+from petseg.input_pipeline import pipeline, service, shard_cache, shard_reading
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.input_pipeline.shard_reading import Shards
-from petseg.label_map import LabelMap, parse_label_map
-from petseg.manifest import Manifest, Split
-from petseg.modeling.features import IMAGES
+from petseg.models.features import IMAGES
 from petseg.training.distribution import Host
-from petseg.training.feature_source import Features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +119,9 @@ def training_batches(
       known: blocks whose pools the batches hold, of the cache; IMAGES for images instead.
     """
     settings = config.data
-    options = batches.make_options(settings.input_threads, settings.ram_budget_mib)
+    options = pipeline.make_options(settings.input_threads, settings.ram_budget_mib)
     if tuple(known) != IMAGES:
-        return feature_batches.make_for_train(
+        return feature_pipeline.make_for_train(
             data.features.train,
             data.features.layout,
             known,
@@ -134,7 +135,7 @@ def training_batches(
             share_files=settings.share_files,
             deterministic=settings.deterministic,
         ).with_options(options)
-    return batches.make_for_train(
+    return pipeline.make_for_train(
         data.shards(data.train),
         class_ids=data.label_map.class_ids(),
         image_size=settings.image_size,
@@ -157,7 +158,7 @@ def validation_batches(
 ) -> tf.data.Dataset:
     """This host's share of one pass over the validation split; see training_batches."""
     if tuple(known) != IMAGES:
-        return feature_batches.make_for_eval(
+        return feature_pipeline.make_for_eval(
             data.features.validation.paths,
             data.features.layout,
             known,
@@ -166,7 +167,7 @@ def validation_batches(
             worker=host.index,
             num_workers=host.count,
         )
-    return batches.make_for_eval(
+    return pipeline.make_for_eval(
         data.shards(data.validation).paths,
         class_ids=data.label_map.class_ids(),
         image_size=config.data.image_size,
@@ -180,8 +181,8 @@ def validation_batches(
 def validation_examples(
     config: Config, data: DataSet, places: Iterable[int]
 ) -> dict[str, np.ndarray]:
-    """Some examples of the validation split; see batches.read_examples."""
-    return batches.read_examples(
+    """Some examples of the validation split; see pipeline.read_examples."""
+    return pipeline.read_examples(
         data.shards(data.validation).paths,
         list(places),
         class_ids=data.label_map.class_ids(),

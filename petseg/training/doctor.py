@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
-from petseg import record
+from petseg.data import record
 from petseg.input_pipeline import shard_reading
 from petseg.input_pipeline.shard_reading import Shards
 

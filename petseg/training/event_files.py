@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 from etils import epath
 
-from petseg import tfrecord
+from petseg.data import tfrecord
 
 GRAPH = "graph"  # stands for the tag of a graph, which has none
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import tensorflow as tf
 
-from petseg.modeling import losses, vgg16_skip
-from petseg.modeling.vgg16_skip import SkipModel
+from petseg.losses import losses
+from petseg.models import vgg16_skip
+from petseg.models.vgg16_skip import SkipModel
 
 Gradients = Callable[..., list[tf.Tensor]]
 

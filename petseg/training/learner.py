@@ -8,13 +8,15 @@ import tensorflow as tf
 
 from petseg.config import Config, Stage
 from petseg.errors import UserError
-from petseg.loss_terms import parse_loss
-from petseg.modeling import features, losses, upsampling
-from petseg.modeling.features import IMAGES
-from petseg.modeling.vgg16_skip import SkipModel
+from petseg.losses import losses
+from petseg.losses.terms import parse_loss
+from petseg.models import features
+from petseg.models.features import IMAGES
+from petseg.models.layers import upsampling
+from petseg.models.vgg16_skip import SkipModel
+from petseg.run_dir.checkpoints import Page
 from petseg.training import gradients, schedules, train_step
 from petseg.training import state as state_lib
-from petseg.training.checkpoints import Page
 from petseg.training.optimizers import Optimizer
 from petseg.training.state import State
 from petseg.training.train_step import TrainSteps

@@ -15,13 +15,15 @@ import numpy as np
 import tensorflow as tf
 
 from petseg import config as config_lib
-from petseg import inference, manifest, pictures
 from petseg.config import Config
+from petseg.data import manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.input_pipeline import batches
-from petseg.input_pipeline.feature_cache import SETTING
+from petseg.feature_cache.store import SETTING
+from petseg.inference import forward
+from petseg.input_pipeline import pipeline
+from petseg.run_dir import checkpoints, run_folder
+from petseg.run_dir.checkpoints import Page
 from petseg.training import (
-    checkpoints,
     data_set,
     doctor,
     learner,
@@ -31,9 +33,7 @@ from petseg.training import (
     summaries,
     telling,
     validation,
-    workdir,
 )
-from petseg.training.checkpoints import Page
 from petseg.training.curves import Window
 from petseg.training.doctor import Diagnosis, Figures
 from petseg.training.learner import Learner
@@ -41,6 +41,7 @@ from petseg.training.opening import Opened
 from petseg.training.progress import Progress
 from petseg.training.run import Course, Run
 from petseg.training.stopping import StopNow, noticing_signals
+from petseg.visualization import pictures
 
 _CALL_S = 1.0
 # What TensorFlow says, one or the other, when a host has gone.
@@ -69,7 +70,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
         step = opened.page.step
         evaluations = _known_evaluations(run_dir, opened)
         if place.host.is_first:
-            workdir.write_settings(run_dir, config, opened.data.manifest)
+            run_folder.write_settings(run_dir, config, opened.data.manifest)
             checkpoints.remove_unfinished(run_dir)
             summaries.forget_after(run_dir, step, opened.is_resumed, step in evaluations)
         with contextlib.ExitStack() as stack:
@@ -86,7 +87,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             run = Run(
                 opened,
                 run_dir,
-                inference.make_eval_step(
+                forward.make_eval_step(
                     opened.model, opened.data.label_map.num_classes, place.strategy
                 ),
                 functools.cache(functools.partial(_validation, opened)),
@@ -171,13 +172,13 @@ def _known_evaluations(run_dir: str, opened: Opened) -> dict[int, dict]:
     """Figures by step, up to where the run goes on."""
     if not opened.is_resumed:
         return {}
-    known = workdir.read_evaluations(run_dir)
+    known = run_folder.read_evaluations(run_dir)
     return {step: found for step, found in known.items() if step <= opened.page.step}
 
 
 def _seconds_before(run_dir: str, opened: Opened) -> float:
     """How long it took to come to where the run goes on, as far as it is known."""
-    known = workdir.read_seconds(run_dir) if opened.is_resumed else {}
+    known = run_folder.read_seconds(run_dir) if opened.is_resumed else {}
     return max((s for step, s in known.items() if step <= opened.page.step), default=0.0)
 
 
@@ -411,7 +412,7 @@ def _diverged(run: Run, course: Course, what: str, step: int) -> FaultFound:
         images = "images unknown, as their order varies"
     else:
         views = data.features.train if data.features else (data.shards(data.train),)
-        names = batches.names_in_batch(
+        names = pipeline.names_in_batch(
             views,
             shuffle_records=settings.shuffle_records,
             seed=run.config.train.seed,

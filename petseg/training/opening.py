@@ -6,17 +6,11 @@ import tensorflow as tf
 
 from petseg.config import Config
 from petseg.errors import UserError
-from petseg.modeling.vgg16_skip import SkipModel
-from petseg.training import (
-    checkpoints,
-    data_set,
-    distribution,
-    feature_source,
-    learner,
-    precision,
-    workdir,
-)
-from petseg.training.checkpoints import Page
+from petseg.feature_cache import source as feature_source
+from petseg.models.vgg16_skip import SkipModel
+from petseg.run_dir import checkpoints, run_folder
+from petseg.run_dir.checkpoints import Page
+from petseg.training import data_set, distribution, learner, precision
 from petseg.training.data_set import DataSet
 from petseg.training.distribution import Agree, Host
 from petseg.training.learner import Learner, Span
@@ -104,7 +98,7 @@ def open_run(config: Config, run_dir: str | None, place: Place) -> Opened:
       UserError: the data set, the run folder or the weights are wrong.
     """
     data = data_set.open_data_set(config)
-    changed = workdir.check_fits(run_dir, config, data.manifest) if run_dir else []
+    changed = run_folder.check_fits(run_dir, config, data.manifest) if run_dir else []
     step, skipped = _find_start(run_dir, place)
     model = _build_model(config, data, place, is_resumed=step is not None)
     averages = learner.make_averages(config, model, place.strategy)
@@ -174,7 +168,7 @@ def _build_model(config: Config, data: DataSet, place: Place, *, is_resumed: boo
     is_read = not is_resumed and not config.model.start_from
     weights = config.model.backbone_weights if is_read else "none"
     with place.strategy.scope():
-        model = workdir.build_from_config(
+        model = run_folder.build_from_config(
             config, data.label_map.num_classes, weights, config.devices.precision
         )
     if config.model.start_from and not is_resumed:
@@ -185,8 +179,8 @@ def _build_model(config: Config, data: DataSet, place: Place, *, is_resumed: boo
 def _start_from(run_dir: str, model: SkipModel) -> None:
     try:
         step, _ = checkpoints.newest_readable(run_dir)
-        other = workdir.read_config(run_dir)
-        checkpoints.restore(workdir.served_variables(other, model), run_dir, step)
+        other = run_folder.read_config(run_dir)
+        checkpoints.restore(run_folder.served_variables(other, model), run_dir, step)
     except UserError as error:
         raise UserError(f"config.model.start_from: {error}") from error
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from petseg.modeling.vgg16_skip import SkipModel
+from petseg.models.vgg16_skip import SkipModel
 from petseg.training import optimizers
 from petseg.training.optimizers import Optimizer
 

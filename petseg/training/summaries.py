@@ -17,9 +17,9 @@ from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.hparams import api_pb2 as hparams_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 
-from petseg import charts, pictures
-from petseg.modeling.metrics import Scores
+from petseg.metrics.pixel_counts import Scores
 from petseg.training import event_files
+from petseg.visualization import charts, pictures
 
 TRAIN, VALIDATION = "train", "validation"
 DOCTOR = "input/doctor"

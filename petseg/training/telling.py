@@ -7,7 +7,8 @@ import tensorflow as tf
 from etils import epath
 
 from petseg.errors import FaultFound
-from petseg.training import about_run, state, summaries, workdir
+from petseg.run_dir import run_folder
+from petseg.training import about_run, state, summaries
 from petseg.training.run import Course, Run
 
 
@@ -16,7 +17,7 @@ def introduce(run: Run) -> None:
     config, opened = run.config, run.opened
     if not opened.place.host.is_first:
         return
-    layers = workdir.describe_model(config, opened.model)
+    layers = run_folder.describe_model(config, opened.model)
     with writing("what TensorBoard is told"):
         summaries.write_run(
             run.writers.run,

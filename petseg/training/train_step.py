@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from petseg.input_pipeline import augment
-from petseg.modeling import features, losses
+from petseg.losses import losses
+from petseg.models import features
 from petseg.seeds import Stream, fold_seed
 from petseg.training import optimizers
 from petseg.training import state as state_lib

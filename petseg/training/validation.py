@@ -8,12 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from petseg import inference
-from petseg.label_map import LabelMap
-from petseg.modeling import metrics
-from petseg.modeling.metrics import Scores
-from petseg.modeling.vgg16_skip import SkipModel
-from petseg.training import checkpoints, data_set, learner, summaries, workdir
+from petseg.data.label_map import LabelMap
+from petseg.inference import forward
+from petseg.metrics import pixel_counts
+from petseg.metrics.pixel_counts import Scores
+from petseg.models.vgg16_skip import SkipModel
+from petseg.run_dir import checkpoints, run_folder
+from petseg.training import data_set, learner, summaries
 from petseg.training.opening import Opened
 from petseg.training.run import Course, Run
 from petseg.training.stopping import until
@@ -44,7 +45,7 @@ def figures(scores: Scores, label_map: LabelMap) -> dict:
     is_counted = scores.pixels > 0
     return {
         "mean_iou": scores.mean_iou if is_counted else None,
-        "iou": metrics.by_name(scores.iou, label_map.names),
+        "iou": pixel_counts.by_name(scores.iou, label_map.names),
         "pixel_accuracy": scores.pixel_accuracy if is_counted else None,
     }
 
@@ -69,12 +70,12 @@ def evaluate(run: Run, course: Course) -> None:
         return stop > 0
 
     with averaged(opened.model, opened.averages):
-        counted = inference.evaluate(
+        counted = forward.evaluate(
             run.eval_step,
             until(run.validation(known), is_over),
             -(-records // run.config.data.batch_size),
         )
-        scores = metrics.score(counted.confusion)
+        scores = pixel_counts.score(counted.confusion)
         shown = {} if run.panel is None else _shown(run, step, counted.image_mean_ious)
     found = figures(scores, label_map)
     run.evaluations[step] = found
@@ -85,8 +86,8 @@ def evaluate(run: Run, course: Course) -> None:
                 summaries.write_panel(writer, step, tag, examples, names, run.table)
             summaries.write_evaluation(writer, step, scores, counted.confusion, names)
             writer.flush()
-            workdir.add_evaluation(run.workdir, step, found)
-            workdir.add_seconds(run.workdir, step, time.monotonic() - run.began_s)
+            run_folder.add_evaluation(run.workdir, step, found)
+            run_folder.add_seconds(run.workdir, step, time.monotonic() - run.began_s)
     run.progress.say(_evaluation_line(run, course, scores))
     course.loss_sum, course.loss_steps = 0.0, 0
 
@@ -119,7 +120,7 @@ def _shown(run: Run, step: int, image_ious: np.ndarray) -> dict[str, summaries.S
 
 def _predicted(run: Run, examples: dict[str, np.ndarray], ious: np.ndarray) -> summaries.Shown:
     captions = tuple(f"{n}  {iou:.3f}" for n, iou in zip(examples["name"], ious, strict=True))
-    predicted = inference.predict(run.opened.model, examples["image"])
+    predicted = forward.predict(run.opened.model, examples["image"])
     return summaries.Shown(examples["image"], examples["mask"], predicted, captions)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from petseg import manifest, pictures, record
+from petseg.data import manifest, record
+from petseg.data.label_map import IGNORE, MAX_CLASSES
+from petseg.data.manifest import Manifest, Split
 from petseg.errors import shown
-from petseg.label_map import IGNORE, MAX_CLASSES
-from petseg.manifest import Manifest, Split
+from petseg.visualization import pictures
 
 _IGNORED = "ignored"
 _CELL_PX, _GAP_PX, _TEXT_PX = 150, 4, 15

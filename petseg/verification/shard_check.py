@@ -10,9 +10,9 @@ import tensorflow as tf
 from etils import epath
 from PIL import Image
 
-from petseg import jpeg, record, tfrecord
+from petseg.data import jpeg, record, tfrecord
+from petseg.data.manifest import Shard
 from petseg.errors import shown
-from petseg.manifest import Shard
 
 _GREY_8_BITS = bytes([8, 0])
 _PLACE = slice(24, 26)  # of bit depth and colour type in a PNG

@@ -1,0 +1,1 @@
+"""What petseg-benchmark measures."""

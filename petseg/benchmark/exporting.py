@@ -1,0 +1,75 @@
+"""Exported models: their size, and how long one image takes on this machine."""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from petseg.benchmark import measuring
+from petseg.benchmark.measuring import Candidate
+from petseg.exporting import export_model, formats
+from petseg.inference import forward
+from petseg.run_dir import run_folder
+
+_TRAINED = "trained"
+_UNMEASURED = 3
+
+
+def benchmark(
+    run_dir: str, scratch: Path, *, images: int, rounds: int, only: Sequence[str]
+) -> None:
+    """Prints size, agreement and latency of each format, beside the trained model itself.
+
+    Args:
+      run_dir: a run of petseg.train.
+      scratch: for the exported models.
+      images: how many, one after the other, each candidate segments in a round.
+      rounds: of all candidates.
+      only: names of formats; empty for all.
+    """
+    names = [name for name in formats.FORMATS if not only or name in only]
+    cards = {
+        name: export_model.export_model(run_dir, str(scratch / name), name, None) for name in names
+    }
+    candidates = [Candidate(_TRAINED, functools.partial(run_trained, run_dir, images), 0)]
+    for name in names:
+        path = scratch / name / formats.FORMATS[name].file
+        run = functools.partial(run_format, name, path, cards[name]["image_size"], images)
+        candidates.append(Candidate(name, run, 0))
+    results = measuring.run_rounds(candidates, rounds, "images/s")
+    for (name, _), measured in results.items():
+        more = {}
+        if name in cards:
+            size_bytes = sum(of["bytes"] for of in cards[name]["files"].values())
+            more = {"bytes": size_bytes, "agreement": cards[name]["agreement"]}
+        latencies = [1000 / run.speed for run in measured]
+        measuring.print_line("export", name, latencies, "ms", images=images, **more)
+    for name in names:
+        measuring.print_ratio("export", results, name, _TRAINED)
+
+
+def run_trained(run_dir: str, images: int) -> float:
+    """Images a second, one after the other, of the model as petseg itself runs it."""
+    trained = run_folder.load_trained(run_dir)
+    see = forward.make_see(
+        trained.at_size, trained.config.data.image_size, False, 1, forward.Views()
+    )
+    return _speed(lambda image: next(see(image)), trained.config.data.image_size, images)
+
+
+def run_format(name: str, path: Path, image_size: int, images: int) -> float:
+    """Images a second, one after the other, of an exported model."""
+    return _speed(formats.load(name, path), image_size, images)
+
+
+def _speed(segment: Callable[[np.ndarray], object], image_size: int, images: int) -> float:
+    pixels = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3), np.uint8)
+    seconds = []
+    for _ in range(_UNMEASURED + images):
+        started_s = time.perf_counter()
+        segment(pixels)
+        seconds.append(time.perf_counter() - started_s)
+    return 1 / statistics.median(seconds[_UNMEASURED:])

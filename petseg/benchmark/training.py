@@ -1,0 +1,413 @@
+"""Training steps and the loop around them, beside VGG16's forward pass; replicas; an estimate."""
+
+import copy
+import dataclasses
+import functools
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import psutil
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+
+from petseg import config as config_lib
+from petseg.benchmark import measuring
+from petseg.benchmark.measuring import Candidate
+from petseg.config import Config
+from petseg.data import manifest, output_folder
+from petseg.data.label_map import IGNORE
+from petseg.feature_cache import source as feature_source
+from petseg.feature_cache import store as feature_store
+from petseg.losses.terms import parse_loss
+from petseg.run_dir import run_folder
+from petseg.training import data_set, distribution, loop, opening, progress, state
+from petseg.training.distribution import Host
+
+_SIZE = 224
+_BATCH_SIZE = 16
+_UNMEASURED_POINTS = 2  # of the curves: they hold the compilation
+_CACHED_STEPS = 8  # times as many, as they are so much faster
+_TINY_STEPS = 10_000
+_MIB = 1 << 20
+_REDUCTIONS = 200
+_ESTIMATED = 8
+_SUM = tf.distribute.ReduceOp.SUM
+# What the estimate assumes of links, in bytes a second each way, and of a reduction's start.
+_GPU_LINK, _HOST_LINK = 100e9, 1.25e9  # NVLink of a few lanes; 10 Gbit/s Ethernet
+_GPU_LATENCY_S, _HOST_LATENCY_S = 50e-6, 500e-6
+
+
+def benchmark_train(
+    data_dir: str,
+    weights: str,
+    *,
+    steps: int,
+    rounds: int,
+    only: Sequence[str],
+    batch_size: int,
+    feature_cache_dir: str | None,
+) -> None:
+    """Prints the table of the training step and the loop.
+
+    Args:
+      data_dir: a converted data set.
+      weights: of the backbone: 'none' or a file.
+      steps: that each candidate takes in a round; those on cached features take more.
+      rounds: of all candidates.
+      only: names of candidates; empty for all.
+      batch_size: of all candidates.
+      feature_cache_dir: of features, filled first where it lacks some; None leaves the
+        candidates on features out.
+    """
+    config = _config(data_dir, weights)
+    config.data.batch_size = batch_size
+    runs = {
+        "forward_only": functools.partial(forward_only, config, steps),
+        "bare_step": functools.partial(bare_step, config, steps),
+        "loop_constant": functools.partial(run_loop, config, steps, is_constant=True),
+        "loop_input": functools.partial(run_loop, config, steps, is_constant=False),
+        "loop_constant_xla": functools.partial(
+            run_loop, _changed(config, xla=True), steps, is_constant=True
+        ),
+        "loop_constant_bfloat16": functools.partial(
+            run_loop, _changed(config, precision="mixed_bfloat16"), steps, is_constant=True
+        ),
+        "loop_constant_all": functools.partial(
+            run_loop, _training_all(config), steps, is_constant=True
+        ),
+    }
+    runs["memory_growth"] = functools.partial(_grow, data_dir)
+    if feature_cache_dir:
+        cached = copy.deepcopy(config)
+        cached.data.feature_cache_dir = feature_cache_dir
+        measuring.run_rounds([Candidate("fill", functools.partial(fill_cache, cached), 1)], 1, "")
+        many = steps * _CACHED_STEPS
+        paper = copy.deepcopy(cached)
+        paper.model.score_channels = 0  # FCN-8s as it was published
+        runs |= {
+            "cached_step": functools.partial(run_loop, cached, many, is_constant=True),
+            "cached_loop": functools.partial(run_loop, cached, many, is_constant=False),
+            "cached_loop_paper": functools.partial(run_loop, paper, many, is_constant=False),
+            "cache_build": functools.partial(build_cache, cached, steps * batch_size),
+        }
+    results = _measure(runs, rounds, only)
+    for (name, _), measured in results.items():
+        unit = "MiB" if name == "memory_growth" else "images/s"
+        values = [run.speed for run in measured]
+        more = {"steps": steps, "batch_size": batch_size}
+        if name == "memory_growth":
+            more = {"from_step": _TINY_STEPS // 2, "to_step": _TINY_STEPS}
+        measuring.print_line("train", name, values, unit, **more)
+    for name, other in (
+        ("bare_step", "forward_only"),
+        ("loop_constant", "bare_step"),
+        ("loop_constant", "forward_only"),
+        ("loop_input", "loop_constant"),
+        ("loop_constant_xla", "loop_constant"),
+        ("loop_constant_bfloat16", "loop_constant"),
+        ("loop_constant_all", "loop_constant"),
+        ("cached_loop", "loop_input"),
+        ("cached_loop", "cached_step"),
+        ("cached_loop_paper", "loop_input"),
+        ("cache_build", "forward_only"),
+    ):
+        measuring.print_ratio("train", results, name, other, steps=steps)
+    _print_shares({name: [run.speed for run in runs] for (name, _), runs in results.items()})
+
+
+def _print_shares(speeds: dict[str, list[float]]) -> None:
+    """What share of a training step on real input each part takes; noise may be below 0."""
+    order = ("forward_only", "bare_step", "loop_constant", "loop_input")
+    if not all(name in speeds for name in order):
+        return
+    rounds = zip(*(speeds[name] for name in order), strict=True)
+    times = [[1 / speed for speed in round_] for round_ in rounds]
+    parts = ("forward", "head_loss_and_update", "loop", "input")
+    for place, part in enumerate(parts):
+        shares = [(t[place] - (t[place - 1] if place else 0)) / t[-1] for t in times]
+        measuring.print_line("train", f"share_{part}", shares, "ratio")
+
+
+def forward_only(config: Config, steps: int) -> float:
+    """Images/s of VGG16's forward pass alone, to its last pool, on one batch."""
+    model = run_folder.build_from_config(config, 3, config.model.backbone_weights)
+    images = _one_batch(config)["image"]
+
+    @tf.function
+    def forward() -> tf.Tensor:
+        return tf.reduce_sum(model.backbone(images, training=False)[0])
+
+    return _speed(lambda: forward().numpy(), steps, config.data.batch_size)
+
+
+def bare_step(config: Config, steps: int) -> float:
+    """Images/s of a plain compiled step on one batch: a tape, a loss, Keras's Adam."""
+    model = run_folder.build_from_config(config, 3, config.model.backbone_weights)
+    optimizer = keras.optimizers.Adam(1e-4)
+    variables = model.head.trainable_variables
+    optimizer.build(variables)
+    batch = _one_batch(config)
+    truth = tf.cast(batch["mask"], tf.int32)
+    valid = tf.cast(truth != IGNORE, tf.float32)
+
+    @tf.function
+    def step() -> tf.Tensor:
+        pools = model.backbone(batch["image"], training=False)
+        with tf.GradientTape() as tape:
+            logits = model.head(pools, training=True)
+            per_pixel = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.minimum(truth, 2), logits)
+            loss = tf.reduce_sum(per_pixel * valid) / tf.reduce_sum(valid)
+        optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        return loss
+
+    return _speed(lambda: step().numpy(), steps, config.data.batch_size)
+
+
+def run_loop(config: Config, steps: int, *, is_constant: bool) -> float:
+    """Images/s of the trainer itself, as its own curve tells; median of the points."""
+    config = copy.deepcopy(config)
+    every = max(steps // 4, 1)
+    config.train.log_every_steps = every
+    records = manifest.read_manifest(config.data.dir).splits["train"].records
+    total = every * (4 + _UNMEASURED_POINTS)
+    config.train.epochs = total * config.data.batch_size / records
+    config.train.evaluate_every_epochs = 1e9
+    if is_constant:
+        _feed_one_batch()
+    with tempfile.TemporaryDirectory() as run:
+        loop.train_and_evaluate(config, run)
+        points = _curve(Path(run) / "train", "input/images_per_second")
+    return statistics.median(points[_UNMEASURED_POINTS:])
+
+
+def fill_cache(config: Config) -> float:
+    """Makes the cache whole, for others to read; gives nothing."""
+    _open(config)
+    return 0.0
+
+
+def build_cache(config: Config, images: int) -> float:
+    """Images/s of computing and writing the features of some images into a new cache."""
+    config = copy.deepcopy(config)
+    opened = _open(config)
+    part = dataclasses.replace(
+        feature_store.plan_parts(["whole"], opened.data.train, opened.data.train)[0],
+        records=min(images, opened.data.train.records),
+    )
+    source, strategy, host = feature_source, opened.place.strategy, opened.place.host
+    layout = opened.data.features.layout
+    extract = source.make_extract(opened.model, layout, strategy, host)
+    extract(np.zeros((1, _SIZE, _SIZE, 3), np.uint8))  # compiles
+    wanted = np.arange(opened.data.train.records) < part.records
+    with tempfile.TemporaryDirectory() as folder, output_folder.claim(folder, "benchmark"):
+        started_s = time.perf_counter()
+        written = feature_store.write_shards(
+            folder,
+            feature_store.plan_tasks([part], layout),
+            "benchmark",
+            lambda part, _: source.read_part(opened.config, opened.data.manifest, 16, part, wanted),
+            extract,
+        )
+        return sum(written) / (time.perf_counter() - started_s)
+
+
+def _open(config: Config) -> opening.Opened:
+    config_lib.validate(config)
+    config = config_lib.spell_out(config)
+    return opening.open_run(config, None, opening.find_place(config))
+
+
+def benchmark_scaling(
+    data_dir: str, weights: str, *, steps: int, rounds: int, replicas: Sequence[int]
+) -> None:
+    """Prints what replicas cost and bring, and an estimate for eight GPUs and eight hosts.
+
+    Args:
+      data_dir: a converted data set.
+      weights: of the backbone: 'none' or a file.
+      steps: that each candidate takes in a round.
+      rounds: of all candidates.
+      replicas: how many, one number a candidate; logical devices where there is no GPU.
+    """
+    config = _config(data_dir, weights)
+    runs: dict[str, Callable[[], float]] = {
+        f"replicas_{count}": functools.partial(
+            run_loop,
+            _changed(config, strategy="mirrored", cpu_replicas=count),
+            steps,
+            is_constant=True,
+        )
+        for count in replicas
+    }
+    for count in replicas[1:]:
+        runs[f"all_reduce_{count}"] = functools.partial(all_reduces, config, count)
+    runs["replicas_1_all"] = functools.partial(
+        run_loop, _training_all(config), steps, is_constant=True
+    )
+    results = _measure(runs, rounds, ())
+    speeds = {name: [run.speed for run in measured] for (name, _), measured in results.items()}
+    for count in replicas[1:]:
+        times_ms = [1e3 / speed for speed in speeds.pop(f"all_reduce_{count}")]
+        measuring.print_line("scaling", f"all_reduce_{count}_ms", times_ms, "ms", trained="head")
+        step_ms = 1e3 * _BATCH_SIZE / statistics.median(speeds[f"replicas_{count}"])
+        shares = [time_ms / step_ms for time_ms in times_ms]
+        measuring.print_line("scaling", f"all_reduce_{count}_share", shares, "ratio")
+    for name, found in speeds.items():
+        measuring.print_line(
+            "scaling", name, found, "images/s", steps=steps, batch_size=_BATCH_SIZE
+        )
+    for count in replicas[1:]:
+        measuring.print_ratio("scaling", results, f"replicas_{count}", "replicas_1", steps=steps)
+    for trained, name in (("head", "replicas_1"), ("all", "replicas_1_all")):
+        reduced = _reduced_bytes(config, trained)
+        measuring.print_line("scaling", f"all_reduce_bytes_{trained}", [reduced], "bytes/step")
+        step_s = _BATCH_SIZE / statistics.median(speeds[name])
+        for what, link, latency_s in (
+            ("8_devices", _GPU_LINK, _GPU_LATENCY_S),
+            ("8_hosts", _HOST_LINK, _HOST_LATENCY_S),
+        ):
+            _print_estimate(f"estimate_{what}_{trained}", step_s, reduced, link, latency_s)
+
+
+def all_reduces(config: Config, replicas: int) -> float:
+    """Reductions a second of the head's gradients over some replicas, and nothing else."""
+    strategy = tf.distribute.MirroredStrategy(distribution.local_devices(replicas))
+    model = run_folder.build_from_config(config, 3, "none")
+    gradients = [tf.ones(v.shape) for v in model.head.trainable_variables]
+
+    def reduce() -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        reduced = context.all_reduce(_SUM, [tf.identity(one) for one in gradients])
+        return tf.add_n([tf.reduce_sum(one) for one in reduced])
+
+    @tf.function
+    def run() -> tf.Tensor:
+        return strategy.reduce(_SUM, strategy.run(reduce), axis=None)
+
+    run()
+    started_s = time.perf_counter()
+    for _ in range(_REDUCTIONS):
+        run().numpy()
+    return _REDUCTIONS / (time.perf_counter() - started_s)
+
+
+def _print_estimate(name: str, step_s: float, reduced: int, link: float, latency_s: float) -> None:
+    """Images/s of eight times the measured device, each with the measured batch."""
+    reduce_s = 2 * (_ESTIMATED - 1) / _ESTIMATED * reduced / link + 2 * latency_s
+    measuring.print_line(
+        "scaling",
+        name,
+        [_ESTIMATED * _BATCH_SIZE / (step_s + reduce_s)],
+        "images/s",
+        efficiency=round(step_s / (step_s + reduce_s), 3),
+        formula="n b / (t + 2 (n-1)/n B / L + 2 l): n devices like this one, b images each, "
+        "t s/step measured on one, B bytes reduced, L bytes/s of a link, l s latency of each "
+        "of two reductions",
+        n=_ESTIMATED,
+        b=_BATCH_SIZE,
+        t=round(step_s, 4),
+        B=reduced,
+        L=link,
+        l=latency_s,
+    )
+
+
+def _config(data_dir: str, weights: str) -> Config:
+    config = Config()
+    config.data.dir = data_dir
+    config.data.image_size = _SIZE
+    config.data.batch_size = _BATCH_SIZE
+    config.model.backbone_weights = weights
+    config.train.doctor_seconds = 0.0
+    config.train.panel_images = 1
+    return config
+
+
+def _changed(config: Config, **devices: object) -> Config:
+    """The same on other devices, or with other arithmetic."""
+    config = copy.deepcopy(config)
+    config.devices = dataclasses.replace(config.devices, force=True, **devices)
+    return config
+
+
+def _training_all(config: Config) -> Config:
+    config = copy.deepcopy(config)
+    config.train.trained = "all"
+    return config
+
+
+def _one_batch(config: Config) -> dict[str, tf.Tensor]:
+    config = config_lib.spell_out(config)
+    data = data_set.open_data_set(config)
+    return next(iter(data_set.training_batches(config, data, 0, Host(0, 1))))
+
+
+def _feed_one_batch() -> None:
+    """From now on, in this process, training sees its first batch again and again."""
+    make = data_set.training_batches
+
+    def make_constant(*arguments: object) -> tf.data.Dataset:
+        return make(*arguments).take(1).cache().repeat()
+
+    data_set.training_batches = make_constant
+
+
+def _reduced_bytes(config: Config, trained: str) -> int:
+    """Of the gradients, the losses and the number of valid pixels, in float32."""
+    model = run_folder.build_from_config(config, 3, "none")
+    weights = sum(math.prod(w.shape) for w in state.trained_weights(model, trained))
+    return 4 * (weights + len(parse_loss(config.train.loss)) + 1)
+
+
+def _grow(data_dir: str) -> float:
+    """MiB that the second half of 10,000 tiny steps of the trainer adds to its memory."""
+    config = _config(data_dir, "none")
+    config.data.image_size = 32
+    config.data.batch_size = 4
+    config.model.backbone_width = 1
+    config.model.backbone_convs = (1, 1, 1, 1, 1)
+    records = manifest.read_manifest(data_dir).splits["train"].records
+    config.train.epochs = _TINY_STEPS * 4 / records
+    config.train.evaluate_every_epochs = 1e9
+    held: dict[int, int] = {}
+    show = progress.Progress.show
+
+    def note(self: progress.Progress, step: int, text: str) -> None:
+        held[step] = psutil.Process().memory_info().rss
+        show(self, step, text)
+
+    progress.Progress.show = note
+    _feed_one_batch()
+    with tempfile.TemporaryDirectory() as run:
+        loop.train_and_evaluate(config, run)
+    return (held[_TINY_STEPS] - held[_TINY_STEPS // 2]) / _MIB
+
+
+def _curve(folder: Path, tag: str) -> list[float]:
+    """The values of a curve, in the order of its steps."""
+    reader = event_accumulator.EventAccumulator(str(folder), {"tensors": 0})
+    reader.Reload()
+    return [float(tf.make_ndarray(event.tensor_proto)) for event in reader.Tensors(tag)]
+
+
+def _speed(call: Callable[[], object], steps: int, batch_size: int) -> float:
+    """Images/s of some calls, after two that do not count."""
+    for _ in range(2):
+        call()
+    started_s = time.perf_counter()
+    for _ in range(steps):
+        call()
+    return steps * batch_size / (time.perf_counter() - started_s)
+
+
+def _measure(
+    runs: dict[str, Callable[[], float]], rounds: int, only: Sequence[str]
+) -> dict[tuple[str, int], list[measuring.Measured]]:
+    candidates = [Candidate(n, run, 1) for n, run in runs.items() if not only or n in only]
+    return measuring.run_rounds(candidates, rounds, "a second")

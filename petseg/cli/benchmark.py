@@ -1,0 +1,210 @@
+"""Measures petseg's stages beside what bounds them and what others do.
+
+  python tools/benchmark.py --stage=convert [--raw_dir=DIR] [--pairs=7000] [--rounds=5]
+  python tools/benchmark.py --stage=input [--data_dir=OUT] [--smaller_data_dir=OUT256]
+  python tools/benchmark.py --stage=train [--data_dir=OUT] [--weights=FILE] [--steps=16]
+      [--batch_size=16] [--feature_cache_dir=DIR]
+  python tools/benchmark.py --stage=scaling [--data_dir=OUT] [--replicas=1,2,4]
+  python tools/benchmark.py --stage=export --workdir=RUN
+  python tools/benchmark.py --stage=doctor --config=FILE --config.data.dir=OUT
+
+Every round runs every candidate once, each in a process of its own, so that what else the
+machine does meets all alike. One JSON object a line on standard output: `value` is the
+median of the rounds, with `min` and `max`. Ratios are medians of the rounds' own ratios.
+Without data, toy pets are drawn. The doctor says in words, on standard error, what limits
+training with these settings. Statuses: 0 done; 1 a candidate failed; 2 a wrong command,
+config or folder.
+"""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from absl import flags
+from ml_collections import config_flags
+
+from petseg.benchmark import conversion, exporting, measuring, training
+from petseg.benchmark import input as input_benchmark
+from petseg.errors import UserError
+from petseg.training import loop
+
+_STAGE = flags.DEFINE_enum(
+    "stage",
+    None,
+    ["convert", "input", "train", "scaling", "export", "doctor"],
+    "What is measured.",
+    required=True,
+)
+_RAW_DIR = flags.DEFINE_string(
+    "raw_dir", None, "convert: pairs in the official pets layout; default: toy pets."
+)
+_PAIRS = flags.DEFINE_integer(
+    "pairs", 7000, "convert: how many, those of raw_dir again and again.", lower_bound=1
+)
+_WORKERS = flags.DEFINE_list("workers", None, "convert: numbers of workers; 1 and all cores.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "input, train, scaling: a data set; default: toy pets."
+)
+_SMALLER_DATA_DIR = flags.DEFINE_string(
+    "smaller_data_dir", None, "input: the same, converted with --short_side=256."
+)
+_RECORDS = flags.DEFINE_integer(
+    "records", 7000, "input: how many each candidate reads a round.", lower_bound=1
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of all candidates.", lower_bound=1)
+_ONLY = flags.DEFINE_list("only", [], "Names of the candidates; all by default.")
+_SCRATCH_DIR = flags.DEFINE_string("scratch_dir", None, "For temporary files; default: /tmp.")
+_WEIGHTS = flags.DEFINE_string("weights", "none", "train, scaling: VGG16's, or random ones.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "train: images a step.", lower_bound=1)
+_FEATURE_CACHE_DIR = flags.DEFINE_string(
+    "feature_cache_dir", None, "train: measure steps on features in this folder too."
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", 16, "train, scaling, export: how many each candidate takes a round.", lower_bound=4
+)
+_REPLICAS = flags.DEFINE_list("replicas", ["1", "2"], "scaling: numbers of replicas, from 1 on.")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "doctor: a file of configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "export: a run of petseg.train.")
+_SECONDS = flags.DEFINE_float(
+    "seconds", 5.0, "doctor: how long each stage is measured.", lower_bound=0.1
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measures what the flags name."""
+    if arguments:
+        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    if _STAGE.value == "doctor":
+        _examine()
+        return
+    with tempfile.TemporaryDirectory(dir=_SCRATCH_DIR.value) as scratch:
+        if _STAGE.value == "convert":
+            _measure_conversion(Path(scratch))
+        elif _STAGE.value == "input":
+            _measure_input(_data_dir(Path(scratch)))
+        elif _STAGE.value == "export":
+            _measure_export(Path(scratch))
+        elif _STAGE.value == "train":
+            _measure_training(_data_dir(Path(scratch)))
+        else:
+            _measure_scaling(_data_dir(Path(scratch)))
+
+
+def _measure_conversion(scratch: Path) -> None:
+    counts = sorted({int(count) for count in _WORKERS.value or (1, os.cpu_count() or 1)})
+    conversion.benchmark(
+        Path(_RAW_DIR.value) if _RAW_DIR.value else _draw_toy_pets(scratch),
+        scratch,
+        pairs=_PAIRS.value,
+        rounds=_ROUNDS.value,
+        workers=counts,
+        only=_ONLY.value,
+    )
+
+
+def _data_dir(scratch: Path) -> str:
+    """The data set that the flags name, or toy pets."""
+    if _DATA_DIR.value:
+        return _DATA_DIR.value
+    data_dir = str(scratch / "converted")
+    _run_module(
+        "petseg.convert",
+        "--source=oxford_iiit_pet",
+        f"--raw_dir={_draw_toy_pets(scratch)}",
+        f"--output_dir={data_dir}",
+    )
+    return data_dir
+
+
+def _measure_training(data_dir: str) -> None:
+    training.benchmark_train(
+        data_dir,
+        _WEIGHTS.value,
+        steps=_STEPS.value,
+        rounds=_ROUNDS.value,
+        only=_ONLY.value,
+        batch_size=_BATCH_SIZE.value,
+        feature_cache_dir=_FEATURE_CACHE_DIR.value,
+    )
+
+
+def _measure_scaling(data_dir: str) -> None:
+    training.benchmark_scaling(
+        data_dir,
+        _WEIGHTS.value,
+        steps=_STEPS.value,
+        rounds=_ROUNDS.value,
+        replicas=[int(count) for count in _REPLICAS.value],
+    )
+
+
+def _measure_export(scratch: Path) -> None:
+    if not _WORKDIR.value:
+        raise UserError("--stage=export needs --workdir=RUN, a run of petseg.train")
+    exporting.benchmark(
+        _WORKDIR.value,
+        scratch,
+        images=_STEPS.value,
+        rounds=_ROUNDS.value,
+        only=_ONLY.value,
+    )
+
+
+def _measure_input(data_dir: str) -> None:
+    input_benchmark.benchmark(
+        data_dir,
+        _SMALLER_DATA_DIR.value,
+        records=_RECORDS.value,
+        rounds=_ROUNDS.value,
+        only=_ONLY.value,
+    )
+
+
+def _examine() -> None:
+    if not _CONFIG.value:
+        raise UserError("--stage=doctor needs --config=FILE and --config.data.dir=OUT")
+    figures, found = loop.examine(_CONFIG.value, _SECONDS.value)
+    print(found.text(), file=sys.stderr)
+    for name in ("read", "decode", "input", "model"):
+        measuring.print_line("doctor", name, [getattr(figures, name)], "images/s")
+    measuring.print_line(
+        "doctor",
+        "input/model",
+        [figures.input / figures.model],
+        "ratio",
+        verdict=found.verdict,
+        advice=found.advice,
+        **{
+            key: value
+            for key, value in dataclasses.asdict(figures).items()
+            if key in ("cores", "has_gpu", "image_size", "short_side")
+        },
+    )
+
+
+def _draw_toy_pets(scratch: Path) -> Path:
+    _run_module("petseg.cli.draw_toy_pets", f"--output_dir={scratch / 'toy'}")
+    return scratch / "toy"
+
+
+def _run_module(name: str, *arguments: str) -> None:
+    """Runs another command; what it prints goes to standard error."""
+    subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        check=True,
+        stdout=sys.stderr,
+    )
+
+
+def run() -> None:
+    """The console entry point."""
+    command.run(main, ("stage", "data_dir", "raw_dir", "rounds", "only"))
+
+
+if __name__ == "__main__":
+    run()

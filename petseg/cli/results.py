@@ -1,0 +1,219 @@
+"""A table of what runs came to, from the JSON that they wrote.
+
+  python tools/results.py RUN... [--reach_mean_iou=0.72] [--curves=FILE.png]
+
+Runs whose settings differ in nothing but the seed are one row: mean and spread; so are those
+that start from the weights of such runs. The mean IoU is that of RUN/evaluation/validation.json
+if petseg.evaluate wrote one about the newest checkpoint, else that of the last evaluation while
+training. Seconds are those of training alone, with the features that it computed, without
+loading. Markdown on standard output; with --curves also a picture of how each run learned.
+Statuses: 0 done; 2 a wrong command, or a folder that is no evaluated run.
+"""
+
+import dataclasses
+import shlex
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from absl import flags
+from matplotlib.figure import Figure
+
+from petseg import config as config_lib
+from petseg.config import Config
+from petseg.data.label_map import parse_label_map
+from petseg.errors import UserError
+from petseg.run_dir import checkpoints, run_folder
+from petseg.training import state
+from petseg.visualization import charts
+
+_REACH = flags.DEFINE_float(
+    "reach_mean_iou", None, "Also tell after how many seconds an evaluation came to this."
+)
+_CURVES = flags.DEFINE_string(
+    "curves", None, "PNG or SVG file: mean IoU of each run, by its folder's name, over minutes."
+)
+_PETS = "border_is_pet"
+_NOT_TOLD = ("config.data.dir", "config.train.seed")
+_START = "config.model.start_from"
+_HEADER = ("settings", "runs", "mean IoU", "pet, border is pet", "seconds", "parameters")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What one run came to.
+
+    Attributes:
+      settings: flags that differ from configs/oxford_pets.py, paths and seed left out.
+      start: the same of the run whose weights it began with, and so on; '' if there is none.
+      mean_iou: of the validation split.
+      pet_iou: of the pet where the border belongs to it; None where nobody looked.
+      seconds: of training; None where the run did not note them.
+      reached_s: seconds until the wanted mean IoU; None if it never came.
+      parameters: of the model.
+      trained: of these, in the stage that trains most.
+    """
+
+    settings: str
+    start: str
+    mean_iou: float
+    pet_iou: float | None
+    seconds: float | None
+    reached_s: float | None
+    parameters: int
+    trained: int
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the table of the runs that are named."""
+    # A sweep's RUNS/* names TensorBoard's file as well.
+    runs = [path for path in arguments if not Path(path).is_file()]
+    if not runs:
+        raise UserError("name at least one run: tools/results.py RUN...")
+    if _CURVES.value and Path(_CURVES.value).suffix not in (".png", ".svg"):
+        raise UserError(f"--curves={_CURVES.value} must end in .png or .svg")
+    print(table(runs, _REACH.value))
+    if _CURVES.value:
+        _save(curves(runs), _CURVES.value)
+
+
+def table(runs: Sequence[str], reach: float | None = None) -> str:
+    """Markdown, a row for each group of runs that differ in nothing but the seed.
+
+    Args:
+      runs: folders.
+      reach: a mean IoU whose time is to be told, or None.
+
+    Raises:
+      UserError: a folder is no run, or was never evaluated.
+    """
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for run in runs:
+        result = read_result(run, reach)
+        groups.setdefault((result.settings, result.start), []).append(result)
+    ordered = sorted(groups.values(), key=lambda g: -statistics.mean(r.mean_iou for r in g))
+    header = [*_HEADER, *([f"seconds to {reach:g}"] if reach else [])]
+    rows = [header, ["---"] * len(header), *(_row(group, reach) for group in ordered)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def curves(runs: Sequence[str]) -> Figure:
+    """The mean IoU of every evaluation over the minutes that training had taken.
+
+    Args:
+      runs: folders; evaluations whose seconds were not noted are left out.
+    """
+    lines = {}
+    for run in runs:
+        found, seconds = run_folder.read_evaluations(run), run_folder.read_seconds(run)
+        timed = sorted(step for step in found if step in seconds)
+        lines[Path(run).name] = {seconds[step] / 60: found[step]["mean_iou"] for step in timed}
+    return charts.curves(lines, "minutes of training", "validation mean IoU")
+
+
+def read_result(run: str, reach: float | None) -> Result:
+    """Reads one run; raises UserError if it is none, or was never evaluated."""
+    config, by_step = run_folder.read_config(run), run_folder.read_evaluations(run)
+    seconds = run_folder.read_seconds(run)
+    if not by_step:
+        raise UserError(f"{run}: there is no evaluation yet")
+    last = max(by_step)
+    newest = (checkpoints.saved_steps(run) or [last])[-1]  # they may be gone, to save room
+    judged = run_folder.evaluations_of(run, newest).get("validation", {})
+    pets = judged.get("label_maps", {}).get(_PETS, {}).get("model_size", {})
+    whole, trained = _count_parameters(config)
+    reached = [
+        seconds[step]
+        for step, found in by_step.items()
+        if reach and step in seconds and (found["mean_iou"] or 0) >= reach
+    ]
+    return Result(
+        shlex.join(_settings(config)) or "(the defaults)",
+        _started(config),
+        judged.get("mean_iou") or by_step[last]["mean_iou"] or 0.0,
+        pets.get("iou", {}).get("pet"),
+        seconds.get(last),
+        min(reached, default=None),
+        whole,
+        trained,
+    )
+
+
+def _save(figure: Figure, file: str) -> None:
+    try:
+        figure.savefig(file)
+    except OSError as error:
+        raise UserError(f"--curves={file}: {error.strerror}") from error
+
+
+def _row(group: Sequence[Result], reach: float | None) -> list[str]:
+    first, pets = group[0], [r.pet_iou for r in group if r.pet_iou is not None]
+    reached = [r.reached_s for r in group if r.reached_s is not None]
+    cells = [
+        f"`{first.settings}`",
+        str(len(group)),
+        _spread([r.mean_iou for r in group], 4),
+        _spread(pets, 4),
+        _spread([r.seconds for r in group if r.seconds is not None], 0),
+        f"{first.parameters:,} ({first.trained:,} trained)",
+    ]
+    return [*cells, _spread(reached, 0)] if reach else cells
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """Mean, and least and most if there are several."""
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):,.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+
+
+def _settings(config: Config) -> list[str]:
+    """The flags that make this config of configs/oxford_pets.py."""
+    usual = config_lib.spell_out(Config())
+    return [
+        f"{name.removeprefix('config.')}={_shown(name, value)}"
+        for name, (_, value) in sorted(config_lib.differences(usual, config).items())
+        if name not in _NOT_TOLD
+    ]
+
+
+def _started(config: Config) -> str:
+    """The settings of the run that this one starts from, and so on; its path if it is gone."""
+    start = config.model.start_from
+    if not start or not Path(start).is_dir():
+        return start
+    before = run_folder.read_config(start)
+    return shlex.join([*_settings(before), _started(before)])
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "config.data.feature_cache_dir":
+        return "DIR"  # one is as good as another
+    if name == _START:
+        return "RUN"
+    if name == "config.model.backbone_weights":
+        return Path(str(value)).name
+    if name == "config.train.then":
+        return " ".join(f"{s.trained}:{s.epochs:g}:{s.learning_rate:g}" for s in value)
+    return str(value)
+
+
+def _count_parameters(config: Config) -> tuple[int, int]:
+    classes = parse_label_map(config.data.label_map).num_classes
+    model = run_folder.build_from_config(config, classes, backbone_weights="none")
+    trained = [state.trained_weights(model, stage.trained) for stage in config.stages()]
+    count = [sum(int(w.value.shape.num_elements()) for w in weights) for weights in trained]
+    return sum(int(v.value.shape.num_elements()) for v in model.variables), max(count)
+
+
+def run() -> None:
+    """The console entry point."""
+    command.run(main, ("reach_mean_iou", "curves"))
+
+
+if __name__ == "__main__":
+    run()

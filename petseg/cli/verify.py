@@ -1,0 +1,160 @@
+"""Proves that a data set is what its manifest says, and shows what is in it.
+
+  python tools/verify.py --data_dir=OUT [--quick] [--contact_sheet=FILE.png]
+
+Decodes every record and checks it, its shard's size, SHA-256 and counts, and lists pictures
+of different splits that look alike; --quick looks at sizes and hashes alone. A fault is one
+line that names shard and record; the last line is JSON. Statuses: 0 all is well; 1 a fault
+was found; 2 a wrong command or no data set.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+
+from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+import numpy as np
+from absl import flags
+from etils import epath
+
+from petseg import processes
+from petseg.data import manifest
+from petseg.data.manifest import Manifest
+from petseg.errors import FaultFound, UserError, shown
+from petseg.verification import contact_sheet
+from petseg.verification.near_duplicates import NearDuplicate, find_near_duplicates
+from petseg.verification.shard_check import ShardReport, ShardTask, check_shard
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "What tools/convert.py wrote.", required=True)
+_QUICK = flags.DEFINE_bool("quick", False, "Compare sizes and hashes alone.")
+_CONTACT_SHEET = flags.DEFINE_string(
+    "contact_sheet", None, "Draw a sample of every split, and pixels per class, to this PNG."
+)
+_WORKERS = flags.DEFINE_integer("workers", None, "Processes; as many as cores by default.", 1)
+
+_TFDS_FILE = "dataset_info.json"
+_PAIRS_PRINTED, _PAIRS_IN_JSON = 10, 100
+_NAMES_PRINTED = 5
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Checks what the flags name and prints what was found."""
+    if arguments:
+        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    data_dir = _DATA_DIR.value
+    finished = manifest.read_manifest(data_dir)
+    if _CONTACT_SHEET.value and not _CONTACT_SHEET.value.lower().endswith(".png"):
+        raise UserError(f"--contact_sheet={_CONTACT_SHEET.value} must end with .png")
+    faults = _strangers(data_dir, finished) + _tfds_faults(data_dir, finished)
+    near: list[NearDuplicate] | None = None
+    if _QUICK.value:
+        faults += manifest.check_shards(data_dir, finished.splits.values(), hashes=True)
+    else:
+        reports = _check_records(data_dir, finished)
+        faults += [fault for of_split in reports.values() for r in of_split for fault in r.faults]
+        faults += _names_twice(reports)
+        near = _near_duplicates(reports)
+        _print_near(near)
+    for fault in faults:
+        print(f"fault      {fault}")
+    if _CONTACT_SHEET.value and not faults:
+        contact_sheet.draw_contact_sheet(data_dir, finished).save(_CONTACT_SHEET.value)
+        print(f"sheet      {_CONTACT_SHEET.value}")
+    print(json.dumps(_summary(data_dir, finished, faults, near)))
+    if faults:
+        raise FaultFound(f"{len(faults):,} fault(s) in {data_dir}; run tools/convert.py again")
+
+
+def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardReport]]:
+    tasks, splits = [], []
+    for name, split in finished.splits.items():
+        for path, shard in zip(manifest.shard_paths(data_dir, split), split.shards, strict=True):
+            tasks.append(ShardTask(path, shard, finished.raw_labels))
+            splits.append(name)
+    reports = processes.map_in_processes(
+        check_shard,
+        tasks,
+        [task.account.records for task in tasks],
+        workers=_WORKERS.value or os.cpu_count() or 1,
+        what="verify",
+        show_progress=True,
+    )
+    found: dict[str, list[ShardReport]] = {}
+    for split, report in zip(splits, reports, strict=True):
+        found.setdefault(split, []).append(report)
+    return found
+
+
+def _strangers(data_dir: str, finished: Manifest) -> list[str]:
+    """Shards that the manifest does not know."""
+    known = {shard.name for split in finished.splits.values() for shard in split.shards}
+    return [
+        f"{path} is in no manifest"
+        for path in sorted(epath.Path(data_dir).iterdir())
+        if ".tfrecord" in path.name and path.name not in known
+    ]
+
+
+def _tfds_faults(data_dir: str, finished: Manifest) -> list[str]:
+    """TFDS reads as many records as its own file says, whatever the shards hold."""
+    path = epath.Path(data_dir) / _TFDS_FILE
+    try:
+        splits = json.loads(path.read_text())["splits"]
+        lengths = {split["name"]: [int(n) for n in split["shardLengths"]] for split in splits}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{path} cannot be read: {error!r}"]
+    expected = {n: [shard.records for shard in s.shards] for n, s in finished.splits.items()}
+    return [] if lengths == expected else [f"{path} has other splits or counts than the manifest"]
+
+
+def _names_twice(reports: dict[str, list[ShardReport]]) -> list[str]:
+    count = collections.Counter(
+        name for of_split in reports.values() for report in of_split for name in report.names
+    )
+    twice = [shown(name) for name, number in count.items() if number > 1]
+    more = ", ..." if len(twice) > _NAMES_PRINTED else ""
+    names = ", ".join(twice[:_NAMES_PRINTED]) + more
+    return [f"{len(twice):,} names stand in more than one record: {names}"] if twice else []
+
+
+def _near_duplicates(reports: dict[str, list[ShardReport]]) -> list[NearDuplicate]:
+    prints = {s: np.concatenate([r.prints for r in of]) for s, of in reports.items()}
+    names = {s: [name for r in of for name in r.names] for s, of in reports.items()}
+    return find_near_duplicates(prints, names)
+
+
+def _print_near(near: Sequence[NearDuplicate]) -> None:
+    print(f"alike      {len(near):,} pairs of images of different splits look alike")
+    for pair in near[:_PAIRS_PRINTED]:
+        print(
+            f"           {shown(pair.first)} ({pair.first_split}) and {shown(pair.second)} "
+            f"({pair.second_split}), {pair.distance} of 128 bits differ"
+        )
+    if len(near) > _PAIRS_PRINTED:
+        print(f"           and {len(near) - _PAIRS_PRINTED:,} more")
+
+
+def _summary(
+    data_dir: str, finished: Manifest, faults: Sequence[str], near: list[NearDuplicate] | None
+) -> dict:
+    return {
+        "data_dir": data_dir,
+        "mode": "quick" if _QUICK.value else "full",
+        "ok": not faults,
+        "records": {name: split.records for name, split in finished.splits.items()},
+        "shards": {name: len(split.shards) for name, split in finished.splits.items()},
+        "faults": len(faults),
+        "near_duplicates": None if near is None else len(near),
+        "near_duplicate_pairs": [dataclasses.asdict(p) for p in (near or [])[:_PAIRS_IN_JSON]],
+    }
+
+
+def run() -> None:
+    """The console entry point."""
+    command.run(main, ("data_dir", "contact_sheet", "quick", "workers"))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,50 @@
+"""Stores pictures smaller than they came: what training crops from need not be larger."""
+
+import numpy as np
+from PIL import Image
+
+from petseg.conversion import images, masks
+from petseg.conversion.checks import open_picture
+from petseg.conversion.images import CheckedImage
+from petseg.conversion.masks import CheckedMask
+from petseg.conversion.sources.base import MaskRules
+
+_SUBSAMPLING = "4:2:0"  # as cameras do
+
+
+def make_smaller(
+    image: CheckedImage, mask: CheckedMask, rules: MaskRules, short_side_px: int, jpeg_quality: int
+) -> tuple[CheckedImage, CheckedMask]:
+    """Scales a pair until its short side has a length; never makes it larger.
+
+    Images by Lanczos's filter over all source pixels, masks by nearest neighbour at the
+    same places. A pair that is small enough keeps its bytes.
+
+    Args:
+      image: as checked, of the mask's size.
+      mask: as checked.
+      rules: what the mask may hold.
+      short_side_px: the wanted length.
+      jpeg_quality: of the new image, 1 to 100.
+
+    Raises:
+      BadFile: the image is damaged.
+    """
+    short = min(image.height, image.width)
+    if short <= short_side_px:
+        return image, mask
+    size = tuple(round(side * short_side_px / short) for side in (image.width, image.height))
+    with open_picture(image.encoded, "image") as picture:
+        small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    with open_picture(mask.encoded, "mask") as picture:
+        labels = np.asarray(picture.resize(size, Image.Resampling.NEAREST))
+    encoded = images.to_jpeg(small, jpeg_quality, _SUBSAMPLING)
+    return (
+        CheckedImage(encoded, small.height, small.width, image.repair),
+        CheckedMask(
+            masks.encode_mask(labels),
+            *labels.shape,
+            masks.count_labels(labels, rules),
+            repair=mask.repair,
+        ),
+    )

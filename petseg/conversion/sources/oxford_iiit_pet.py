@@ -1,0 +1,266 @@
+"""The Oxford-IIIT pets in their official layout: as folders, or as their two archives."""
+
+import dataclasses
+import gzip
+import sys
+import tarfile
+import zlib
+from collections.abc import Mapping
+from typing import BinaryIO
+
+from etils import epath
+from tqdm import tqdm
+
+from petseg.conversion import files
+from petseg.conversion.checks import picture_format
+from petseg.conversion.files import StoredFile
+from petseg.conversion.sources.base import (
+    FilePair,
+    MaskRules,
+    SourceExample,
+    SourceListing,
+    check_fractions,
+    hash_order,
+    twins_finding,
+)
+from petseg.data.manifest import Finding
+from petseg.errors import UserError, shown
+
+LABELS = {1: "pet", 2: "background", 3: "border"}
+ARCHIVES = ("images.tar.gz", "annotations.tar.gz")
+_IMAGES, _TRIMAPS = "images", "annotations/trimaps"
+_CHUNK_BYTES = 4 << 20  # 4 MiB
+
+
+@dataclasses.dataclass(frozen=True)
+class _ListedName:
+    name: str
+    class_id: int
+
+
+def list_oxford_iiit_pet(
+    raw_dir: str, validation_fraction: float, unpack_dir: str
+) -> SourceListing:
+    """Lists the official Oxford-IIIT pet data set.
+
+    Either folders, images/NAME.jpg, annotations/trimaps/NAME.png and
+    annotations/trainval.txt (and test.txt, where there is one) with lines
+    'NAME CLASS-ID SPECIES BREED-ID'; or images.tar.gz and annotations.tar.gz, whose
+    gzip layer is taken off once, because gzip cannot be read from its middle.
+    `validation` is carved out of trainval, from each breed the names that come first
+    in hash order; the listed names alone decide, so a missing file moves no other.
+
+    Args:
+      raw_dir: the folder.
+      validation_fraction: share of each breed's listed names, 0 to below 1.
+      unpack_dir: where archives without gzip go.
+
+    Raises:
+      UserError: a folder or list is missing or malformed, an archive is damaged, or no
+        listed pair exists.
+    """
+    check_fractions(validation_fraction)
+    found = _files_of(raw_dir, unpack_dir)
+    splits = _carve_validation(_read_list(found, raw_dir, "trainval"), validation_fraction)
+    if "annotations/test.txt" in found:
+        splits["test"] = _read_list(found, raw_dir, "test")
+    class_names = _class_names(splits)
+    images, masks = _by_stem(found, _IMAGES, ".jpg"), _by_stem(found, _TRIMAPS, ".png")
+
+    examples, rejected, seen = [], [], set()
+    for split, listed in splits.items():
+        for item in listed:
+            if reason := _why_not(item.name, seen, images, masks):
+                rejected.append(Finding(item.name, split, reason))
+                continue
+            seen.add(item.name)
+            (image_path,), (mask_path,) = images[item.name], masks[item.name]
+            pair = FilePair(found[image_path], found[mask_path], image_path.rpartition("/")[2])
+            examples.append(
+                SourceExample(
+                    item.name, split, pair, item.class_id - 1, class_names[item.class_id - 1]
+                )
+            )
+    if not examples:
+        raise UserError(
+            f"--raw_dir: of {len(rejected)} names in the lists of {raw_dir}/annotations not one "
+            f"has both its files in {raw_dir}/{_IMAGES} and {raw_dir}/{_TRIMAPS}"
+        )
+    named = {item.name for listed in splits.values() for item in listed}
+    rejected += _unlisted(found, named, images, masks)
+    return SourceListing(
+        tuple(examples), tuple(rejected), MaskRules(LABELS), class_names, "the official lists"
+    )
+
+
+def _files_of(raw_dir: str, unpack_dir: str) -> dict[str, StoredFile]:
+    """Path within the data set -> file, for everything that the layout names."""
+    root = epath.Path(raw_dir)
+    if (root / ARCHIVES[0]).exists() and not (root / _IMAGES).exists():
+        return _files_in_archives(root, epath.Path(unpack_dir))
+    found = {}
+    for folder in ("", _IMAGES, "annotations", _TRIMAPS):
+        if not (root / folder).is_dir():
+            raise UserError(
+                f"--raw_dir: {root / folder} is not a folder; expected the official layout "
+                "images/*.jpg, annotations/trimaps/*.png, annotations/trainval.txt, or "
+                f"{' and '.join(ARCHIVES)}"
+            )
+        if not folder:
+            continue
+        for name in files.names_in(f"{root}/{folder}"):
+            path = f"{root}/{folder}/{name}"
+            if files.is_picture_name(name) or not files.is_folder(path):
+                found[f"{folder}/{name}"] = files.stored_file(path)
+    return found
+
+
+def _files_in_archives(root: epath.Path, unpack_dir: epath.Path) -> dict[str, StoredFile]:
+    found = {}
+    for name in ARCHIVES:
+        if not (root / name).exists():
+            raise UserError(f"--raw_dir: {root} has {ARCHIVES[0]} but no {name}")
+        tar = unpack_dir / name.removesuffix(".gz")
+        if not tar.exists():
+            _take_off_gzip(root / name, tar)
+        try:
+            with tar.open("rb") as file, tarfile.open(fileobj=file) as archive:
+                for member in archive:
+                    if member.isfile():
+                        path = member.name.removeprefix("./")
+                        found[path] = StoredFile(str(tar), member.size, member.offset_data)
+        except tarfile.TarError as error:
+            raise UserError(f"--raw_dir: {root / name} is no tar archive ({error})") from error
+    return found
+
+
+def _take_off_gzip(archive: epath.Path, tar: epath.Path) -> None:
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    temporary = tar.with_name(tar.name + ".tmp")
+    try:
+        with (
+            archive.open("rb") as compressed,
+            tqdm.wrapattr(
+                compressed,
+                "read",
+                total=archive.stat().length,
+                desc=f"read {archive.name}",
+                mininterval=0.1 if sys.stderr.isatty() else 10,
+            ) as counted,
+            gzip.open(counted) as source,
+            temporary.open("wb") as target,
+        ):
+            _copy(source, target)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        temporary.unlink()
+        raise UserError(
+            f"--raw_dir: {archive} is damaged or not complete ({error}); download it again"
+        ) from error
+    temporary.replace(tar)
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    while chunk := source.read(_CHUNK_BYTES):
+        target.write(chunk)
+
+
+def _read_list(found: Mapping[str, StoredFile], raw_dir: str, name: str) -> list[_ListedName]:
+    path = f"annotations/{name}.txt"
+    where = f"{raw_dir}/{path}"
+    if path not in found:
+        raise UserError(f"--raw_dir: {where} not found; it lists the images, one a line")
+    listed = []
+    text = found[path].read().decode(errors="surrogateescape")
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        if len(fields) < 2 or not fields[1].isdecimal() or int(fields[1]) < 1:
+            raise UserError(
+                f"{where}, line {number}: {line!r} is not 'NAME CLASS-ID SPECIES BREED-ID'"
+            )
+        if "/" in fields[0] or "\\" in fields[0]:
+            raise UserError(f"{where}, line {number}: the name {fields[0]!r} must not be a path")
+        listed.append(_ListedName(fields[0], int(fields[1])))
+    if not listed:
+        raise UserError(f"{where} lists no image")
+    return listed
+
+
+def _carve_validation(trainval: list[_ListedName], fraction: float) -> dict[str, list[_ListedName]]:
+    breeds: dict[int, set[str]] = {}
+    for item in trainval:
+        breeds.setdefault(item.class_id, set()).add(item.name)
+    validation = set()
+    for names in breeds.values():
+        ordered = sorted(names, key=hash_order)
+        validation.update(ordered[: round(fraction * len(ordered))])
+    return {
+        "train": [item for item in trainval if item.name not in validation],
+        "validation": [item for item in trainval if item.name in validation],
+    }
+
+
+def _class_names(splits: Mapping[str, list[_ListedName]]) -> tuple[str, ...]:
+    """Breeds by class id; a name is its breed and a number, as in 'Abyssinian_100'."""
+    by_id = {
+        item.class_id: item.name.rpartition("_")[0] or item.name
+        for listed in splits.values()
+        for item in listed
+    }
+    return tuple(by_id.get(i, f"class_{i}") for i in range(1, max(by_id) + 1))
+
+
+def _by_stem(found: Mapping[str, StoredFile], folder: str, suffix: str) -> dict[str, list[str]]:
+    """Stem -> the paths of the files in a folder with a suffix, in any case."""
+    by_stem: dict[str, list[str]] = {}
+    for path in sorted(found):
+        parent, _, name = path.rpartition("/")
+        if parent == folder and name.lower().endswith(suffix) and not files.is_twin(name):
+            by_stem.setdefault(name[: -len(suffix)], []).append(path)
+    return by_stem
+
+
+def _why_not(
+    name: str, seen: set[str], images: Mapping[str, list], masks: Mapping[str, list]
+) -> str | None:
+    if name in seen:
+        return "listed more than once; the first listing counts"
+    lacking = [what for what, there in (("image", images), ("trimap", masks)) if name not in there]
+    if lacking:
+        return f"{' and '.join(lacking)} missing"
+    for what, there in (("images", images), ("trimaps", masks)):
+        if len(there[name]) > 1:
+            names = ", ".join(path.rpartition("/")[2] for path in there[name])
+            return f"{len(there[name])} {what} of one name: {names}"
+    return None
+
+
+def _unlisted(
+    found: Mapping[str, StoredFile],
+    named: set[str],
+    images: Mapping[str, list],
+    masks: Mapping[str, list],
+) -> list[Finding]:
+    """Files that no list names are reported, also those that are not what they claim."""
+    findings = []
+    for folder, suffix, pictures in ((_IMAGES, ".jpg", images), (_TRIMAPS, ".png", masks)):
+        inside = {p for p in found if p.rpartition("/")[0] == folder}
+        if twins := [p for p in inside if files.is_twin(p.rpartition("/")[2])]:
+            findings.append(twins_finding(len(twins), folder))
+        listed = {path for name in named for path in pictures.get(name, ())}
+        for path in sorted(inside - listed - set(twins)):
+            reason = "in no official list"
+            if not path.lower().endswith(suffix):
+                reason = f"no {suffix} file"
+            elif (kind := _format_of(found[path])) != suffix[1:].upper().replace("JPG", "JPEG"):
+                reason += f" (and really of format {kind})"
+            findings.append(Finding(shown(path.rpartition("/")[2]), "", reason))
+    return findings
+
+
+def _format_of(file: StoredFile) -> str:
+    try:
+        return picture_format(dataclasses.replace(file, bytes=16).read()[:16])
+    except OSError:
+        return "unreadable"

@@ -1,0 +1,96 @@
+"""The output folder: whose it is, and what an interrupted writer left in it."""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from etils import epath
+
+from petseg.data import manifest
+from petseg.data.shard_files import WORK_DIR
+from petseg.errors import UserError
+
+_LOCK = "lock"
+_LOCK_WAIT_S = 5  # the workers of a killed conversion end within a second
+
+
+@contextlib.contextmanager
+def claim(output_dir: str, setting: str = "--output_dir") -> Iterator[None]:
+    """Makes a folder ready for one writer of shards, and tidies up after it.
+
+    Within the context there is a work folder, WORK_DIR; it goes at the end, or stays,
+    for a restart, if the writer fails after it has begun to write.
+
+    Args:
+      output_dir: the folder.
+      setting: the flag, or the field of the config, that names it.
+
+    Raises:
+      UserError: the folder holds something else, cannot be written, or another
+        writer is at work in it.
+    """
+    output = epath.Path(output_dir)
+    work = output / WORK_DIR
+    is_new = not output.exists()
+    try:
+        _check_is_ours(output, setting)
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{setting}: cannot write to {output}: {error.strerror}") from error
+    with _lock(output_dir, setting):
+        _remove_temporary(work)
+        try:
+            yield
+        except BaseException:
+            _remove_temporary(work)
+            if [path.name for path in work.iterdir()] == [_LOCK]:  # nothing to go on from
+                work.rmtree()
+                if is_new:
+                    output.rmdir()
+            raise
+        work.rmtree()
+
+
+def _remove_temporary(work: epath.Path) -> None:
+    for path in work.iterdir():
+        if ".tmp" in path.suffix:
+            path.unlink()
+
+
+def _check_is_ours(output: epath.Path, setting: str) -> None:
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise UserError(f"{setting}: {output} is a file")
+    if (output / WORK_DIR).is_dir() or (output / manifest.FILE_NAME).exists():
+        return
+    if first := next(iter(output.iterdir()), None):
+        raise UserError(
+            f"{setting}: {output} is not empty ({first.name}, ...); "
+            "name a new folder, or empty it first"
+        )
+
+
+@contextlib.contextmanager
+def _lock(output_dir: str, setting: str) -> Iterator[None]:
+    """Keeps a second writer out; the lock goes with the process, however it ends."""
+    if "://" in output_dir:  # object stores have no locks
+        yield
+        return
+    with (epath.Path(output_dir) / WORK_DIR / _LOCK).open("w") as file:
+        deadline_s = time.monotonic() + _LOCK_WAIT_S
+        while not _try_lock(file):
+            if time.monotonic() > deadline_s:
+                raise UserError(f"{setting}: another command writes to {output_dir}")
+            time.sleep(0.1)
+        yield
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

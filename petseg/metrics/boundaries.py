@@ -1,0 +1,126 @@
+"""Where classes meet: bands along borders, and the boundaries of masks."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from petseg.data.label_map import IGNORE, UNKNOWN
+
+# Of an image's diagonal, as Cheng et al. (2021) take it for boundary IoU.
+_BOUNDARY_SHARE = 0.02
+
+
+def border_bands(class_ids: tf.Tensor, radii_px: Sequence[int]) -> list[tf.Tensor]:
+    """Pixels that have another class within a radius; ignored pixels are another class.
+
+    Args:
+      class_ids: uint8 [height, width], class ids or IGNORE.
+      radii_px: in rows and columns (Chebyshev's distance), rising, at least 1.
+
+    Returns:
+      One bool [height, width] a radius.
+    """
+    planes, bands = _planes(class_ids), []
+    for before_px, radius_px in itertools.pairwise((0, *radii_px)):
+        planes = _spread(planes, radius_px - before_px)
+        bands.append(_differs(planes))
+    return bands
+
+
+def count_boundaries(truth: tf.Tensor, predicted: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Counts the pixels of both masks' boundaries by class, for boundary IoU.
+
+    A mask's boundary are its pixels within 2% of the image's diagonal (in rows and columns,
+    rounded, at least 1) of pixels of no or another class; the image ends in such pixels. A
+    pixel that the truth ignores has no class in either mask. (Cheng, Girshick, Dollar, Berg
+    and Kirillov 2021, "Boundary IoU".)
+
+    Args:
+      truth: uint8 [height, width], class ids or IGNORE.
+      predicted: uint8 [height, width], class ids.
+      num_classes: number of classes.
+
+    Returns:
+      int64 [classes, 2]: pixels in the boundaries of both masks, and in that of either.
+    """
+    sides = tf.cast(tf.shape(truth), tf.float32)
+    width_px = tf.maximum(tf.cast(tf.round(_BOUNDARY_SHARE * tf.norm(sides)), tf.int32), 1)
+    predicted = tf.where(truth == IGNORE, truth, predicted)
+
+    def boundary(class_ids: tf.Tensor) -> tf.Tensor:
+        """The class of each pixel of a boundary, IGNORE elsewhere."""
+        padded = tf.pad(
+            class_ids,
+            [[width_px, width_px], [width_px, width_px]],
+            constant_values=tf.constant(UNKNOWN, tf.uint8),
+        )
+        inner = _differs(_spread(_planes(padded), width_px))[width_px:-width_px, width_px:-width_px]
+        return tf.where(inner, class_ids, tf.constant(IGNORE, tf.uint8))
+
+    own, other = boundary(truth), boundary(predicted)
+    either = _count(own, num_classes) + _count(other, num_classes)
+    both = _count(tf.where(own == other, own, tf.constant(IGNORE, tf.uint8)), num_classes)
+    return tf.stack([both, either - both], axis=-1)
+
+
+def boundary_iou(counts: np.ndarray) -> np.ndarray:
+    """Boundary IoU by class, float64 [classes], NaN where there is none; of count_boundaries."""
+    with np.errstate(invalid="ignore"):
+        return counts[:, 0] / counts[:, 1]
+
+
+def _count(class_ids: tf.Tensor, num_classes: int) -> tf.Tensor:
+    flat = tf.cast(tf.reshape(class_ids, [-1]), tf.int32)
+    return tf.cast(
+        tf.math.bincount(tf.minimum(flat, num_classes), minlength=num_classes + 1)[:num_classes],
+        tf.int64,
+    )
+
+
+def _planes(values: tf.Tensor) -> tf.Tensor:
+    """The greatest and, negated, the least value of a square that is one pixel."""
+    values = tf.cast(values, tf.float32)
+    return tf.stack([values, -values], axis=-1)
+
+
+def _spread(planes: tf.Tensor, radius_px: tf.Tensor | int) -> tf.Tensor:
+    """The same for squares that are larger by a radius."""
+    for axis in (0, 1):
+        planes = _running_maximum(planes, radius_px, axis)
+    return planes
+
+
+def _differs(planes: tf.Tensor) -> tf.Tensor:
+    """Whether a square holds two different values."""
+    return planes[..., 0] != -planes[..., 1]
+
+
+def _running_maximum(planes: tf.Tensor, radius_px: tf.Tensor | int, axis: int) -> tf.Tensor:
+    """The maximum over 2 radius + 1 neighbours along an axis, in about log2 of them steps."""
+    length = 2 * radius_px + 1
+    low = tf.constant(-np.inf, tf.float32)
+    padding = [[radius_px, radius_px] if a == axis else [0, 0] for a in range(3)]
+    running = tf.pad(planes, padding, constant_values=low)
+    reach = tf.constant(1)
+
+    def head(tensor: tf.Tensor, less: tf.Tensor) -> tf.Tensor:
+        return (
+            tensor[: tf.shape(tensor)[0] - less]
+            if axis == 0
+            else tensor[:, : tf.shape(tensor)[1] - less]
+        )
+
+    def tail(tensor: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+        return tensor[start:] if axis == 0 else tensor[:, start:]
+
+    # Each pass looks twice as far, the last one no further than the square.
+    while reach < length:
+        tf.autograph.experimental.set_loop_options(
+            shape_invariants=[(running, tf.TensorShape([None, None, 2]))]
+        )
+        step = tf.minimum(reach, length - reach)
+        running = tf.maximum(head(running, step), tail(running, step))
+        reach += step
+    return running

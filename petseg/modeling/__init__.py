@@ -1,1 +1,0 @@
-"""Batches of uint8 images -> logits, losses and counts."""

@@ -1,0 +1,140 @@
+"""Everything that a setting or a flag chooses by name.
+
+A built-in stands here as 'module:attribute' and is imported when it is first asked for, so
+listing names loads nothing. Other packages add their own with one line:
+
+    from petseg.registry import DECODERS
+    DECODERS.register("mine", Decoder(levels=("P5", "P3"), build=build_mine))
+
+The module that holds this line is named by the setting `plugins` (for petseg-convert by the
+flag --plugins), so that every command and every later run imports it.
+"""
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from petseg.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Named items of one kind; see the class that each registry below names."""
+
+    def __init__(self, kind: str, builtins: Mapping[str, str]):
+        """Starts with built-ins.
+
+        Args:
+          kind: what an item is, in messages.
+          builtins: name -> 'module:attribute'.
+        """
+        self.kind = kind
+        self._builtins = dict(builtins)
+        self._items: dict[str, T] = {}
+
+    def register(self, name: str, item: T) -> None:
+        """Adds an item; raises ValueError if another one has that name."""
+        if name in self and self._items.get(name) is not item:
+            raise ValueError(f"there is already a {self.kind} called '{name}'")
+        self._items[name] = item
+
+    def get(self, name: str) -> T:
+        """The item of that name; raises UserError if there is none."""
+        if name not in self._items:
+            if name not in self._builtins:
+                raise UserError(f"{self.kind} '{name}' is not one of {', '.join(self)}")
+            module, _, attribute = self._builtins[name].partition(":")
+            self._items[name] = getattr(importlib.import_module(module), attribute)
+        return self._items[name]
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Every name with its item; imports all built-ins."""
+        return ((name, self.get(name)) for name in self)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._builtins, *self._items]))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builtins or name in self._items
+
+
+def load_plugins(modules: Iterable[str], setting: str) -> None:
+    """Imports modules that register items.
+
+    Args:
+      modules: their names, as Python imports them.
+      setting: the flag or field that names them, for the message.
+
+    Raises:
+      UserError: one cannot be imported.
+    """
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        # A plugin is its user's code: whatever it raises is about the plugin.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{setting}: cannot import '{name}': {reason}") from error
+
+
+# models.encoders.base.EncoderSpec
+ENCODERS: Registry = Registry(
+    "encoder",
+    {"vgg16": "petseg.models.encoders.vgg:VGG16"},
+)
+# models.decoders.base.Decoder
+DECODERS: Registry = Registry(
+    "decoder",
+    {
+        "fcn32s": "petseg.models.decoders.fcn:FCN32S",
+        "fcn16s": "petseg.models.decoders.fcn:FCN16S",
+        "fcn8s": "petseg.models.decoders.fcn:FCN8S",
+        "fcn2s": "petseg.models.decoders.fcn:FCN2S",
+        "fpn": "petseg.models.decoders.fpn:FPN",
+    },
+)
+# losses.base.Loss
+LOSSES: Registry = Registry(
+    "loss",
+    {
+        "cross_entropy": "petseg.losses.cross_entropy:CROSS_ENTROPY",
+        "boundary_cross_entropy": "petseg.losses.cross_entropy:BOUNDARY_CROSS_ENTROPY",
+        "focal": "petseg.losses.focal:FOCAL",
+        "dice": "petseg.losses.overlap:DICE",
+        "generalised_dice": "petseg.losses.overlap:GENERALISED_DICE",
+        "tversky": "petseg.losses.overlap:TVERSKY",
+        "lovasz_softmax": "petseg.losses.lovasz_softmax:LOVASZ_SOFTMAX",
+    },
+)
+# metrics.base.Metric
+METRICS: Registry = Registry(
+    "metric",
+    {
+        "mean_iou": "petseg.metrics.confusion:MEAN_IOU",
+        "pixel_accuracy": "petseg.metrics.confusion:PIXEL_ACCURACY",
+        "frequency_weighted_iou": "petseg.metrics.confusion:FREQUENCY_WEIGHTED_IOU",
+        "iou": "petseg.metrics.confusion:IOU",
+        "dice": "petseg.metrics.confusion:DICE",
+        "precision": "petseg.metrics.confusion:PRECISION",
+        "recall": "petseg.metrics.confusion:RECALL",
+    },
+)
+# A label map as text, for data sets with the raw labels of its source; data.label_map
+LABEL_MAPS: Registry = Registry(
+    "label map",
+    {
+        "three_class": "petseg.conversion.sources.oxford_iiit_pet:THREE_CLASS",
+        "border_ignored": "petseg.conversion.sources.oxford_iiit_pet:BORDER_IGNORED",
+        "border_is_pet": "petseg.conversion.sources.oxford_iiit_pet:BORDER_IS_PET",
+    },
+)
+# conversion.sources.base.Source
+SOURCES: Registry = Registry(
+    "source",
+    {
+        "oxford_iiit_pet": "petseg.conversion.sources.oxford_iiit_pet:OXFORD_IIIT_PET",
+        "folders": "petseg.conversion.sources.folders:FOLDERS",
+        "tfds": "petseg.conversion.sources.tfds_dataset:TFDS",
+    },
+)

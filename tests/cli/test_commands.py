@@ -1,0 +1,197 @@
+"""What a user sees: statuses, one-line errors, files. Each test starts real processes."""
+
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from testing.command_processes import ROOT
+from testing.commands import assert_one_line_error, run_module, run_python, train_command
+
+from petseg import config as config_lib
+from petseg.run_dir import checkpoints
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config.data.btch_size=4"], ["btch_size"]),
+        (["--config.data.batch_size=four"], ["batch_size", "four"]),
+        (["--config.data.batch_size=0"], ["config.data.batch_size=0", "at least 1"]),
+        (["--config.data.image_size=100"], ["config.data.image_size=100", "multiple of 32"]),
+        (["--config.model.head=unet"], ["config.model.head='unet'", "fcn16s, fcn8s, five_tap"]),
+        (["--config.devices.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
+        (
+            [
+                "--config.devices.strategy=mirrored",
+                "--config.devices.cpu_replicas=2",
+                "--config.data.batch_size=5",
+            ],
+            ["config.data.batch_size=5", "2 replicas", "4 or 6"],
+        ),
+        (["--config.data.label_map=pet=1;rest=2"], ["config.data.label_map", "values 3"]),
+        (
+            ["--config.model.backbone_weights=absent.h5"],
+            ["backbone_weights=", "absent.h5", "no such"],
+        ),
+        (["stray"], ["'stray'"]),
+        (["--unknown=1"], ["unknown"]),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_status_2(data_dir, tmp_path, arguments, expected):
+    done = run_module(*train_command(tmp_path / "run", data_dir, *arguments))
+    assert_one_line_error(done, 2, *expected)
+    assert not list(tmp_path.rglob("ckpt*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-m", "petseg.train", "--config=configs/absent.py", "--workdir=x"], "absent.py"),
+        (["-m", "petseg.train", "--config=pyproject.toml", "--workdir=x"], "see --help"),
+        (["-m", "petseg.train", "--config=configs/oxford_pets.py"], "--workdir"),
+        (["-m", "petseg.evaluate", "--workdir=absent"], "absent"),
+        (["-m", "petseg.predict", "--workdir=absent", "--output_dir=x"], "at least one picture"),
+        (["-m", "petseg.export", "--workdir=absent", "--output_dir=x"], "absent"),
+        (["-m", "petseg.evaluate", "--workdir=absent", "--scales="], "--scales names no number"),
+        (["-m", "petseg.evaluate", "--workdir=absent", "--scales=1,x"], "--scales: 'x' must be"),
+        (
+            ["-m", "petseg.predict", "--workdir=a", "--output_dir=x", "--write=", "b"],
+            "names nothing",
+        ),
+        (["tools/convert.py", "--output_dir=x"], "raw_dir"),
+        (["tools/convert.py", "--raw_dir=absent", "--output_dir=x"], "absent is not a folder"),
+    ],
+)
+def test_every_command_names_what_is_wrong(arguments, expected):
+    assert_one_line_error(run_module(*arguments), 2, expected)
+    assert not (ROOT / "x").exists()
+
+
+def test_a_workdir_that_is_a_file_is_one_line(data_dir, tmp_path):
+    (tmp_path / "run").write_text("not a folder")
+    done = run_module(*train_command(tmp_path / "run", data_dir))
+    assert_one_line_error(done, 1, str(tmp_path / "run"))
+    assert (tmp_path / "run").read_text() == "not a folder"
+
+
+def test_evaluate_prints_a_table_and_one_json_line(run_dir):
+    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}", "--split=test")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report == json.loads((run_dir / "evaluation" / "test.json").read_text())
+    assert (report["split"], report["images"], report["checkpoint_step"]) == ("test", 4, 5)
+    assert report["pixels"] == 4 * 32 * 32
+    assert list(report["iou"]) == list(report["dice"]) == ["pet", "background", "border"]
+    for name, iou in report["iou"].items():
+        row = next(line for line in done.stdout.splitlines() if line.startswith(name))
+        assert ("absent" if iou is None else f"{iou:.4f}") in row
+    with Image.open(report["panel"]) as panel:
+        assert panel.width > 3 * 32
+    history = json.loads((run_dir / "evaluation" / "validation_by_step.json").read_text())
+    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}")
+    again = json.loads(done.stdout.splitlines()[-1])
+    assert again["mean_iou"] == pytest.approx(history["5"]["mean_iou"])
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run_dir, tmp_path):
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    shutil.copytree(run / "checkpoints" / "ckpt-5", run / "checkpoints" / "ckpt-7")
+    (run / "checkpoints" / "ckpt-7" / "variables.data-00000-of-00001").write_bytes(b"")
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    done = run_module(
+        *("-m", "petseg.predict", f"--workdir={run}", f"--output_dir={tmp_path / 'out'}", picture)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ckpt-7 cannot be restored" in done.stderr
+    assert (tmp_path / "out" / "a_mask.png").exists()
+
+
+def test_evaluate_names_the_splits_that_are_there(run_dir, tmp_path):
+    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}", "--split=tset")
+    assert_one_line_error(done, 2, "no split 'tset'", "train, validation, test")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)],
+)
+def test_a_signal_saves_ends_with_its_status_and_the_same_command_goes_on(
+    data_dir, tmp_path, number, status
+):
+    command = train_command(tmp_path / "run", data_dir, "--config.train.epochs=2000")
+    started = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        events = tmp_path / "run" / "evaluation" / "validation_by_step.json"
+        deadline = time.monotonic() + 120
+        while not events.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(float(np.random.default_rng().uniform(0, 2)))
+        started.send_signal(number)
+        _, told = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode == status, told
+    assert "Traceback" not in told
+    (last,) = told.strip().splitlines()[-1:]
+    step = checkpoints.saved_steps(str(tmp_path / "run"))[-1]
+    assert last.startswith(f"stopped by {signal.Signals(number).name} at step {step}, saved")
+    if number == signal.SIGINT:
+        return
+    # One epoch more than was done, so that it ends soon.
+    more = f"--config.train.epochs={step * 4 / 20 + 1}"
+    done = run_module(*train_command(tmp_path / "run", data_dir, more))
+    assert done.returncode == 0, done.stderr
+    assert f"ing at step {step} of" in done.stderr
+
+
+def test_the_model_is_printed_without_data_or_weights():
+    done = run_module("-m", "petseg.train", "--config=configs/oxford_pets.py", "--print_model")
+    assert done.returncode == 0, done.stderr
+    assert "VGG16 without its top: 14,714,688 parameters" in done.stdout
+    assert "block5_conv3  14 x 14 x 512          2,359,808  frozen" in done.stdout
+    assert "up_to_image" in done.stdout
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "configs").glob("*.py")))
+def test_every_config_is_one_that_can_be_run(file):
+    found = runpy.run_path(str(ROOT / "configs" / file))
+    config = found["get_config"]()
+    config.data.dir = "records"
+    config_lib.validate(config)
+    assert f"--config=configs/{file}" in found["__doc__"]
+
+
+def test_logs_are_quiet():
+    done = run_python("-m", "petseg.train", "--config=configs/oxford_pets.py", "--print_model")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["-m", f"petseg.{name}"] for name in ("train", "evaluate", "predict", "export")),
+        *([f"tools/{name}.py"] for name in ("convert", "verify", "benchmark", "quickstart")),
+        ["tools/draw_toy_pets.py"],
+    ],
+    ids=lambda command: command[-1],
+)
+def test_help_shows_examples_statuses_and_what_matters_first(command):
+    done = run_module(*command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    head, _, rest = done.stdout.partition("The flags that matter first:\n")
+    assert f"python {' '.join(command)} --" in head
+    assert "tatuses:" in head
+    first = rest.partition("\nThe others:")[0]
+    assert 1 <= first.count("\n  --") + first.startswith("  --") <= 5
+    assert max(map(len, done.stdout.splitlines())) <= 100

@@ -1,0 +1,154 @@
+"""Several runs: trained by one command, and told in one table."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from testing.command_processes import ROOT
+from testing.commands import TINY, assert_one_line_error, run_module
+
+from petseg.run_dir import run_folder
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from petseg.cli import results
+
+
+def sweep(folder, data_dir, *varied, more=()):
+    return run_module(
+        "tools/sweep.py", f"--sweep_dir={folder}", *(f"--vary={text}" for text in varied),
+        "--config=configs/oxford_pets.py", f"--config.data.dir={data_dir}", *TINY, *more,
+    )  # fmt: skip
+
+
+def rows(text):
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in text.strip().splitlines()
+        if line.startswith("|") and "---" not in line
+    ]
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_every_combination_over_one_cache_and_goes_on(data_dir, tmp_path):
+    cache = f"--config.data.feature_cache_dir={tmp_path / 'features'}"
+    varied = ("model.head=fcn8s,fcn16s", "train.loss=dice")
+    done = sweep(tmp_path / "runs", data_dir, *varied, more=[cache])
+    assert done.returncode == 0, done.stderr
+    names = ["head=fcn16s,loss=dice", "head=fcn8s,loss=dice"]
+    everything = sorted((tmp_path / "runs").iterdir())
+    assert [path.name for path in everything if path.is_dir()] == names
+    told_again = run_module("tools/results.py", *map(str, everything))
+    assert (told_again.returncode, told_again.stdout) == (0, done.stdout), told_again.stderr
+    assert done.stderr.count("computing features") == 1
+    header, *body = rows(done.stdout)
+    assert len(body) == 2
+    told = {row[0] for row in body}
+    assert all("train.loss=dice" in settings for settings in told)
+    assert sum("model.head=fcn16s" in settings for settings in told) == 1
+    ious = [float(row[header.index("mean IoU")]) for row in body]
+    assert ious == sorted(ious, reverse=True)
+    again = sweep(tmp_path / "runs", data_dir, "model.head=fcn8s", varied[1], more=[cache])
+    assert again.returncode == 0
+    (only,) = rows(again.stdout)[1:]
+    assert only in body
+
+
+def test_a_combination_that_cannot_be_is_refused_before_any_run(data_dir, tmp_path):
+    for varied, expected in (
+        (["model.head=fcn8s,fcn7s"], "config.model.head='fcn7s'"),
+        (["model.heads=fcn8s"], "heads"),
+        (["train.seed=1,x"], "seed"),
+        (["train.seed"], "must be ROOM.FIELD=VALUE"),
+        (['train.class_weights=["1,1,2", '], "no JSON list"),
+    ):
+        done = sweep(tmp_path / "runs", data_dir, *varied)
+        assert_one_line_error(done, 2, expected)
+        assert not (tmp_path / "runs").exists()
+
+
+def copy_run(run_dir, folder, data=(), model=(), **train):
+    # As if petseg.evaluate had never been there.
+    shutil.copytree(run_dir, folder, ignore=shutil.ignore_patterns("validation.json"))
+    content = json.loads((folder / "config.json").read_text())
+    content["train"].update(train)
+    content["data"].update(data)
+    content["model"].update(model)
+    (folder / "config.json").write_text(json.dumps(content))
+    return str(folder)
+
+
+def test_runs_that_differ_in_the_seed_are_one_row(run_dir, tmp_path):
+    found = run_folder.read_evaluations(str(run_dir))
+    last = found[max(found)]["mean_iou"]
+    own = copy_run(run_dir, tmp_path / "own")
+    other = copy_run(run_dir, tmp_path / "seed", seed=7)
+    changed = {step: {**figures, "mean_iou": last / 2} for step, figures in found.items()}
+    path = tmp_path / "seed" / "evaluation" / "validation_by_step.json"
+    path.write_text(json.dumps(changed))
+    loss = copy_run(run_dir, tmp_path / "loss", loss="dice")
+    header, *body = rows(results.table([own, other, loss], reach=0.9 * last))
+    assert [row[1] for row in body] == ["1", "2"]
+    assert "train.loss=dice" in body[0][0]
+    assert "seed" not in body[1][0]
+    assert body[1][header.index("mean IoU")] == f"{0.75 * last:.4f} ({last / 2:.4f}-{last:.4f})"
+    seconds = run_folder.read_seconds(str(run_dir))
+    reached = [seconds[s] for s in found if found[s]["mean_iou"] >= 0.9 * last]
+    assert body[1][-1] == f"{min(reached):,.0f}"
+
+
+def test_runs_on_features_are_a_row_whatever_the_folder(run_dir, tmp_path):
+    own = copy_run(run_dir, tmp_path / "own")
+    cached = [copy_run(run_dir, tmp_path / n, {"feature_cache_dir": f"/{n}"}) for n in "ab"]
+    shutil.rmtree(tmp_path / "a" / "checkpoints")  # a run tells as much without them
+    _, *body = rows(results.table([own, *cached]))
+    assert sorted((row[1], "data.feature_cache_dir=DIR" in row[0]) for row in body) == [
+        ("1", False), ("2", True)
+    ]  # fmt: skip
+
+
+def test_runs_that_start_from_runs_of_other_seeds_are_a_row(run_dir, tmp_path):
+    starts = {
+        "a": copy_run(run_dir, tmp_path / "a", seed=1),
+        "b": copy_run(run_dir, tmp_path / "b", seed=2),
+        "c": copy_run(run_dir, tmp_path / "c", seed=3, loss="dice"),
+        "gone": str(tmp_path / "gone"),
+    }
+    runs = [
+        copy_run(run_dir, tmp_path / f"from_{name}", model={"start_from": start}, seed=seed)
+        for seed, (name, start) in enumerate(starts.items())
+    ]
+    _, *body = rows(results.table(runs))
+    assert sorted(row[1] for row in body) == ["1", "1", "2"]
+    assert all("model.start_from=RUN" in row[0] for row in body)
+
+
+def test_the_curves_of_runs_are_drawn_over_minutes(run_dir, tmp_path):
+    other = tmp_path / "with_$_in_its_name"
+    shutil.copytree(run_dir, other)
+    lines = results.curves([str(run_dir), str(other)]).axes[0].lines
+    found, seconds = (
+        run_folder.read_evaluations(str(run_dir)),
+        run_folder.read_seconds(str(run_dir)),
+    )
+    assert len(found) > 1
+    for line in lines:
+        expected = [(seconds[step] / 60, found[step]["mean_iou"]) for step in sorted(found)]
+        np.testing.assert_allclose(line.get_xydata(), expected)
+    file = tmp_path / "curves.png"
+    done = run_module("tools/results.py", str(run_dir), str(other), f"--curves={file}")
+    assert done.returncode == 0, done.stderr
+    assert Image.open(file).size == (500, 280)
+    for bad, expected in ((file.with_suffix(".gif"), "must end in .png or .svg"),
+                          (tmp_path / "no" / "curves.png", "No such file")):  # fmt: skip
+        done = run_module("tools/results.py", str(run_dir), f"--curves={bad}")
+        assert_one_line_error(done, 2, expected)
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    done = run_module("tools/results.py", str(tmp_path))
+    assert_one_line_error(done, 2, "it is no run of petseg.train")
+    assert_one_line_error(run_module("tools/results.py"), 2, "name at least one run")

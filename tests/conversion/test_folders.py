@@ -1,0 +1,307 @@
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from testing import toy_shapes
+from testing.commands import run_module
+from testing.conversion import write
+
+from petseg.conversion import class_file
+from petseg.conversion.sources import folders
+from petseg.conversion.sources.base import MaskRules, hash_order
+from petseg.data import manifest, record
+from petseg.errors import UserError
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    toy_shapes.draw_folders(folder, count=24, seed=0)
+    return folder
+
+
+@pytest.fixture
+def shapes(drawn, tmp_path):
+    return shutil.copytree(drawn, tmp_path / "shapes")
+
+
+def listing_of(images, masks, rules=None, **changes):
+    arguments = {"lists": {}, "validation_fraction": 0.25, "test_fraction": 0.0}
+    return folders.list_folders(
+        str(images), str(masks), rules or MaskRules(None), **{**arguments, **changes}
+    )
+
+
+def list_shapes(folder, **changes):
+    rules = class_file.read_mask_rules(str(folder / "classes.csv"), None)
+    return listing_of(folder / "images", folder / "masks", rules, **changes)
+
+
+def test_colour_coded_masks_become_the_ids_of_the_class_file(shapes, tmp_path):
+    finished = write(lambda: list_shapes(shapes), tmp_path / "out")
+    assert finished.raw_labels == {**dict(enumerate(toy_shapes.CLASSES)), 255: "void"}
+    ids = {colour: i for i, colour in enumerate(toy_shapes.CLASSES.values())}
+    ids[toy_shapes.VOID] = toy_shapes.VOID_ID
+    assert finished.colours == {value: colour for colour, value in ids.items()}
+    assert manifest.read_manifest(str(tmp_path / "out")) == finished
+    stored = 0
+    for split in finished.splits.values():
+        for serialized in tf.data.TFRecordDataset(
+            manifest.shard_paths(str(tmp_path / "out"), split)
+        ):
+            fields = record.parse_record(serialized)
+            name = fields[record.SOURCE_ID].numpy().decode()
+            assert fields[record.IMAGE] == (shapes / "images" / f"{name}.jpg").read_bytes()
+            colours = np.asarray(Image.open(shapes / "masks" / f"{name}.png"))
+            expected = [[ids[tuple(pixel)] for pixel in row] for row in colours.tolist()]
+            assert (record.decode_mask(fields[record.MASK]).numpy()[..., 0] == expected).all()
+            stored += 1
+    assert stored == 24
+    assert finished.rejected == finished.repaired == ()
+
+
+def test_a_name_alone_decides_over_its_split(shapes):
+    before = {e.name: e.split for e in list_shapes(shapes, test_fraction=0.25).examples}
+    assert set(before.values()) == {"train", "validation", "test"}
+    for name, split in before.items():
+        place = int(hash_order(name)[:15], 16) / 16**15
+        assert split == ("validation" if place < 0.25 else "test" if place < 0.5 else "train")
+    for name in list(before)[::3]:
+        (shapes / "images" / f"{name}.jpg").unlink()
+    after = {e.name: e.split for e in list_shapes(shapes, test_fraction=0.25).examples}
+    assert after.items() < before.items()
+
+
+@pytest.mark.parametrize("layout", ["images/{split}", "{split}/images"])
+def test_sub_folders_tell_the_split(shapes, layout):
+    for index, name in enumerate(sorted(p.stem for p in (shapes / "images").iterdir())):
+        split = ("train", "val", "Test")[index % 3]
+        for kind, suffix in (("images", "jpg"), ("masks", "png")):
+            folder = shapes / "new" / layout.format(split=split).replace("images", kind)
+            folder.mkdir(parents=True, exist_ok=True)
+            (shapes / kind / f"{name}.{suffix}").rename(folder / f"{name}.{suffix}")
+    if layout.startswith("images"):
+        listing = listing_of(shapes / "new" / "images", shapes / "new" / "masks")
+    else:
+        listing = listing_of(f"{shapes}/new/*/images/*.jpg", f"{shapes}/new/*/masks/*.png")
+    assert listing.split_by == "sub-folders"
+    found = {example.name: example.split for example in listing.examples}
+    assert len(found) == 24
+    for name, split in found.items():
+        assert {"train": "train", "val": "validation", "Test": "test"}[name.split("/")[0]] == split
+
+
+def test_validation_is_taken_out_of_train_where_sub_folders_have_none(shapes):
+    for kind in ("images", "masks"):
+        (shapes / "new" / kind).mkdir(parents=True)
+        (shapes / kind).rename(shapes / "new" / kind / "train")
+    listing = listing_of(shapes / "new" / "images", shapes / "new" / "masks")
+    assert {e.split for e in listing.examples} == {"train", "validation"}
+    assert "validation by a hash" in listing.split_by
+
+
+def test_lists_tell_the_split_and_what_they_leave_out_is_named(shapes):
+    names = sorted(p.stem for p in (shapes / "images").iterdir())
+    (shapes / "train.txt").write_text("# names\n" + "\n".join(names[:10]) + "\nabsent_1\n")
+    (shapes / "val.txt").write_text("\n".join(f"any/{n}.jpg" for n in names[9:15]))
+    listing = list_shapes(
+        shapes,
+        lists={"train": str(shapes / "train.txt"), "validation": str(shapes / "val.txt")},
+    )
+    splits = {example.name: example.split for example in listing.examples}
+    assert splits == {n: "train" if i < 10 else "validation" for i, n in enumerate(names[:15])}
+    reasons = {f.name: (f.split, f.reason) for f in listing.rejected}
+    assert reasons["absent_1"] == ("train", "listed, but image and mask missing")
+    assert reasons[f"any/{names[9]}"][1].startswith("listed more than once")
+    assert all(reasons[name] == ("", "in no list") for name in names[15:])
+
+
+def test_what_does_not_pair_is_named(shapes):
+    (shapes / "images" / "shape_0001.jpg").unlink()
+    (shapes / "masks" / "shape_0002.png").unlink()
+    shutil.copy(shapes / "images" / "shape_0003.jpg", shapes / "images" / "shape_0003.JPEG")
+    (shapes / "images" / "notes.txt").write_text("notes")
+    (shapes / "masks" / "._shape_0004.png").write_text("twin")
+    listing = list_shapes(shapes)
+    assert {f.name: f.reason for f in listing.rejected} == {
+        "notes.txt": "in --images: no picture by its suffix",
+        "._*": "1 in --masks: macOS's twins of other files, no pictures",
+        "shape_0001": "mask without an image of its name",
+        "shape_0002": "image without a mask of its name",
+        "shape_0003": "2 images of one name: shape_0003.JPEG, shape_0003.jpg",
+    }
+    assert len(listing.examples) == 21
+
+
+def test_names_with_odd_characters_come_through(shapes, tmp_path):
+    odd = ["with space", "ümlaut", "line\nbreak", "dots..dots", "semi;colon", os.fsdecode(b"\xff")]
+    for index, name in enumerate(odd):
+        for kind, suffix in (("images", "jpg"), ("masks", "png")):
+            path = shapes / kind / f"shape_{index:04d}.{suffix}"
+            path.rename(shapes / kind / f"{name}.{suffix}")
+    (shapes / "images" / "with space.jpg").write_bytes(b"")
+    (shapes / "images" / "line\nbreak.jpg").write_bytes(b"")
+    finished = write(lambda: list_shapes(shapes), tmp_path / "out")
+    assert sum(split.records for split in finished.splits.values()) == 22
+    assert {f.name for f in finished.rejected} == {"with space", "'line\\nbreak'"}
+    assert manifest.read_manifest(str(tmp_path / "out")) == finished
+
+
+def test_links_that_lead_in_circles_end(shapes):
+    (shapes / "images" / "again").symlink_to(shapes / "images")
+    (shapes / "images" / "self.jpg").symlink_to("self.jpg")
+    listing = list_shapes(shapes)
+    assert len(listing.examples) == 24
+    assert [f.name for f in listing.rejected] == ["self"]
+
+
+def test_a_folder_behind_a_link_is_read(shapes, tmp_path):
+    (shapes / "images").rename(tmp_path / "elsewhere")
+    (shapes / "images").mkdir()
+    (shapes / "images" / "sub").symlink_to(tmp_path / "elsewhere")
+    (shapes / "masks").rename(tmp_path / "masks")
+    (shapes / "masks" / "sub").mkdir(parents=True)
+    for path in (tmp_path / "masks").iterdir():
+        path.rename(shapes / "masks" / "sub" / path.name)
+    assert {e.name[:4] for e in list_shapes(shapes).examples} == {"sub/"}
+
+
+def test_a_folder_behind_two_links_is_read_twice(shapes, tmp_path):
+    for kind in ("images", "masks"):
+        (shapes / kind).rename(tmp_path / kind)
+        (shapes / kind).mkdir()
+        for link in ("a", "b"):
+            (shapes / kind / link).symlink_to(tmp_path / kind)
+    assert len(list_shapes(shapes).examples) == 48
+
+
+def test_the_order_of_a_folder_does_not_matter(shapes, monkeypatch):
+    for name in ("b.txt", "a.txt", "c.txt"):
+        (shapes / "images" / name).write_text("")
+    before = list_shapes(shapes)
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(path)[::-1])
+    assert list_shapes(shapes) == before
+
+
+@pytest.mark.parametrize("change", ["class name", "unpaired image"])
+def test_a_finished_data_set_with_another_account_is_refused(shapes, tmp_path, change):
+    write(lambda: list_shapes(shapes), tmp_path / "out")
+    write(lambda: list_shapes(shapes), tmp_path / "out")
+    if change == "class name":
+        path = shapes / "classes.csv"
+        path.write_text(path.read_text().replace("disc", "ball"))
+    else:
+        shutil.copy(shapes / "images" / "shape_0000.jpg", shapes / "images" / "alone.jpg")
+    with pytest.raises(UserError, match="made from other inputs"):
+        write(lambda: list_shapes(shapes), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: shutil.rmtree(f / "images"), "--images: .*images is not a folder"),
+        (lambda f: [p.unlink() for p in (f / "masks").iterdir()], "--masks: .* holds no picture"),
+        (
+            lambda f: [p.rename(p.with_stem(f"{p.stem}_mask")) for p in (f / "masks").iterdir()],
+            r"the first image is called 'shape_0000', the first mask 'shape_0000_mask'; "
+            r"try --masks='.*/masks/\*_mask.png'",
+        ),
+        (
+            lambda f: [p.rename(p.with_stem(p.stem[-4:])) for p in (f / "masks").iterdir()],
+            "names must agree but for the suffix",
+        ),
+    ],
+)
+def test_folders_that_cannot_work_are_refused_in_one_line(shapes, spoil, message):
+    spoil(shapes)
+    with pytest.raises(UserError, match=message) as caught:
+        list_shapes(shapes)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_pattern_that_an_error_proposes_works(shapes):
+    for path in (shapes / "masks").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    with pytest.raises(UserError) as caught:
+        list_shapes(shapes)
+    pattern = str(caught.value).rsplit("--masks=", 1)[1].strip("'")
+    assert len(listing_of(shapes / "images", pattern).examples) == 24
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no class"),
+        ("0,road\n0,car\n", "line 2: id 0 stands twice"),
+        ("0,road\n1,road\n", "the name 'road' stands twice"),
+        ("0,road,#000000\n1,car,0 0 0\n", "the colour #000000 stands twice"),
+        ("0,road,#000000\n1,car\n", r"class 1 \(car\) has no colour"),
+        ("0;road\n", "is not 'id,name'"),
+        ("300,road\n", "id 300 must lie between 0 and 255"),
+        ("0,a=b\n", "cannot be a class name"),
+        ("0,ignored\n", "see --ignore_id"),
+        ("0,road,purple\n", "colour 'purple' is neither"),
+        ("0,road,300 0 0\n", "colour '300 0 0' is neither"),
+        ("road,0\n", "is not 'id,name'"),
+    ],
+)
+def test_a_class_file_that_cannot_be_is_refused_by_its_line(tmp_path, text, message):
+    (tmp_path / "classes.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        class_file.read_mask_rules(str(tmp_path / "classes.csv"), None)
+
+
+def test_a_class_file_may_have_a_header_comments_and_colours_of_either_kind(tmp_path):
+    (tmp_path / "c.csv").write_text("ID, Name, Colour\n# c\n\n7, road, #80ff00\n9,car,1,2,3\n")
+    rules = class_file.read_mask_rules(str(tmp_path / "c.csv"), 255)
+    assert rules == MaskRules(
+        {7: "road", 9: "car", 255: "ignored"}, {(128, 255, 0): 7, (1, 2, 3): 9}
+    )
+    assert class_file.label_map_spec(rules.names, 255) == "road=7; car=9; ignored=255"
+
+
+def test_the_command_says_what_became_of_everything_and_how_to_train(shapes, tmp_path):
+    mask = Image.open(shapes / "masks" / "shape_0003.png")
+    mask.putpixel((7, 9), (1, 2, 3))
+    mask.save(shapes / "masks" / "shape_0003.png")
+    (shapes / "masks" / "shape_0004.png").unlink()
+    done = run_module(
+        *("tools/convert.py", "--source=folders", f"--raw_dir={shapes}"),
+        *(f"--output_dir={tmp_path / 'out'}", f"--classes={shapes / 'classes.csv'}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "image without a mask of its name: shape_0004" in done.stdout
+    assert (
+        "mask holds colours that no class has: #010203, first at row 9, column 7: shape_0003"
+        in done.stdout
+    )
+    spec = "ground=0; disc=1; box=2; triangle=3; stripe=4; void=255"
+    assert f"--config.data.label_map='{spec}'" in done.stdout
+    assert "split by   a hash of each name" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--source=folders"], "needs --images, or --raw_dir"),
+        (["--source=tfds"], "needs --raw_dir"),
+        (["--raw_dir=/absent"], "/absent is not a folder"),
+        (["--raw_dir=x", "--images=y"], "--images is of --source=folders"),
+        (["--raw_dir=x", "--classes=y"], "--classes and --ignore_id are of"),
+        (["--raw_dir=x", "--short_side=8"], "--short_side=8 must be 0 or at least 32"),
+        (["--raw_dir=x", "--short_side=64", "--validate=header"], "leave out --validate=header"),
+        (["--raw_dir=x", "--beam_args=a"], "--beam_args needs --runner=beam"),
+        (["--raw_dir=x", "--name=My Pets"], "must be lower-case"),
+        (["--source=tfds", "--raw_dir=no_such_set"], "--raw_dir: no_such_set"),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_leaves_nothing(tmp_path, flags, message):
+    done = run_module("tools/convert.py", f"--output_dir={tmp_path / 'out'}", *flags)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,181 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from testing.conversion import encoded
+
+from petseg.conversion import masks
+from petseg.conversion.checks import BadFile
+from petseg.conversion.sources.base import MaskRules
+
+RNG = np.random.default_rng(0)
+PICTURE = Image.new("RGB", (50, 40), "teal")
+JPEG = encoded(PICTURE, "JPEG")
+MASK = encoded(Image.fromarray(RNG.integers(1, 4, (40, 50), np.uint8)), "PNG")
+
+
+def with_size(width: int, height: int) -> bytes:
+    """The mask with another size in its header, and the header's checksum right."""
+    header = b"IHDR" + struct.pack(">II", width, height) + MASK[24:29]
+    return MASK[:12] + header + struct.pack(">I", zlib.crc32(header)) + MASK[33:]
+
+
+RULES = MaskRules({1: "pet", 2: "background", 3: "border"})
+
+
+def decode(content: bytes) -> np.ndarray:
+    return tf.io.decode_jpeg(content, channels=3).numpy().astype(int)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(MASK) - 1), st.integers(1, 255), st.booleans())
+def test_a_damaged_mask_is_refused_or_unchanged(place, change, cut):
+    content = bytearray(MASK[:place] if cut else MASK)
+    if not cut:
+        content[place] ^= change
+    try:
+        checked = masks.check_mask(bytes(content), RULES)
+    except BadFile:
+        return
+    # PNG's checksums leave no damage of the labels unseen.
+    assert (tf.io.decode_png(checked.encoded).numpy() == tf.io.decode_png(MASK).numpy()).all()
+
+
+def test_a_mask_keeps_its_bytes_and_its_labels_are_counted():
+    labels = np.asarray(Image.open(io.BytesIO(MASK)))
+    checked = masks.check_mask(MASK, RULES)
+    assert checked.encoded == MASK
+    assert checked.repair is None
+    assert (checked.height, checked.width) == (40, 50)
+    assert checked.pixels_per_label == {v: int((labels == v).sum()) for v in (1, 2, 3)}
+
+
+def test_a_palette_mask_is_stored_as_its_indices():
+    labels = RNG.integers(1, 4, (9, 11), np.uint8)
+    picture = Image.fromarray(labels)
+    picture = picture.convert("P")
+    picture.putdata(labels.ravel())
+    picture.putpalette([7, 7, 7, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    checked = masks.check_mask(encoded(picture, "PNG"), RULES)
+    assert "palette" in checked.repair
+    assert (tf.io.decode_png(checked.encoded, channels=1).numpy()[..., 0] == labels).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "0 bytes"),
+        (JPEG, r"not a PNG \(JPEG, which blurs labels"),
+        (b"a text", r"not a PNG \(unknown\)"),
+        (encoded(PICTURE, "PNG"), "mode RGB; give its colours in --classes"),
+        (encoded(Image.new("I;16", (4, 4), 1), "PNG"), "no 8-bit picture with one value a pixel"),
+        (encoded(Image.new("LA", (4, 4), 1), "PNG"), "no 8-bit picture with one value a pixel"),
+        (MASK[:-30], "damaged PNG"),
+        (MASK[:-13], "damaged PNG"),
+        (MASK[:20], "damaged or unreadable PNG"),
+        (MASK[:16] + b"\0\1\0\0" * 2 + MASK[24:], "damaged PNG"),
+        (with_size(100_000, 100_000), "claims 100,000x100,000 px"),
+        (with_size(0, 5), "claims 0x5 px"),
+        (
+            encoded(Image.new("L", (4, 4), 7), "PNG"),
+            r"holds 7 \(16 px\); allowed are 1, 2, 3",
+        ),
+    ],
+)
+def test_a_mask_of_another_kind_is_refused_with_the_reason(content, reason):
+    with pytest.raises(BadFile, match=reason):
+        masks.check_mask(content, RULES)
+
+
+LABELS = RNG.integers(1, 4, (9, 11), np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF"])
+def test_other_lossless_formats_are_stored_as_png(kind):
+    checked = masks.check_mask(encoded(Image.fromarray(LABELS), kind), RULES)
+    assert kind in checked.repair
+    assert (tf.io.decode_png(checked.encoded).numpy()[..., 0] == LABELS).all()
+
+
+def test_one_bit_masks_hold_0_and_1():
+    labels = LABELS == 1
+    content = encoded(Image.fromarray(labels), "PNG")
+    checked = masks.check_mask(content, MaskRules(None))
+    assert (tf.io.decode_png(checked.encoded).numpy()[..., 0] == labels).all()
+    assert checked.pixels_per_label == {0: int((~labels).sum()), 1: int(labels.sum())}
+
+
+COLOURS = {(0, 0, 0): 1, (255, 0, 10): 2, (9, 200, 255): 3}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_tell_the_labels(mode):
+    colour_of = {label: colour for colour, label in COLOURS.items()}
+    pixels = np.array([[colour_of[v] for v in row] for row in LABELS.tolist()], np.uint8)
+    picture = Image.fromarray(pixels)
+    if mode == "P":
+        picture = picture.quantize(8, dither=Image.Dither.NONE)
+    content = encoded(picture.convert(mode), "PNG")
+    checked = masks.check_mask(content, MaskRules({1: "a", 2: "b", 3: "c"}, COLOURS))
+    assert (tf.io.decode_png(checked.encoded).numpy()[..., 0] == LABELS).all()
+    assert checked.repair is None
+    assert checked.pixels_per_label == {v: int((v == LABELS).sum()) for v in (1, 2, 3)}
+
+
+def test_a_colour_that_no_class_has_is_named_with_its_place():
+    pixels = np.zeros((4, 5, 3), np.uint8)
+    pixels[2, 3] = 1, 2, 255
+    with pytest.raises(BadFile, match="#0102ff, first at row 2, column 3"):
+        masks.check_mask(
+            encoded(Image.fromarray(pixels), "PNG"), MaskRules({1: "a"}, {(0, 0, 0): 1})
+        )
+
+
+def test_transparent_pixels_have_no_class():
+    with pytest.raises(BadFile, match="transparent"):
+        masks.check_mask(
+            encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 254)), "PNG"),
+            MaskRules({1: "a"}, {(0, 0, 0): 1}),
+        )
+
+
+@given(st.binary(min_size=1, max_size=400), st.sets(st.integers(0, 255)))
+def test_labels_are_counted_as_a_plain_loop_counts_them(content, allowed):
+    labels = np.frombuffer(content, np.uint8)
+    expected = {value: content.count(value) for value in sorted(set(content))}
+    assert masks.count_labels(labels[None], MaskRules(None)) == expected
+    rules = MaskRules(dict.fromkeys(allowed, "x"))
+    if set(content) <= allowed:
+        assert masks.count_labels(labels[None], rules) == expected
+    else:
+        with pytest.raises(BadFile):
+            masks.count_labels(labels[None], rules)
+
+
+def test_headers_alone_keep_the_bytes_and_count_nothing():
+    checked = masks.check_mask(MASK, RULES, decode=False)
+    assert checked == masks.CheckedMask(MASK, 40, 50, {})
+    with pytest.raises(BadFile):
+        masks.check_mask(MASK[:-30], RULES, decode=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 256), st.integers(0, 2**31))
+def test_an_encoded_mask_is_read_back_by_every_reader(height, width, values, seed):
+    labels = np.random.default_rng(seed).integers(0, values, (height, width)).astype(np.uint8)
+    content = masks.encode_mask(labels)
+    assert (tf.io.decode_png(content, channels=1).numpy()[..., 0] == labels).all()
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
+        assert picture.mode == "L" and (np.asarray(picture) == labels).all()
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.verify()  # the checksums
+    # It counts as good when it is converted again, and keeps its bytes.
+    again = masks.check_mask(content, MaskRules(None))
+    assert again.encoded == content and again.repair is None

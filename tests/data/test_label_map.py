@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from petseg.data.label_map import IGNORE, LabelMap, parse_label_map
+from petseg.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("three_class", {1: 0, 2: 1, 3: 2}),
+        ("border_ignored", {1: 0, 2: 1, 3: IGNORE}),
+        ("border_is_pet", {1: 0, 3: 0, 2: 1}),
+    ],
+)
+def test_presets_give_the_class_ids_of_the_design(preset, expected):
+    table = parse_label_map(preset).class_ids()
+    assert {raw: table[raw] for raw in expected} == expected
+    assert set(table[[v for v in range(256) if v not in expected]]) == {254}
+
+
+@st.composite
+def label_maps(draw) -> LabelMap:
+    values = draw(st.lists(st.integers(0, 255), min_size=3, max_size=30, unique=True))
+    cuts = draw(st.integers(2, min(6, len(values) - 1)))
+    groups = [tuple(group.tolist()) for group in np.array_split(values, cuts + 1)]
+    has_ignored = draw(st.booleans())
+    names = tuple(f"class {i}" for i in range(cuts))
+    return LabelMap(names, tuple(groups[:cuts]), groups[cuts] if has_ignored else ())
+
+
+@given(label_maps())
+def test_a_spec_is_read_back_as_the_same_map(label_map):
+    assert parse_label_map(label_map.spec()) == label_map
+
+
+@given(label_maps())
+def test_the_table_agrees_with_a_plain_search(label_map):
+    table = label_map.class_ids()
+    for raw in range(256):
+        owners = [i for i, values in enumerate(label_map.raw_values) if raw in values]
+        expected = owners[0] if owners else IGNORE if raw in label_map.ignored else 254
+        assert table[raw] == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "nonsense", "a=1", "a=1; b=", "a=1; b=x", "a=1; b=256", "a=1; b=-1"),
+        *("a=1; a=2", "a=1; b=1", "a=1; b=2; ignored=2", "=1; b=2", "a=1;; b=2"),
+    ],
+)
+def test_a_malformed_text_is_refused_in_one_line_that_names_the_field(text):
+    with pytest.raises(UserError, match=r"^config\.data\.label_map: [^\n]*$"):
+        parse_label_map(text)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "expected"),
+    [
+        ("three_class", "border_ignored", (0, 1, None)),
+        ("three_class", "border_is_pet", (0, 1, 0)),
+        ("three_class", "three_class", (0, 1, 2)),
+        ("border_ignored", "border_is_pet", (0, 1)),
+        ("border_ignored", "three_class", None),  # which of them would be the border?
+        ("border_is_pet", "border_ignored", (0, 1)),
+        ("border_is_pet", "three_class", None),  # its pet is two classes there
+        ("a=1; b=2; c=9", "border_is_pet", None),  # 9 means nothing there
+    ],
+)
+def test_predictions_are_read_by_another_label_map_where_they_can_be(own, other, expected):
+    assert parse_label_map(own).classes_in(parse_label_map(other)) == expected
+
+
+@given(label_maps())
+def test_a_label_map_reads_itself(label_map):
+    assert label_map.classes_in(label_map) == tuple(range(label_map.num_classes))
+
+
+def test_raw_values_without_a_class_are_named():
+    label_map = parse_label_map("three_class")
+    label_map.check_covers([1, 2, 3], "DIR")
+    with pytest.raises(UserError, match="DIR has mask values 0, 9"):
+        label_map.check_covers([0, 1, 9], "DIR")

@@ -1,0 +1,56 @@
+import io
+
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from petseg.data import tfrecord
+
+RECORDS = st.lists(st.binary(max_size=300), max_size=8)
+
+
+@given(RECORDS)
+def test_frames_are_those_that_tensorflow_writes_and_reads(tmp_path_factory, records):
+    folder = tmp_path_factory.mktemp("frames")
+    with tf.io.TFRecordWriter(str(folder / "theirs")) as writer:
+        for data in records:
+            writer.write(data)
+    ours = b"".join(map(tfrecord.frame, records))
+    assert ours == (folder / "theirs").read_bytes()
+    (folder / "ours").write_bytes(ours)
+    assert [r.numpy() for r in tf.data.TFRecordDataset(str(folder / "ours"))] == records
+
+
+@given(RECORDS)
+def test_what_was_framed_is_read_back_with_its_place(records):
+    content = b"".join(map(tfrecord.frame, records))
+    frames = list(tfrecord.read_frames(io.BytesIO(content)))
+    assert [frame.data for frame in frames] == records
+    assert all(frame.intact for frame in frames)
+    assert all(content[f.offset : f.offset + len(f.data)] == f.data for f in frames)
+
+
+def test_every_flipped_bit_is_found_in_its_record():
+    records = [b"first", b"second", b"third"]
+    frames = [tfrecord.frame(data) for data in records]
+    for index in range(3):
+        start = sum(map(len, frames[:index]))
+        for place in range(start, start + len(frames[index])):
+            for bit in range(8):
+                content = bytearray(b"".join(frames))
+                content[place] ^= 1 << bit
+                found = []
+                try:
+                    for frame in tfrecord.read_frames(io.BytesIO(bytes(content))):
+                        found.append(frame.intact)
+                    assert found == [i != index for i in range(3)]
+                except tfrecord.DamagedFrame:
+                    assert found == [True] * index
+
+
+def test_every_cut_within_a_frame_is_found():
+    frame = tfrecord.frame(b"some data")
+    for length in range(1, len(frame)):
+        with pytest.raises(tfrecord.DamagedFrame):
+            list(tfrecord.read_frames(io.BytesIO(frame + frame[:length])))

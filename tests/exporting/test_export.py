@@ -1,0 +1,159 @@
+"""Exports: each format against the trained model, served without petseg, and fuzzed."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from testing.commands import assert_one_line_error, run_module, run_python
+from testing.conversion import encoded
+
+from petseg.data.label_map import IGNORE, parse_label_map
+from petseg.errors import FaultFound, UserError
+from petseg.exporting import export_model, formats
+from petseg.exporting.serving import ServingModel
+from petseg.inference import forward
+from petseg.models import vgg16_skip
+from petseg.run_dir import run_folder
+from petseg.training import loop
+
+SERVE = """
+import sys
+import tensorflow as tf
+
+served = tf.saved_model.load(sys.argv[1]).signatures
+content = [tf.io.read_file(path) for path in sys.argv[2:]]
+from_bytes = served["serving_default"](encoded=tf.stack([*content, tf.constant(b"bad")]))
+decoded = [tf.io.decode_jpeg(c, channels=3) for c in content]
+sized = [tf.image.resize(d, [32, 32], antialias=True) for d in decoded]
+images = tf.saturate_cast(tf.round(tf.stack(sized)), tf.uint8)
+from_images = served["images"](images=images)["class_ids"]
+assert from_images.dtype == tf.uint8 and from_images.shape == [len(content), 32, 32]
+tf.debugging.assert_equal(from_bytes["class_ids"][:-1], from_images)
+assert (from_bytes["class_ids"][-1].numpy() == 255).all()
+assert from_bytes["valid"].numpy().tolist() == [True] * len(content) + [False]
+shares = served["probabilities"](images=images)["probabilities"]
+tf.debugging.assert_equal(tf.argmax(shares, -1), tf.cast(from_images, tf.int64))
+about = served["about"]()
+assert about["class_names"].numpy().tolist() == [b"pet", b"background", b"border"]
+assert about["label_map"].numpy() == b"pet=1; background=2; border=3"
+assert not [name for name in sys.modules if name.startswith("petseg")]
+"""
+
+
+def test_a_saved_model_is_served_by_a_process_with_tensorflow_alone(run_dir, raw_pets, tmp_path):
+    output = tmp_path / "models" / "1"
+    done = run_module("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = sorted((raw_pets / "images").iterdir())[:3]
+    served = run_python("-c", SERVE, output, *found)
+    assert served.returncode == 0, served.stderr
+    again = run_module("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}")
+    assert_one_line_error(again, 2, "not an empty folder")
+    assert [path.name for path in output.parent.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("name", ["keras", "litert", "litert_int8", "onnx"])
+def test_a_format_gives_the_masks_of_the_trained_model(run_dir, raw_pets, tmp_path, name):
+    card = export_model.export_model(str(run_dir), str(tmp_path / "out"), name, None)
+    assert json.loads((tmp_path / "out" / "model_card.json").read_text()) == card
+    assert card["agreement"] >= card["required_agreement"] >= 0.97
+    assert card["class_names"] == ["pet", "background", "border"]
+    assert card["metrics"]["mean_iou"] > 0 and card["checkpoint_step"] == 5
+    assert set(card["files"]) == {formats.FORMATS[name].file}
+    # Pictures that it was not checked with.
+    trained = run_folder.load_trained(str(run_dir))
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    given = formats.load(name, tmp_path / "out" / formats.FORMATS[name].file)(images)
+    assert (given.dtype, given.shape) == (np.uint8, (3, 32, 32))
+    agreement = (given == forward.predict(trained.model, images)).mean()
+    assert agreement > (0.9 if name == "litert_int8" else 0.999)
+
+
+@pytest.mark.long
+def test_the_normalised_head_goes_to_every_format(tiny_config, tmp_path):
+    tiny_config.model.head, tiny_config.model.head_width = "wide", 8
+    tiny_config.train.epochs = 8.0
+    loop.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+    for name in formats.FORMATS:
+        card = export_model.export_model(str(tmp_path / "run"), str(tmp_path / name), name, None)
+        assert card["agreement"] >= card["required_agreement"]
+
+
+def test_a_model_that_differs_is_refused_and_leaves_nothing(run_dir, tmp_path, monkeypatch):
+    def write_other(serving, path, images):
+        for variable in serving.model.trainable_variables:
+            variable.assign(-variable)
+        serving.model.save(str(path))
+
+    form = formats.FORMATS["keras"]
+    other = type(form)(**{**vars(form), "write": write_other})
+    monkeypatch.setitem(formats.FORMATS, "keras", other)
+    expected = run_folder.load_trained(str(run_dir))
+    monkeypatch.setattr(
+        forward, "predict", lambda _, images, model=expected.model, own=forward.predict:
+        own(model, images)
+    )  # fmt: skip
+    with pytest.raises(FaultFound, match=r"agrees with the trained one on .*it was not kept"):
+        export_model.export_model(str(run_dir), str(tmp_path / "out"), "keras", None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    with pytest.raises(UserError, match=r"needs ai_edge_litert: pip install 'petseg\[litert\]'"):
+        export_model.export_model(str(run_dir), str(tmp_path / "out"), "litert", None)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def serve():
+    """The signature of encoded pictures, of a model that keeps their aspect."""
+    model = vgg16_skip.build_model(
+        head="fcn8s", num_classes=3, image_size=32, backbone_weights="none",
+        backbone_width=2, backbone_convs=(1, 1, 1, 1, 1),
+    )  # fmt: skip
+    serving = ServingModel(model, parse_label_map("three_class"), 32, keep_aspect=True)
+    return lambda encoded: {
+        name: value.numpy() for name, value in serving.serve_encoded(tf.constant(encoded)).items()
+    }
+
+
+def picture(width, height):
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def test_pixels_beyond_a_picture_are_marked(serve):
+    wide, square = encoded(picture(64, 16), "PNG"), encoded(picture(20, 20), "PNG")
+    found = serve([wide, square])["class_ids"]
+    assert (found[0, :8] < 3).all() and (found[0, 8:] == IGNORE).all()
+    assert (found[1] < 3).all()
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_bad_picture_in_a_request_costs_only_itself(serve, data):
+    good = encoded(picture(24, 18), "PNG")
+    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP"]))
+    bad = bytearray(encoded(picture(24, 18), kind))
+    for _ in range(data.draw(st.integers(1, 8))):
+        bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
+    bad = bytes(bad[: data.draw(st.integers(0, len(bad)))])
+    batch = [good, good]
+    batch.insert(data.draw(st.integers(0, 2)), bad)
+    found, alone = serve(batch), serve([good])
+    for content, class_ids, valid in zip(batch, found["class_ids"], found["valid"], strict=True):
+        if content == good:
+            assert valid
+            np.testing.assert_array_equal(class_ids, alone["class_ids"][0])
+        elif not valid:
+            assert (class_ids == IGNORE).all()
+
+
+def test_a_request_of_bad_pictures_alone_is_answered(serve):
+    found = serve([b"", b"junk"])
+    assert found["valid"].tolist() == [False, False] and (found["class_ids"] == IGNORE).all()

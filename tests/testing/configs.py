@@ -1,0 +1,22 @@
+"""Tiny settings, for tests."""
+
+from pathlib import Path
+
+from petseg.config import Config
+
+
+def make_tiny_config(data_dir: Path) -> Config:
+    """Settings that train in seconds."""
+    config = Config()
+    config.data.dir = str(data_dir)
+    config.data.image_size = 32
+    config.data.batch_size = 4
+    config.model.backbone_weights = "none"
+    config.model.backbone_width = 2
+    config.model.backbone_convs = (1, 1, 1, 1, 1)
+    config.train.epochs = 2.0
+    config.optimizer.warmup_steps = 2
+    config.train.log_every_steps = 2
+    config.train.panel_images = 2
+    config.train.doctor_seconds = 0.0
+    return config

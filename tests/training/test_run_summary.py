@@ -1,0 +1,57 @@
+import dataclasses
+
+import pytest
+
+from petseg import config as config_lib
+from petseg.config import Config, Stage
+from petseg.data import manifest
+from petseg.errors import UserError
+from petseg.training import about_run
+
+
+def test_runs_are_compared_by_what_differs_from_the_defaults():
+    usual = about_run.compared(Config())
+    assert "model.head" in usual and "train.learning_rate" in usual
+    assert "model.dropout_rate" not in usual
+    changed = Config()
+    changed.optimizer.clip_norm = 1.0
+    changed.model.backbone_convs = (1, 1, 1, 1, 1)
+    changed.train.then = [Stage("block5", 2.0, 1e-4)]
+    changed.data.dir = "elsewhere"  # moves no weight
+    changed.train.log_every_steps = 3
+    found = about_run.hparams(changed)
+    assert "model.dropout_rate" in found  # so that other runs, which have another, compare with it
+    assert "data.dir" not in found
+    assert {name: found[name] for name in set(about_run.compared(changed)) - set(usual)} == {
+        "optimizer.clip_norm": 1.0,
+        "model.backbone_convs": "1, 1, 1, 1, 1",
+        "train.then": "block5 2.0 0.0001",
+    }
+
+
+def test_the_data_report_counts_every_split_and_names_what_was_left_out(data_dir):
+    known = manifest.read_manifest(str(data_dir))
+    finding = manifest.Finding("odd|name.jpg", "", "it is\nempty")
+    text = about_run.data_report(dataclasses.replace(known, unplaced=(finding,)))
+    for name, split in known.splits.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+        total = sum(split.pixels_per_label.values())
+        assert f"| {split.records} |" in row
+        assert f"{split.pixels_per_label[1] / total:.1%}" in row
+    assert "1 files left out" in text and "odd\\|name.jpg |  | it is empty" in text
+
+
+def test_a_long_manifest_is_cut_and_says_so(data_dir):
+    known = manifest.read_manifest(str(data_dir))
+    many = tuple(manifest.Finding(f"{i}.jpg", "", "reason") for i in range(2000))
+    texts = about_run.texts(Config(), dataclasses.replace(known, unplaced=many), "layers")
+    assert len(texts["data/manifest"]) < 40_000
+    assert "more characters" in texts["data/manifest"]
+
+
+@pytest.mark.parametrize("steps", [(1,), (5, 5), (9, 3), (-1, 4), (1, 2, 3)])
+def test_a_profile_needs_two_rising_steps(steps):
+    config = Config()
+    config.train.profile_steps = steps
+    with pytest.raises(UserError, match=r"config\.train\.profile_steps=.* two rising steps"):
+        config_lib.validate(config)

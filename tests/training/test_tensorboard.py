@@ -1,0 +1,175 @@
+"""TensorBoard itself, started on loopback, finds what a run tells."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from testing.clusters import free_ports
+
+from petseg.training import summaries
+
+WAIT_S = 90
+
+
+@contextlib.contextmanager
+def tensorboard(logdir: Path) -> Iterator[Callable[[str], bytes]]:
+    """A function: path below TensorBoard's data -> what it answers."""
+    (port,) = free_ports(1)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}", f"--port={port}",
+         "--host=127.0.0.1", "--load_fast=false"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def get(path: str) -> bytes:
+        url = f"http://127.0.0.1:{port}/data/{path}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.read()
+
+    try:
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            try:
+                # The root's folder is read first, then these.
+                if len(json.loads(get("plugin/scalars/tags"))) == 2 and get("plugin/text/tags"):
+                    break
+            except (urllib.error.URLError, ConnectionError):
+                pass
+            assert server.poll() is None
+            time.sleep(0.3)
+        yield get
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def fetch(run_dir) -> Iterator[Callable[[str], bytes]]:
+    with tensorboard(run_dir.parent) as get:
+        yield get
+
+
+def ask_hparams(get: Callable[[str], bytes], kind: str, body: dict) -> dict:
+    return json.loads(get(f"plugin/hparams/{kind}?request={quote(json.dumps(body))}"))
+
+
+def test_every_folder_of_a_run_is_there(fetch, run_dir):
+    runs = json.loads(fetch("runs"))
+    assert sorted(runs) == ["run", "run/train", "run/validation"]
+
+
+def test_scalars_are_grouped(fetch):
+    tags = json.loads(fetch("plugin/scalars/tags"))
+    assert set(tags["run/train"]) == {
+        *("loss/total", "loss/cross_entropy", "loss/dice"),
+        *("rate/learning_rate", "rate/gradient_norm"),
+        *("input/images_per_second", "input/input_wait_fraction"),
+    }
+    figures = {f"metrics/{name}" for name in ("mean_iou", "pixel_accuracy")}
+    figures |= {"metrics/frequency_weighted_iou"}
+    assert set(tags["run/validation"]) >= figures
+    points = json.loads(fetch("plugin/scalars/scalars?run=run/validation&tag=metrics/mean_iou"))
+    assert [step for _, step, _ in points] == [0, 5]
+
+
+def test_images_show_the_panel_the_worst_and_the_confusion_matrix(fetch):
+    tags = json.loads(fetch("plugin/images/tags"))
+    assert set(tags["run/validation"]) == {"panel", "panel_worst", "confusion_matrix"}
+    steps = {
+        tag: [
+            row["step"]
+            for row in json.loads(
+                fetch(f"plugin/images/images?run=run/validation&tag={tag}&sample=0")
+            )
+        ]
+        for tag in tags["run/validation"]
+    }
+    assert steps == {"panel": [0, 5], "panel_worst": [5], "confusion_matrix": [0, 5]}
+
+
+def test_histograms_are_of_the_heads_weights_and_gradients(fetch):
+    tags = json.loads(fetch("plugin/histograms/tags"))["run/train"]
+    names = {tag.partition("/")[2] for tag in tags}
+    assert {tag.partition("/")[0] for tag in tags} == {"weights", "gradients"}
+    assert {"score3/kernel", "score5/bias", "up_to_image/kernel"} <= names
+    assert not any("block" in name for name in names)
+
+
+def test_texts_say_what_the_run_is(fetch):
+    tags = json.loads(fetch("plugin/text/tags"))
+    assert set(tags["run"]) == {"config", "data/report", "data/manifest", "model/layers"}
+    told = {
+        tag: json.loads(fetch(f"plugin/text/text?run=run&tag={quote(tag, safe='')}"))[0]["text"]
+        for tag in tags["run"]
+    }
+    assert "backbone_width" in told["config"]
+    assert "<table>" in told["data/report"] and "train" in told["data/report"]
+    assert "sha256" in told["data/manifest"]
+    assert "frozen" in told["model/layers"] and "score5" in told["model/layers"]
+
+
+def test_hparams_stand_beside_the_final_figures(fetch, run_dir):
+    experiment = ask_hparams(fetch, "experiment", {"experimentName": ""})
+    metrics = [
+        {"group": info["name"]["group"], "tag": info["name"]["tag"]}
+        for info in experiment["metricInfos"]
+    ]
+    assert {"group": "validation", "tag": "metrics/mean_iou"} in metrics
+    groups = ask_hparams(
+        fetch,
+        "session_groups",
+        {
+            "experimentName": "", "startIndex": 0, "sliceSize": 10,
+            "allowedStatuses": ["STATUS_SUCCESS"],
+            "colParams": [{"metric": metric} for metric in metrics],
+        },
+    )["sessionGroups"]  # fmt: skip
+    (group,) = groups
+    assert group["hparams"]["model.head"] == "fcn8s"
+    assert group["hparams"]["data.batch_size"] == 4
+    assert "train.log_every_steps" not in group["hparams"]
+    values = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
+    known = json.loads((run_dir / "evaluation" / "validation_by_step.json").read_text())
+    assert values["metrics/mean_iou"] == pytest.approx(known["5"]["mean_iou"], rel=1e-6)
+
+
+def test_what_a_sweep_varies_comes_first_in_its_table(run_dir, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "a")
+    for varied in (["train.seed"], ["model.dropout_rate"]):  # the second stands for the first
+        summaries.write_sweep(str(tmp_path), varied, ["model.head", *varied], ["pet"])
+    with tensorboard(tmp_path) as get:
+        experiment = ask_hparams(get, "experiment", {"experimentName": ""})
+        wanted = {"experimentName": "", "sliceSize": 10, "allowedStatuses": ["STATUS_SUCCESS"]}
+        (group,) = ask_hparams(get, "session_groups", wanted)["sessionGroups"]
+    columns = [info["name"] for info in experiment["hparamInfos"]]
+    assert columns == ["model.dropout_rate", "model.head"]
+    assert columns[0] in group["hparams"]
+
+
+def test_custom_scalars_lay_out_three_charts(fetch):
+    (category,) = json.loads(fetch("plugin/custom_scalars/layout"))["category"]
+    assert len(category["chart"]) == 3
+    pattern = quote(category["chart"][1]["multiline"]["tag"][0])
+    found = json.loads(fetch(f"plugin/custom_scalars/scalars?run=run/validation&tag={pattern}"))
+    assert found["regex_valid"] and list(found["tag_to_events"]) == ["metrics/mean_iou"]
+
+
+def test_the_graph_of_the_model_is_there(fetch):
+    tags = json.loads(fetch("plugin/graphs/info"))
+    assert tags["run"]["run_graph"]
+    graph = fetch("plugin/graphs/graph?run=run&conceptual=false").decode()
+    assert "block1_conv1" in graph and "up_to_image" in graph
+
+
+def test_a_profile_lies_where_the_plugin_looks(run_dir):
+    (profile,) = (run_dir / "train" / "plugins" / "profile").glob("*/*.xplane.pb")
+    assert profile.stat().st_size > 0

@@ -111,7 +111,7 @@ def make_for_train(
         return {**examples.plan(fields, windows_drawn, keep_aspect, image_size), **drawn}
 
     def make_example(planned: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        letterbox = keep_aspect and augmentation.whole_images
+        letterbox = keep_aspect and augmentation.uses_whole_images
         return examples.make(planned, class_ids, image_size, letterbox)
 
     def mix(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -324,7 +324,7 @@ def _draw(
 ) -> dict[str, tf.Tensor]:
     """Every random number of a global batch, as tensors with one row an example."""
     drawn = augment.sample(augmentation, count, size, seed, step)
-    if not augmentation.whole_images:
+    if not augmentation.uses_whole_images:
         drawn["window"] = windows.sample_windows(
             augmentation.min_crop_area,
             augmentation.max_crop_aspect,

@@ -1,11 +1,11 @@
-"""Checkpoints that are whole or not there, each with a page about itself.
+"""Checkpoints that are complete or absent, each with metadata.
 
     RUN/checkpoints/ckpt-STEP/variables.index, variables.data-00000-of-00001
     RUN/checkpoints/ckpt-STEP/checkpoint.json
 
-A checkpoint is written under another name and gets its own by one renaming. Its page holds
-the SHA-256 of its files, and its own: TensorFlow's checksums cover the tensors, but a flipped
-bit of the index may pass them.
+A checkpoint is written under a temporary name and then renamed. Its metadata holds the SHA-256
+of its files and of itself: TensorFlow's checksums cover the tensors, but a flipped bit of the
+index may pass them.
 """
 
 import dataclasses
@@ -21,47 +21,53 @@ from etils import epath
 from petseg.errors import UserError
 
 FOLDER = "checkpoints"
-_PAGE = "checkpoint.json"
+_METADATA = "checkpoint.json"
 _PREFIX = "variables"
 _NAME = re.compile(r"ckpt-(\d+)")
 _UNFINISHED = "unfinished-"
-# A file that is cut short comes as IndexError, another model's as ValueError.
+# A truncated file raises IndexError, that of another model ValueError.
 _UNREADABLE = (OSError, tf.errors.OpError, AssertionError, ValueError, IndexError)
 
 
 @dataclasses.dataclass(frozen=True)
-class Page:
-    """What checkpoint.json says.
+class CheckpointMetadata:
+    """The content of checkpoint.json.
 
     Attributes:
-      step: how many steps led here.
-      about: what the model and its data are: names and values that JSON can hold.
-      window: sums of the training curves since their last point, and 'steps', their number.
-      metrics: of the evaluation at this step, by name; empty before it.
-      sha256: of the other files, by name.
+      step: Number of training steps so far.
+      run: What the model and its data are: names and values that JSON can hold.
+      curve_sums: Sums of the training curves since their last point, and 'steps', their number.
+      metrics: Metrics of the evaluation at this step, by name; empty before it.
+      sha256: SHA-256 of the other files, by name.
     """
 
     step: int
-    about: dict[str, object]
-    window: dict[str, float]
+    run: dict[str, object]
+    curve_sums: dict[str, float]
     metrics: dict[str, float]
     sha256: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def save(variables: Mapping[str, tf.Variable], workdir: str, page: Page) -> None:
-    """Writes RUN/checkpoints/ckpt-STEP; nothing is seen of it before it is whole.
+def save(variables: Mapping[str, tf.Variable], run_dir: str, metadata: CheckpointMetadata) -> None:
+    """Writes RUN/checkpoints/ckpt-STEP, which does not appear before it is complete.
+
+    Args:
+      variables: By the names that they get in the checkpoint.
+      run_dir: The run folder.
+      metadata: Its metadata, without `sha256`.
 
     Raises:
-      OSError, tf.errors.OpError: it cannot be written; what was begun is removed.
+      OSError, tf.errors.OpError: It cannot be written; what was begun is removed.
     """
-    folder = epath.Path(workdir) / FOLDER
-    final, unfinished = folder / f"ckpt-{page.step}", folder / f"{_UNFINISHED}{page.step}"
+    folder = epath.Path(run_dir) / FOLDER
+    final, unfinished = folder / f"ckpt-{metadata.step}", folder / f"{_UNFINISHED}{metadata.step}"
     _remove(unfinished)
     unfinished.mkdir(parents=True)
     try:
         tf.train.Checkpoint(variables=dict(variables)).write(str(unfinished / _PREFIX))
-        _write_page(unfinished / _PAGE, dataclasses.replace(page, sha256=_hash_files(unfinished)))
-        # One of that name is damaged, or the same run came here before.
+        hashes = _hash_files(unfinished)
+        _write_metadata(unfinished / _METADATA, dataclasses.replace(metadata, sha256=hashes))
+        # An existing one is damaged, or the same run was here before.
         _remove(final)
         unfinished.rename(final)
     except BaseException:
@@ -69,54 +75,53 @@ def save(variables: Mapping[str, tf.Variable], workdir: str, page: Page) -> None
         raise
 
 
-def add_metrics(workdir: str, step: int, metrics: Mapping[str, float]) -> None:
-    """Notes the scores of a checkpoint, if it is there, on its page."""
-    path = epath.Path(workdir) / FOLDER / f"ckpt-{step}" / _PAGE
+def add_metrics(run_dir: str, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds metrics to the metadata of a checkpoint, if it exists."""
+    path = epath.Path(run_dir) / FOLDER / f"ckpt-{step}" / _METADATA
     if not path.exists():
         return
-    page = dataclasses.replace(read_page(workdir, step), metrics=dict(metrics))
-    temporary = path.with_name(_PAGE + ".tmp")
-    _write_page(temporary, page)
+    metadata = dataclasses.replace(read_metadata(run_dir, step), metrics=dict(metrics))
+    temporary = path.with_name(_METADATA + ".tmp")
+    _write_metadata(temporary, metadata)
     temporary.replace(path)
 
 
-def remove_old(workdir: str, step: int, keep: int, best_metric: str) -> None:
+def remove_old(run_dir: str, step: int, keep: int, best_metric: str) -> None:
     """Removes all but the `keep` latest checkpoints up to a step and the best one.
 
-    A later one is what a run left behind that could not be restored: it must not push
-    out the one just saved.
+    A later one could not be restored: it must not displace the one just saved.
     """
-    steps = [saved for saved in saved_steps(workdir) if saved <= step]
-    best = best_step(workdir, best_metric)
+    steps = [saved for saved in saved_steps(run_dir) if saved <= step]
+    best = best_step(run_dir, best_metric)
     for old in steps[:-keep]:
         if old != best:
-            _remove(epath.Path(workdir) / FOLDER / f"ckpt-{old}")
+            _remove(epath.Path(run_dir) / FOLDER / f"ckpt-{old}")
 
 
-def remove_unfinished(workdir: str) -> None:
-    """Removes what a run that was killed had begun to write."""
-    folder = epath.Path(workdir) / FOLDER
+def remove_unfinished(run_dir: str) -> None:
+    """Removes what a killed run had begun to write."""
+    folder = epath.Path(run_dir) / FOLDER
     if folder.is_dir():
         for path in folder.iterdir():
             if path.name.startswith(_UNFINISHED):
                 _remove(path)
 
 
-def saved_steps(workdir: str) -> list[int]:
-    """The steps at which checkpoints stand in a run folder, in order."""
-    folder = epath.Path(workdir) / FOLDER
+def saved_steps(run_dir: str) -> list[int]:
+    """The steps of the checkpoints in a run folder, in ascending order."""
+    folder = epath.Path(run_dir) / FOLDER
     if not folder.is_dir():
         return []
     found = (_NAME.fullmatch(path.name) for path in folder.iterdir())
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def best_step(workdir: str, metric: str) -> int | None:
-    """The step whose checkpoint scored best, the earlier one of equals; None if none has."""
+def best_step(run_dir: str, metric: str) -> int | None:
+    """The step with the best value of a metric, the earliest of equals; None if none has it."""
     best, found = -math.inf, None
-    for step in saved_steps(workdir):
+    for step in saved_steps(run_dir):
         try:
-            value = read_page(workdir, step).metrics.get(metric)
+            value = read_metadata(run_dir, step).metrics.get(metric)
         except (OSError, ValueError):
             continue
         if value is not None and value > best:
@@ -124,78 +129,78 @@ def best_step(workdir: str, metric: str) -> int | None:
     return found
 
 
-def read_page(workdir: str, step: int) -> Page:
-    """Reads a checkpoint's page.
+def read_metadata(run_dir: str, step: int) -> CheckpointMetadata:
+    """Reads a checkpoint's metadata.
 
     Raises:
-      OSError: it is not there.
-      ValueError: it is damaged.
+      OSError: It does not exist.
+      ValueError: It is damaged.
     """
-    text = (epath.Path(workdir) / FOLDER / f"ckpt-{step}" / _PAGE).read_text()
+    text = (epath.Path(run_dir) / FOLDER / f"ckpt-{step}" / _METADATA).read_text()
     try:
         content = json.loads(text)
-        digest = content.pop("sha256_of_page")
-        page = Page(**content)
+        digest = content.pop("sha256_of_metadata")
+        metadata = CheckpointMetadata(**content)
     except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{_PAGE} is damaged: {error}") from error
-    if digest != _hash_page(page):
-        raise ValueError(f"{_PAGE} is damaged: it differs from its SHA-256")
-    if page.step != step:
-        raise ValueError(f"{_PAGE} is that of step {page.step}")
-    return page
+        raise ValueError(f"{_METADATA} is damaged: {error}") from error
+    if digest != _hash_metadata(metadata):
+        raise ValueError(f"{_METADATA} is damaged: it differs from its SHA-256")
+    if metadata.step != step:
+        raise ValueError(f"{_METADATA} belongs to step {metadata.step}")
+    return metadata
 
 
-def newest_readable(workdir: str) -> tuple[int, list[str]]:
+def newest_readable(run_dir: str) -> tuple[int, list[str]]:
     """Finds the newest checkpoint whose every byte can be read.
 
     Returns:
-      Its step, and one line for each newer one that was passed over.
+      Its step, and one line for each newer one that was skipped.
 
     Raises:
-      UserError: there is none, or none can be read.
+      UserError: There is none, or none can be read.
     """
     skipped: list[str] = []
-    for step in reversed(saved_steps(workdir)):
-        path = epath.Path(workdir) / FOLDER / f"ckpt-{step}"
+    for step in reversed(saved_steps(run_dir)):
+        path = epath.Path(run_dir) / FOLDER / f"ckpt-{step}"
         try:
-            _check_whole(path, read_page(workdir, step))
+            _check_whole(path, read_metadata(run_dir, step))
             return step, skipped
         except _UNREADABLE as error:
             skipped.append(f"{path} cannot be restored: {_reason(error)}")
     if not skipped:
-        raise UserError(f"--workdir={workdir} holds no checkpoint; train first")
-    raise UserError(f"--workdir={workdir}: no checkpoint can be restored; {skipped[0]}")
+        raise UserError(f"--workdir={run_dir} holds no checkpoint; train first")
+    raise UserError(f"--workdir={run_dir}: no checkpoint can be restored; {skipped[0]}")
 
 
-def restore(variables: Mapping[str, tf.Variable], workdir: str, step: int) -> Page:
-    """Restores variables by name; what else the checkpoint holds is left.
+def restore(variables: Mapping[str, tf.Variable], run_dir: str, step: int) -> CheckpointMetadata:
+    """Restores variables by name; the rest of the checkpoint is ignored.
 
     Raises:
-      UserError: it cannot be read, or lacks one of the variables.
+      UserError: It cannot be read, or lacks one of the variables.
     """
-    path = epath.Path(workdir) / FOLDER / f"ckpt-{step}"
+    path = epath.Path(run_dir) / FOLDER / f"ckpt-{step}"
     try:
-        page = read_page(workdir, step)
-        _check_whole(path, page)
+        metadata = read_metadata(run_dir, step)
+        _check_whole(path, metadata)
         status = tf.train.Checkpoint(variables=dict(variables)).read(str(path / _PREFIX))
-        # A reader that only wants the model leaves the optimizer's state in the file.
+        # A reader of the model alone leaves the optimizer's state in the file.
         status.assert_existing_objects_matched().expect_partial()
-        return page
+        return metadata
     except _UNREADABLE as error:
         raise UserError(f"{path} cannot be restored: {_reason(error)}") from error
 
 
-def _check_whole(folder: epath.Path, page: Page) -> None:
+def _check_whole(folder: epath.Path, metadata: CheckpointMetadata) -> None:
     found = _hash_files(folder)
-    if missing := page.sha256.keys() - found.keys():
+    if missing := metadata.sha256.keys() - found.keys():
         raise ValueError(f"{min(missing)} is missing")
-    for name, digest in page.sha256.items():
+    for name, digest in metadata.sha256.items():
         if found[name] != digest:
             raise ValueError(f"{name} differs from its SHA-256")
 
 
 def _hash_files(folder: epath.Path) -> dict[str, str]:
-    """SHA-256 of a checkpoint's files but for its page."""
+    """SHA-256 of a checkpoint's files, without its metadata."""
     found = {}
     for path in folder.iterdir():
         if path.name.startswith(_PREFIX):
@@ -204,13 +209,13 @@ def _hash_files(folder: epath.Path) -> dict[str, str]:
     return found
 
 
-def _write_page(path: epath.Path, page: Page) -> None:
-    content = {**dataclasses.asdict(page), "sha256_of_page": _hash_page(page)}
+def _write_metadata(path: epath.Path, metadata: CheckpointMetadata) -> None:
+    content = {**dataclasses.asdict(metadata), "sha256_of_metadata": _hash_metadata(metadata)}
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _hash_page(page: Page) -> str:
-    text = json.dumps(dataclasses.asdict(page), sort_keys=True)
+def _hash_metadata(metadata: CheckpointMetadata) -> str:
+    text = json.dumps(dataclasses.asdict(metadata), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -219,9 +224,9 @@ def _reason(error: Exception) -> str:
 
 
 def _remove(folder: epath.Path) -> None:
-    """Removes a checkpoint so that nothing that looks like one is left half removed."""
+    """Removes a checkpoint so that no half of it keeps its name."""
     if folder.exists():
-        going = folder.with_name(f"{_UNFINISHED}removal-of-{folder.name}")
-        if going.exists():
-            going.rmtree()
-        folder.rename(going).rmtree()
+        doomed = folder.with_name(f"{_UNFINISHED}removal-of-{folder.name}")
+        if doomed.exists():
+            doomed.rmtree()
+        folder.rename(doomed).rmtree()

@@ -1,1 +1,1 @@
-"""."""
+"""Decoders: an encoder's features -> logits."""

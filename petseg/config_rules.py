@@ -1,0 +1,343 @@
+"""What settings must fulfil, and how they are written, compared and explained.
+
+`validate` is called once, before any work; what depends on files, devices or the built model
+is checked where these are opened.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+import re
+import typing
+from collections.abc import Iterator
+
+from petseg import registry
+from petseg.augmentation import Augmentation
+from petseg.config import Config, Stage
+from petseg.data import label_map
+from petseg.errors import UserError
+from petseg.losses.terms import parse_loss
+from petseg.setting import Resume, Rules, Section, rules_of
+
+FEATURE_CACHE_DIR = "config.data.feature_cache_dir"
+_STAGE_SETTINGS = ("trainable", "epochs", "learning_rate")
+# Names and values of the first edition.
+_NEW_NAMES = {
+    "config.model.head": "config.model.decoder",
+    "config.model.backbone_weights": "config.model.encoder_weights",
+    "config.model.backbone_width": "config.model.encoder_width",
+    "config.model.backbone_convs": "config.model.encoder_convs",
+    "config.model.score_channels": "config.model.decoder_channels",
+    "config.model.head_width": "config.model.decoder_channels",
+    "config.train.trained": "config.train.trainable",
+    "config.train.then": "config.train.stages (all stages, the first included)",
+    "config.train.doctor_seconds": "config.train.bottleneck_seconds",
+    "config.optimizer.backbone_rate_factor": "config.optimizer.encoder_rate_factor",
+}
+_NEW_VALUES = {
+    ("decoder", "wide"): "fpn",
+    ("decoder", "five_tap"): "fcn2s",
+    ("trainable", "head"): "decoder",
+}
+
+
+def validate(config: Config) -> None:
+    """Checks every setting that does not depend on files, devices or a built model.
+
+    Raises:
+      UserError: Names the first setting that is wrong, its value and what it may be.
+    """
+    registry.load_plugins(config.plugins, "config.plugins")
+    for name, value, rules in _settings(config, "config"):
+        _check(name, value, rules)
+    if config.data.label_map:
+        label_map.parse_label_map(config.data.label_map)
+    _require(
+        not config.data.service_address or "://" in config.data.service_address,
+        "config.data.service_address",
+        config.data.service_address,
+        "name a protocol, as in grpc://host:5050",
+    )
+    for name in ("data.cache", "model.encoder_weights"):
+        section, _, field = name.partition(".")
+        _require(bool(getattr(getattr(config, section), field)), f"config.{name}", "", "not be ''")
+    _validate_stages(config)
+    parse_loss(config.train.loss)
+    if config.train.class_weights not in ("none", "balanced"):
+        parse_class_weights(config.train.class_weights)
+    steps = config.train.profile_steps
+    _require(
+        steps == ()
+        or (len(steps) == 2 and all(type(s) is int for s in steps) and 0 <= steps[0] < steps[1]),
+        "config.train.profile_steps",
+        steps,
+        "be two rising steps, as in 100,110",
+    )
+    _validate_best_metric(config.train.best_metric)
+    _validate_optimizer(config)
+    if config.data.feature_cache_dir:
+        _validate_feature_cache(config)
+
+
+def _settings(section: Section, prefix: str) -> Iterator[tuple[str, object, Rules]]:
+    """Name, value and rules of every setting, those of train.stages included."""
+    for field in dataclasses.fields(section):
+        name, value = f"{prefix}.{field.name}", getattr(section, field.name)
+        if isinstance(value, Section):
+            yield from _settings(value, name)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from _settings(item, f"{name}[{index}]")
+        else:
+            yield name, value, rules_of(field)
+
+
+def _check(name: str, value: object, rules: Rules) -> None:
+    if rules.choices is not None:
+        _require_choice(name, str(value), tuple(rules.choices))
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        if rules.at_least is not None and rules.at_most is not None:
+            _require(
+                rules.at_least <= number <= rules.at_most,
+                *(name, value, f"lie between {rules.at_least:g} and {rules.at_most:g}"),
+            )
+        elif rules.at_least is not None:
+            _require(number >= rules.at_least, name, value, f"be at least {rules.at_least:g}")
+        if rules.multiple_of != 1:
+            is_multiple = number > 0 and number % rules.multiple_of == 0
+            _require(is_multiple, name, value, f"be a positive multiple of {rules.multiple_of}")
+        elif rules.above is not None:
+            _require(number > rules.above, name, value, f"be above {rules.above:g}")
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    hint = _NEW_VALUES.get((name.rpartition(".")[2], value))
+    told = f"; '{value}' is now called '{hint}'" if hint else ""
+    _require(value in choices, name, value, f"be one of {', '.join(choices)}{told}")
+
+
+def _validate_stages(config: Config) -> None:
+    train, plain = config.train, type(config.train)()
+    if train.stages:
+        for name in _STAGE_SETTINGS:
+            value = getattr(train, name)
+            if value != getattr(plain, name):
+                raise UserError(
+                    f"config.train.{name}={value!r} has no effect beside config.train.stages; set "
+                    f"config.train.stages[0].{name}"
+                )
+    trainable = ("decoder", *registry.ENCODERS.get(config.model.encoder).stages, "all")
+    for index, stage in enumerate(config.stages()):
+        name = f"config.train.stages[{index}]" if train.stages else "config.train"
+        _require_choice(f"{name}.trainable", stage.trainable, trainable)
+
+
+def _validate_best_metric(name: str) -> None:
+    """Checks a metric's name; that of a class is checked with the label map."""
+    base, slash, _ = name.partition("/")
+    metrics = dict(registry.METRICS.items())
+    whole = [metric for metric, one in metrics.items() if not one.per_class]
+    of_class = [f"{metric}/CLASS" for metric, one in metrics.items() if one.per_class]
+    is_known = base in metrics and metrics[base].per_class == bool(slash)
+    _require(
+        is_known, "config.train.best_metric", name, f"be one of {', '.join(whole + of_class)}"
+    )
+
+
+def parse_class_weights(text: str) -> tuple[float, ...]:
+    """The numbers in '1,1,2.5'; raises UserError if they are none, or below 0."""
+    try:
+        weights = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        weights = (-1.0,)
+    _require(
+        all(0 <= weight < math.inf for weight in weights) and any(weights),
+        "config.train.class_weights",
+        text,
+        "be none, balanced, or a number of at least 0 for each class, as in 1,1,2.5",
+    )
+    return weights
+
+
+def _validate_optimizer(config: Config) -> None:
+    optimizer = config.optimizer
+    _require(
+        not optimizer.weight_decay or optimizer.name != "adam",
+        "config.optimizer.weight_decay",
+        optimizer.weight_decay,
+        "be 0 with adam; use --config.optimizer.name=adamw",
+    )
+    _require(
+        all(0 < share < 1 for share in optimizer.drop_at)
+        and list(optimizer.drop_at) == sorted(optimizer.drop_at),
+        "config.optimizer.drop_at",
+        optimizer.drop_at,
+        "be rising shares between 0 and 1",
+    )
+    most = config.data.batch_size
+    _require(
+        1 <= optimizer.microbatches <= most,
+        "config.optimizer.microbatches",
+        optimizer.microbatches,
+        f"lie between 1 and {most}",
+    )
+
+
+def _validate_feature_cache(config: Config) -> None:
+    """Features are computed once: what needs the images in each epoch is refused."""
+    data, augment = config.data, config.augment
+    plain = Augmentation(
+        flip=augment.flip,
+        min_crop_area=augment.min_crop_area,
+        max_crop_aspect=augment.max_crop_aspect,
+    )
+    for name, (value, _) in differences(augment, plain, "config.augment").items():
+        raise UserError(
+            f"{FEATURE_CACHE_DIR} works with flips and fixed windows alone, but {name}={value!r}; "
+            "leave one of them out"
+        )
+    has_crops = data.feature_crops > 0
+    _require(
+        augment.uses_whole_images != has_crops,
+        "config.data.feature_crops",
+        data.feature_crops,
+        "be 0 with whole images (augment.min_crop_area=1), and with windows their number for "
+        "each image",
+    )
+    _require(
+        not data.service_address,
+        "config.data.service_address",
+        data.service_address,
+        f"be '' with {FEATURE_CACHE_DIR}",
+    )
+    first = registry.ENCODERS.get(config.model.encoder).stages[0]
+    for index, stage in enumerate(config.stages()):
+        name = f"config.train.stages[{index}]" if config.train.stages else "config.train"
+        _require(
+            stage.trainable not in ("all", first),
+            f"{name}.trainable",
+            stage.trainable,
+            f"be a stage after {first} with {FEATURE_CACHE_DIR}: that stage needs images",
+        )
+
+
+def spell_out(config: Config) -> Config:
+    """A copy whose local paths are absolute, and whose label map, if given, is spelled out.
+
+    So a run folder means the same wherever the next command is started.
+    """
+    copy = from_json(to_json(config))
+    for section_field in dataclasses.fields(copy):
+        section = getattr(copy, section_field.name)
+        if not isinstance(section, Section):
+            continue
+        for field in dataclasses.fields(section):
+            rules, value = rules_of(field), getattr(section, field.name)
+            if rules.is_path and value and value not in rules.not_paths:
+                setattr(section, field.name, value if "://" in value else os.path.abspath(value))
+    if copy.data.label_map:
+        copy.data.label_map = label_map.parse_label_map(copy.data.label_map).spec()
+    return copy
+
+
+def to_json(config: Config) -> str:
+    """The settings as JSON; `from_json` reads it."""
+    return json.dumps(dataclasses.asdict(config), indent=1) + "\n"
+
+
+def from_json(text: str) -> Config:
+    """Reads what `to_json` wrote.
+
+    Raises:
+      ValueError: It is not JSON, or a setting is unknown.
+    """
+    content = json.loads(text)
+    types = typing.get_type_hints(Config)
+    try:
+        sections = {
+            name: kind(**_with_tuples(content[name]))
+            for name, kind in types.items()
+            if isinstance(kind, type) and issubclass(kind, Section)
+        }
+        sections["train"].stages = [Stage(**stage) for stage in sections["train"].stages]
+        return Config(**sections, plugins=tuple(content["plugins"]))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def is_of_first_edition(text: str) -> bool:
+    """Whether a run's config.json was written by petseg 0.1."""
+    try:
+        return "head" in json.loads(text)["model"]
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _with_tuples(fields: dict) -> dict:
+    return {k: tuple(v) if isinstance(v, list) and k != "stages" else v for k, v in fields.items()}
+
+
+def differences(old: Section, new: Section, prefix: str = "config") -> dict[str, tuple]:
+    """Settings in which two configs differ: 'config.data.seed' -> (old, new)."""
+    found = {}
+    for field in dataclasses.fields(old):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        name = f"{prefix}.{field.name}"
+        if isinstance(before, Section):
+            found.update(differences(before, after, name))
+        elif before != after:
+            found[name] = (before, after)
+    return found
+
+
+def find_rules(name: str) -> Rules:
+    """The rules of a setting such as 'config.data.dir'."""
+    section: Section = Config()
+    *parents, last = name.split(".")[1:]
+    for parent in parents:
+        section = getattr(section, parent)
+    return rules_of(section.__dataclass_fields__[last])
+
+
+def may_change(name: str, old: object, new: object) -> bool:
+    """Whether a resumed run may have another value of a setting."""
+    resume = find_rules(name).resume
+    if resume == Resume.SAME_PRESENCE:
+        return bool(old) == bool(new)
+    return resume == Resume.FREE
+
+
+def is_setting(name: str) -> bool:
+    """Whether 'config.train.stages[0].epochs' or the like names a setting, or a group."""
+    section: object = Config()
+    section.train.stages = [Stage()]
+    for part in name.split(".")[1:]:
+        field, bracket, _ = part.partition("[")
+        if not isinstance(section, Section) or field not in section.__dataclass_fields__:
+            return False
+        section = getattr(section, field)
+        if bracket:
+            section = section[0] if isinstance(section, list) and section else None
+    return True
+
+
+def explain_unknown_setting(name: str) -> str:
+    """One line about a name such as 'config.model.head' that is no setting."""
+    plain = re.sub(r"\[\d+\]", "", name)
+    for old, new in _NEW_NAMES.items():
+        if plain == old or plain.startswith(f"{old}."):
+            return f"{name} is now {new}"
+    known = [setting for setting, _, _ in _settings(Config(), "config")]
+    by_last = [one for one in known if one.rpartition(".")[2] == plain.rpartition(".")[2]]
+    near = by_last or difflib.get_close_matches(plain, known, 1)
+    hint = f"; did you mean {near[0]}?" if near else "; petseg/config.py lists all settings"
+    return f"{name} is no setting{hint}"
+
+
+def _require(holds: bool, name: str, value: object, must: str) -> None:
+    if not holds:
+        raise UserError(f"{name}={value!r} must {must}")

@@ -1,0 +1,102 @@
+"""What a decoder is: a function of an encoder's levels that gives logits.
+
+A decoder may not hold state that training does not move (batch normalisation's moving
+averages, Keras's dropout with its random state): petseg trains weights alone, and what an
+example gives may not depend on its batch or its replica. GroupNormalization does what batch
+normalisation is for; the setting model.dropout_rate drops channels of the features.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+
+from petseg.errors import UserError
+from petseg.models.encoders.base import Level
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderOptions:
+    """What a decoder is built with.
+
+    Attributes:
+      num_classes: Logits of each pixel.
+      channels: Width of the decoder; each decoder says what of.
+      seed: Seed of the initial weights.
+    """
+
+    num_classes: int
+    channels: int = 32
+    seed: int = 0
+
+
+# Features by level, the levels' specifications by name, options -> logits
+# [batch, image_size, image_size, classes], float32 whatever the precision.
+BuildDecoder = Callable[
+    [Mapping[str, keras.KerasTensor], Mapping[str, Level], DecoderOptions], keras.KerasTensor
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """A decoder before it is built: what the registry DECODERS holds.
+
+    Attributes:
+      levels: The levels that it reads, from deep to shallow.
+      build: Builds its layers.
+    """
+
+    levels: tuple[str, ...]
+    build: BuildDecoder
+
+
+def build_decoder(
+    name: str,
+    decoder: Decoder,
+    levels: Mapping[str, Level],
+    image_size: int,
+    options: DecoderOptions,
+) -> keras.Model:
+    """Builds a decoder on an encoder's levels.
+
+    Args:
+      name: Its name in the registry, for messages.
+      decoder: What to build.
+      levels: Of the encoder.
+      image_size: Height and width of the images in pixels.
+      options: See DecoderOptions.
+
+    Returns:
+      A model: a list of features, one for each of decoder.levels, float32 or the policy's
+      dtype [batch, image_size / stride, image_size / stride, channels] -> logits.
+
+    Raises:
+      UserError: The encoder lacks a level, or the decoder has state that never moves.
+    """
+    if missing := [level for level in decoder.levels if level not in levels]:
+        raise UserError(
+            f"config.model.decoder={name} reads level {missing[0]}, which this encoder does not "
+            f"have: it has {', '.join(levels)}"
+        )
+    read = {level: levels[level] for level in decoder.levels}
+    features = {
+        level: keras.Input(
+            (image_size // spec.stride, image_size // spec.stride, spec.channels), name=level
+        )
+        for level, spec in read.items()
+    }
+    logits = decoder.build(features, read, options)
+    model = keras.Model(list(features.values()), logits, name="decoder")
+    _refuse_unmoved_state(name, model)
+    return model
+
+
+def _refuse_unmoved_state(name: str, model: keras.Model) -> None:
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if layer.non_trainable_variables and not layer._layers:
+            kind, variable = type(layer).__name__, layer.non_trainable_variables[0].name
+            raise UserError(
+                f"config.model.decoder={name}: layer '{layer.name}' ({kind}) keeps '{variable}', "
+                "which training would never move; use GroupNormalization for normalisation, and "
+                "config.model.dropout_rate for dropout"
+            )

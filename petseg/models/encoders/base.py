@@ -1,0 +1,103 @@
+"""What an encoder is: stages, one after the other, whose outputs are levels for decoders.
+
+A stage ends where a single tensor passes on, so that everything before it can be computed
+once, stored, and resumed from (the feature cache), or be frozen.
+
+Batch normalisation in an encoder always runs with its stored statistics, also while its
+stage is trained (gamma and beta may move, the moving averages never do): an example then
+does not depend on its batch, on replicas or on microbatches.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+
+IMAGE_CHANNELS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """A level of an encoder's feature pyramid.
+
+    Attributes:
+      stage: The stage whose output it is.
+      stride: Pixels of the image per feature, in rows and columns: 2**n for level 'Pn'.
+      channels: Number of channels.
+      scale: Root mean square of the features over natural images. Decoders divide by it, so
+        that one learning rate fits all levels; 1 where the features are normalised.
+      non_negative: Whether no feature is below 0, as after a ReLU.
+    """
+
+    stage: str
+    stride: int
+    channels: int
+    scale: float = 1.0
+    non_negative: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderOptions:
+    """What an encoder is built with.
+
+    Attributes:
+      image_size: Height and width of the images in pixels, a multiple of 32.
+      weights: 'imagenet' (Keras downloads them), 'none' (random), or the path of a Keras
+        weights file without the top.
+      width: Channels of the first stage; 0 is the published network's.
+      convs: Convolutions of each stage; () is the published network's.
+      seed: Seed of random weights.
+    """
+
+    image_size: int
+    weights: str = "none"
+    width: int = 0
+    convs: tuple[int, ...] = ()
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A built encoder.
+
+    Attributes:
+      name: Its name in the registry.
+      levels: 'P1', 'P2', ... -> level, from shallow to deep.
+      stages: Stage -> model, in the order of computation. The first takes uint8 RGB images
+        [batch, image_size, image_size, 3] and preprocesses them itself; each other one takes
+        the output of the stage before it.
+      preprocess: uint8 RGB images -> what the weights expect; part of the first stage.
+      preprocessing: The same in words; feature caches are keyed by it.
+    """
+
+    name: str
+    levels: Mapping[str, Level]
+    stages: Mapping[str, keras.Model]
+    preprocess: Callable[[keras.KerasTensor], keras.KerasTensor]
+    preprocessing: str
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Every variable, stage by stage."""
+        return [variable for stage in self.stages.values() for variable in stage.variables]
+
+    def stage_of(self, variable: keras.Variable) -> str:
+        """The stage that a variable belongs to."""
+        for name, stage in self.stages.items():
+            if any(variable is one for one in stage.variables):
+                return name
+        raise KeyError(variable.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSpec:
+    """An encoder before it is built: what the registry ENCODERS holds.
+
+    Attributes:
+      stages: Names of the stages, from shallow to deep.
+      build: Builds it; raises UserError if the weights cannot be loaded or an option does not
+        fit.
+    """
+
+    stages: tuple[str, ...]
+    build: Callable[[EncoderOptions], Encoder]

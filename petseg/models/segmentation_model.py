@@ -1,0 +1,207 @@
+"""A segmentation model: an encoder and a decoder, kept apart.
+
+Apart, because a frozen encoder stays out of the gradient tape, and because its stages can be
+resumed from features that were computed before.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import keras
+import tensorflow as tf
+
+from petseg.errors import UserError
+from petseg.models.decoders.base import DecoderOptions, build_decoder
+from petseg.models.encoders.base import Encoder, EncoderOptions
+from petseg.registry import DECODERS, ENCODERS
+
+IMAGE = "image"  # the key of images among features
+DECODER, ALL = "decoder", "all"  # what can be trained, beside an encoder's stages
+STRIDE_PX = 32  # image sizes are multiples of the deepest level's stride
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationModel:
+    """An encoder and a decoder on some of its levels.
+
+    Attributes:
+      encoder: Gives features.
+      decoder: A list of the levels' features, from deep to shallow -> logits, float32
+        [batch, image_size, image_size, classes].
+      levels: The levels that the decoder reads, from deep to shallow.
+    """
+
+    encoder: Encoder
+    decoder: keras.Model
+    levels: tuple[str, ...]
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """uint8 RGB [batch, size, size, 3] -> logits float32 [batch, size, size, classes]."""
+        return self.logits({IMAGE: images})
+
+    def logits(self, known: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Logits from images or from features of some stages; see `features`."""
+        return self.decoder(self.features(known), training=False)
+
+    def features(
+        self, known: Mapping[str, tf.Tensor], stages: Sequence[str] = ()
+    ) -> list[tf.Tensor]:
+        """Outputs of some stages, computed from what is known.
+
+        Args:
+          known: Images under IMAGE, or outputs of stages under their names. A stage that is not
+            known follows from the one before it.
+          stages: The wanted ones; by default those of the decoder's levels, in its order.
+        """
+        stages, outputs, before = stages or self.level_stages, dict(known), IMAGE
+        left = set(stages) - outputs.keys()
+        for name, stage in self.encoder.stages.items():
+            if left and name not in outputs and before in outputs:
+                outputs[name] = stage(outputs[before], training=False)
+                left.discard(name)
+            before = name
+        return [outputs[name] for name in stages]
+
+    @property
+    def level_stages(self) -> tuple[str, ...]:
+        """The stages whose outputs the decoder reads, from deep to shallow."""
+        return tuple(self.encoder.levels[level].stage for level in self.levels)
+
+    def cacheable_stages(self, trainable: str) -> tuple[str, ...]:
+        """The stages whose outputs stay the same while something is trained.
+
+        With these outputs no image is needed; stages in between are left out.
+
+        Args:
+          trainable: DECODER, a stage of the encoder (it, and all that follows), or ALL.
+
+        Returns:
+          Names of stages, from shallow to deep; () if the first stage is trained.
+        """
+        order = list(self.encoder.stages)
+        needed = set(self.level_stages)
+        if trainable == DECODER:
+            return tuple(name for name in order if name in needed)
+        first = 0 if trainable == ALL else order.index(trainable)
+        if first == 0:
+            return ()
+        return tuple(n for n in order[:first] if n in needed or n == order[first - 1])
+
+    def trainable_weights(self, trainable: str) -> list[keras.Variable]:
+        """The weights that training moves.
+
+        Args:
+          trainable: DECODER, a stage of the encoder (it, all stages after it, and the
+            decoder), or ALL.
+        """
+        stages: list[str] = []
+        if trainable != DECODER:
+            order = list(self.encoder.stages)
+            stages = order[0 if trainable == ALL else order.index(trainable) :]
+        models = [*(self.encoder.stages[name] for name in stages), self.decoder]
+        return [variable for model in models for variable in model.trainable_variables]
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Every variable of encoder and decoder."""
+        return [*self.encoder.variables, *self.decoder.variables]
+
+    def keras_model(self) -> keras.Model:
+        """One Keras model that shares all variables: uint8 images -> logits."""
+        side = self.decoder.output_shape[1]
+        images = x = keras.Input((side, side, 3), dtype="uint8", name=IMAGE)
+        outputs = {}
+        for name, stage in self.encoder.stages.items():
+            if outputs.keys() >= set(self.level_stages):
+                break
+            outputs[name] = x = stage(x, training=False)
+        logits = self.decoder([outputs[name] for name in self.level_stages])
+        return keras.Model(images, logits, name=f"{self.encoder.name}_segmentation")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """What a model is built with.
+
+    Attributes:
+      encoder: A name of registry.ENCODERS.
+      decoder: A name of registry.DECODERS.
+      encoder_width: See EncoderOptions.
+      encoder_convs: See EncoderOptions.
+      decoder_channels: See DecoderOptions.
+      seed: Seed of every initial weight that is not read from a file.
+    """
+
+    encoder: str = "vgg16"
+    decoder: str = "fcn8s"
+    encoder_width: int = 0
+    encoder_convs: tuple[int, ...] = ()
+    decoder_channels: int = 32
+    seed: int = 0
+
+
+def build_model(
+    options: ModelOptions,
+    *,
+    num_classes: int,
+    image_size: int,
+    weights: str,
+    precision: str = "float32",
+) -> SegmentationModel:
+    """Builds an encoder and a decoder.
+
+    Args:
+      options: See ModelOptions.
+      num_classes: Logits of each pixel.
+      image_size: Height and width of the images in pixels, a multiple of 32.
+      weights: The encoder's: 'imagenet' (Keras downloads them), 'none' or a file's path.
+      precision: 'float32', 'mixed_bfloat16' or 'mixed_float16'; weights and logits are
+        float32 in any case.
+
+    Raises:
+      UserError: There is no such encoder or decoder, they do not fit each other, or the
+        weights cannot be loaded.
+    """
+    encoder_spec, decoder_spec = ENCODERS.get(options.encoder), DECODERS.get(options.decoder)
+    with _dtype_policy(precision):
+        encoder = encoder_spec.build(
+            EncoderOptions(
+                image_size, weights, options.encoder_width, options.encoder_convs, options.seed
+            )
+        )
+        _refuse_unmoved_state(encoder)
+        decoder = build_decoder(
+            options.decoder,
+            decoder_spec,
+            encoder.levels,
+            image_size,
+            DecoderOptions(num_classes, options.decoder_channels, options.seed),
+        )
+    return SegmentationModel(encoder, decoder, decoder_spec.levels)
+
+
+def _refuse_unmoved_state(encoder: Encoder) -> None:
+    """Only batch normalisation, whose statistics are frozen by contract, may have state."""
+    for stage in encoder.stages.values():
+        for layer in stage._flatten_layers(include_self=False, recursive=True):
+            is_frozen = isinstance(
+                layer, keras.layers.BatchNormalization | keras.layers.Normalization
+            )
+            if layer.non_trainable_variables and not layer._layers and not is_frozen:
+                raise UserError(
+                    f"config.model.encoder={encoder.name}: layer '{layer.name}' "
+                    f"({type(layer).__name__}) keeps '{layer.non_trainable_variables[0].name}', "
+                    "which training would never move; leave that layer out"
+                )
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Layers made within the context compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,12 +1,13 @@
-"""Trains a segmentation model, or goes on with a run.
+"""Trains a segmentation model, or resumes a run.
 
-  python -m petseg.train --config=configs/oxford_pets.py --workdir=RUN --config.data.dir=OUT
-  python -m petseg.train --config=configs/oxford_pets.py --config.data.dir=OUT --check_replicas
+  petseg-train --config=oxford_pets --workdir=RUN --config.data.dir=OUT
+  petseg-train --config=my_recipe.py --workdir=RUN --config.data.dir=OUT --config.train.epochs=8
+  petseg-train --config=oxford_pets --config.data.dir=OUT --check_replicas
 
-The same command resumes a run that was stopped. Several hosts: the same command on each,
-with TF_CONFIG set. Statuses: 0 done; 1 a damaged shard, a loss that is not finite, a
-checkpoint that cannot be written, another host that has gone; 2 a wrong command, config,
-data set or workdir; 143 or 130 after SIGTERM or SIGINT, with everything saved.
+The same command resumes a run that was stopped. Several hosts: the same command on each, with
+TF_CONFIG set. Statuses: 0 done; 1 a damaged shard, a loss that is not finite, a checkpoint
+that cannot be written, another host that is gone; 2 a wrong command, config, data set or
+workdir; 143 or 130 after SIGTERM or SIGINT, with everything saved.
 """
 
 from collections.abc import Sequence
@@ -15,19 +16,23 @@ from petseg.cli import command  # isort: skip  (quiets TensorFlow before it load
 from absl import flags
 from ml_collections import config_flags
 
-from petseg import config as config_lib
+from petseg import config_rules
 from petseg.config import Config
+from petseg.data import manifest
 from petseg.data.label_map import parse_label_map
 from petseg.errors import UserError
-from petseg.run_dir import run_folder
-from petseg.training import loop, replica_check
+from petseg.models import summary
+from petseg.run_dir.trained_model import build_untrained
+from petseg.training import data, replica_check, trainer
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file of configs/; --config.ROOM.FIELD=VALUE changes one setting."
+    "config",
+    None,
+    "A recipe, by name or path; --config.SECTION.FIELD=VALUE changes one setting.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and TensorBoard's events.")
 _PRINT_MODEL = flags.DEFINE_bool(
-    "print_model", False, "Print VGG16's and the model's layers and stop; needs no data."
+    "print_model", False, "Print the model's layers and stop; needs no data set."
 )
 _CHECK_REPLICAS = flags.DEFINE_bool(
     "check_replicas",
@@ -37,11 +42,12 @@ _CHECK_REPLICAS = flags.DEFINE_bool(
 flags.mark_flag_as_required("config")
 # Of some fifty, documented in petseg/config.py.
 _SETTINGS = {
-    "config.data.dir": "The data set: what tools/convert.py wrote.",
-    "config.data.batch_size": "Images a step, over all replicas together. (default: 16)",
-    "config.model.backbone_weights": "VGG16's: imagenet, none or a file. (default: imagenet)",
-    "config.ROOM.FIELD": "Any other setting of petseg/config.py.",
+    "config.data.dir": "The data set: what petseg-convert wrote.",
+    "config.data.batch_size": "Images per step, over all replicas together. (default: 16)",
+    "config.model.encoder_weights": "imagenet, none or a file. (default: imagenet)",
+    "config.SECTION.FIELD": "Any other setting of petseg/config.py.",
 }
+_USUAL_CLASSES = 2
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -51,12 +57,9 @@ def main(arguments: Sequence[str]) -> None:
     config = _CONFIG.value
     if not isinstance(config, Config):
         path = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise UserError(f"--config={path} is no file whose get_config() gives a petseg Config")
+        raise UserError(f"--config={path}: its get_config() does not return a petseg Config")
     if _PRINT_MODEL.value:
-        config_lib.validate(config)
-        num_classes = parse_label_map(config.data.label_map).num_classes
-        model = run_folder.build_from_config(config, num_classes, backbone_weights="none")
-        print(run_folder.describe_model(config, model))
+        print(_describe_model(config))
         return
     if _CHECK_REPLICAS.value:
         for line in replica_check.check_replicas(config):
@@ -64,7 +67,25 @@ def main(arguments: Sequence[str]) -> None:
         return
     if not _WORKDIR.value:
         raise UserError("--workdir must name the folder for checkpoints and events")
-    loop.train_and_evaluate(config, _WORKDIR.value)
+    trainer.train_and_evaluate(config, _WORKDIR.value)
+
+
+def _describe_model(config: Config) -> str:
+    config_rules.validate(config)
+    if config.data.label_map:
+        classes = parse_label_map(config.data.label_map).num_classes
+    elif config.data.dir:
+        found = manifest.read_manifest(config.data.dir)
+        classes = data.choose_label_map(config, found).num_classes
+    else:
+        classes = _USUAL_CLASSES
+    model = build_untrained(config, classes, config.data.image_size)
+    trained = {
+        weight.path
+        for stage in config.stages()
+        for weight in model.trainable_weights(stage.trainable)
+    }
+    return summary.describe_model(model, config.model.decoder, trained)
 
 
 def run() -> None:

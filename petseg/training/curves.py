@@ -1,4 +1,4 @@
-"""What the training curves are made of: every step since their last point."""
+"""The training curves: means over every step since their last point."""
 
 import time
 from collections.abc import Mapping
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import numpy as np
 
 
-class Window:
+class CurveWindow:
     """Sums over the steps since the last point.
 
-    A checkpoint keeps them, so that the point after a resume is that of a straight run.
+    A checkpoint keeps them, so that the point after a resume is that of an uninterrupted run.
     """
 
     def __init__(self, sums: Mapping[str, float]):
-        """Goes on from `sums`, those of a checkpoint, or {}."""
+        """Continues from `sums`, those of a checkpoint, or {}."""
         self._sums = {name: value for name, value in sums.items() if name != "steps"}
         self._steps = int(sums.get("steps", 0))
         self.restart_clock()
@@ -24,11 +24,11 @@ class Window:
         return {**self._sums, "steps": self._steps}
 
     def restart_clock(self) -> None:
-        """What took the time until now does not count."""
+        """Leaves the time until now out of the speed."""
         self._timed_steps, self._wait_s, self._started_s = 0, 0.0, time.perf_counter()
 
     def add(self, rows: Mapping[str, np.ndarray], wait_s: float) -> None:
-        """Values of some steps, float32 [steps] each, and how long they waited for input."""
+        """Adds values of some steps, float32 [steps] each, and how long they waited for input."""
         self._wait_s += wait_s
         # One after the other and in float64: however many steps came in one call.
         for name, values in rows.items():
@@ -39,7 +39,7 @@ class Window:
         self._timed_steps += count
 
     def close(self, batch_size: int) -> dict[str, float]:
-        """Means and speeds since the last point; begins anew."""
+        """Means and speeds since the last point; starts the next one."""
         means = {name: total / self._steps for name, total in self._sums.items()}
         elapsed_s = time.perf_counter() - self._started_s
         means["input/images_per_second"] = self._timed_steps * batch_size / elapsed_s

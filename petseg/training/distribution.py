@@ -1,54 +1,56 @@
 """Which devices share the work, and how several hosts agree on what to do next."""
 
-import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
+from petseg.devices import Agree, Devices
 from petseg.errors import UserError
-from petseg.training import rendezvous, stopping
+from petseg.training import rendezvous, signals
 
 _MANY = 1024  # more tasks than a node has
 
-Agree = Callable[[Sequence[float]], list[float]]
+
+def choose_devices(
+    name: str, cluster: str, cpu_replicas: int, batch_size: int, microbatches: int = 1
+) -> Devices:
+    """Chooses devices; see make_strategy. Must be called before TensorFlow uses any device."""
+    strategy = make_strategy(name, cluster, cpu_replicas, batch_size, microbatches)
+    resolver = strategy.cluster_resolver
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
+        return Devices(strategy)
+    addresses, index = _hosts(resolver)
+    return Devices(strategy, _make_agree(strategy), index, len(addresses))
 
 
-@dataclasses.dataclass(frozen=True)
-class Host:
-    """This process among those that train together.
-
-    Attributes:
-      index: from 0; the first one writes what all share.
-      count: how many there are.
-    """
-
-    index: int
-    count: int
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this one writes checkpoints and events."""
-        return self.index == 0
+def distribute(devices: Devices, dataset: tf.data.Dataset) -> Iterable:
+    """Spreads this host's batches over its replicas."""
+    strategy = devices.strategy
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return strategy.experimental_distribute_dataset(dataset)
+    # TensorFlow would divide it again by hosts; here each replica takes the next slice.
+    rows = dataset.element_spec["mask"].shape[0] // devices.local_replicas
+    return strategy.distribute_datasets_from_function(lambda _: dataset.rebatch(rows))
 
 
 def make_strategy(
     name: str, cluster: str, cpu_replicas: int, batch_size: int, microbatches: int = 1
 ) -> tf.distribute.Strategy:
-    """Chooses a strategy; must come before TensorFlow has used any device.
+    """Chooses a strategy; must be called before TensorFlow uses any device.
 
     Args:
       name: 'auto' (several hosts if TF_CONFIG names them, MirroredStrategy if there are
         several GPUs, else one device), 'one_device', 'mirrored', 'multi_worker' or 'tpu'.
-      cluster: how 'multi_worker' finds its hosts: 'tf_config', 'slurm', 'kubernetes'.
-      cpu_replicas: with 'mirrored' and no GPU, how many logical CPU devices to make.
-      batch_size: the global batch, which the replicas share evenly.
-      microbatches: into which each replica cuts its share.
+      cluster: How 'multi_worker' finds its hosts: 'tf_config', 'slurm', 'kubernetes'.
+      cpu_replicas: With 'mirrored' and no GPU, the number of logical CPU devices to make.
+      batch_size: The global batch, which the replicas share evenly.
+      microbatches: Parts into which each replica cuts its share.
 
     Raises:
-      UserError: there is nothing to mirror over, the cluster is not described, or the
-        batch does not divide.
+      UserError: There is nothing to mirror over, the cluster is not described, or the batch
+        does not divide evenly.
     """
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
@@ -66,35 +68,20 @@ def make_strategy(
     else:
         raise UserError(
             "config.devices.strategy=mirrored: this machine has no GPU that TensorFlow can "
-            "use; take auto, or rehearse on the CPU with --config.devices.cpu_replicas=2"
+            "use; set it to auto, or rehearse on the CPU with --config.devices.cpu_replicas=2"
         )
     shares = strategy.num_replicas_in_sync * microbatches
     if batch_size % shares:
         parts = f" of {microbatches} microbatches" if microbatches > 1 else ""
         raise UserError(
             f"config.data.batch_size={batch_size} does not divide by "
-            f"{strategy.num_replicas_in_sync} replicas{parts}; take "
+            f"{strategy.num_replicas_in_sync} replicas{parts}; use "
             f"{batch_size // shares * shares or shares} or {(batch_size // shares + 1) * shares}"
         )
     return strategy
 
 
-def this_host(strategy: tf.distribute.Strategy) -> Host:
-    """Which of the strategy's processes this is."""
-    resolver = strategy.cluster_resolver
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
-        return Host(0, 1)
-    addresses, index = _hosts(resolver)
-    return Host(index, len(addresses))
-
-
-def make_agree(strategy: tf.distribute.Strategy, hosts: int) -> Agree:
-    """A function that adds numbers over hosts: each gives its own, all get the same sums.
-
-    Every host must call it at the same moment of its work.
-    """
-    if hosts == 1:
-        return list
+def _make_agree(strategy: tf.distribute.Strategy) -> Agree:
     devices = len(strategy.extended.worker_devices)
 
     @tf.function
@@ -113,7 +100,7 @@ def make_agree(strategy: tf.distribute.Strategy, hosts: int) -> Agree:
 
 
 def local_devices(count: int) -> list[str]:
-    """Names the first GPUs, or makes and names logical CPU devices if there is none."""
+    """Names of the first GPUs; without GPUs, makes logical CPU devices."""
     if tf.config.list_physical_devices("GPU"):
         return [f"/gpu:{index}" for index in range(count)]
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -140,7 +127,7 @@ def _make_multi_worker(cluster: str) -> tf.distribute.Strategy:
     try:
         resolver = _make_resolver(cluster)
         addresses, index = _hosts(resolver)
-    # A resolver raises whatever it met: a missing variable, package or permission.
+    # Resolvers raise all kinds of errors: a missing variable, package or permission.
     except Exception as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
     if not addresses:
@@ -153,12 +140,12 @@ def _make_multi_worker(cluster: str) -> tf.distribute.Strategy:
         rendezvous.wait_for_all(addresses, index)
     except (OSError, ValueError) as error:
         raise UserError(f"{where}: host {index}, {addresses[index]}: {error}") from error
-    with stopping.ending_at_once():
+    with signals.ending_at_once():
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
 def _hosts(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> tuple[list[str], int]:
-    """HOST:PORT of all hosts, and which of them this is."""
+    """HOST:PORT of all hosts, and the index of this one."""
     cluster = resolver.cluster_spec().as_dict()
     chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
     before = 0 if resolver.task_type == "chief" else len(chiefs)
@@ -174,8 +161,8 @@ def _make_resolver(cluster: str) -> tf.distribute.cluster_resolver.ClusterResolv
     if cluster == "tf_config":
         return resolvers.TFConfigClusterResolver()
     if cluster == "slurm":
-        # Slurm itself shows each task its GPUs; the resolver would count them with nvidia-smi,
-        # and hide some from a TensorFlow that has seen them already.
+        # Slurm itself gives each task its GPUs; the resolver would count them with nvidia-smi, and
+        # hide some from a TensorFlow that has listed them already.
         found = resolvers.SlurmClusterResolver(
             gpus_per_node=_MANY, gpus_per_task=1, auto_set_gpu=False
         )

@@ -1,122 +1,203 @@
 """Losses and gradients of a replica's share of a batch: a pure function of the weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import keras
 import tensorflow as tf
 
-from petseg.losses import losses
-from petseg.models import vgg16_skip
-from petseg.models.vgg16_skip import SkipModel
+from petseg.losses import terms as loss_terms
+from petseg.models.segmentation_model import SegmentationModel
 
-Gradients = Callable[..., list[tf.Tensor]]
+
+@dataclasses.dataclass(frozen=True)
+class LossOptions:
+    """What is minimised.
+
+    Attributes:
+      terms: Weight of each term, by names of registry.LOSSES.
+      class_weights: Weight of a pixel of each class in the cross-entropies; () for 1.
+      label_smoothing: Of the cross-entropies: share of the truth spread over all classes.
+      dropout_rate: Share of each level's channels that is dropped, drawn for each example.
+    """
+
+    terms: Mapping[str, float]
+    class_weights: Sequence[float] = ()
+    label_smoothing: float = 0.0
+    dropout_rate: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchShares:
+    """How a global batch is cut.
+
+    Attributes:
+      global_batch: Images per step, over all replicas.
+      replicas: Number of replicas that share it evenly.
+      microbatches: Parts of a replica's share, computed one after the other.
+    """
+
+    global_batch: int
+    replicas: int = 1
+    microbatches: int = 1
+
+    @property
+    def count(self) -> int:
+        """Number of parts of a global batch."""
+        return self.replicas * self.microbatches
+
+    @property
+    def size(self) -> int:
+        """Images of each part."""
+        return self.global_batch // self.count
+
+
+class Gradients(Protocol):
+    """Gives a replica's part of the losses and of their gradient."""
+
+    def __call__(
+        self,
+        values: list[tf.Tensor],
+        known: dict[str, tf.Tensor],
+        mask: tf.Tensor,
+        replica: tf.Tensor,
+        seed: tf.Tensor,
+        valid_pixels: tf.Tensor,
+        scale: tf.Tensor,
+    ) -> list[tf.Tensor]:
+        """Sums over replicas are the losses and the gradients of the global batch.
+
+        Args:
+          values: Of the weights.
+          known: What is known of the replica's examples; see SegmentationModel.features.
+          mask: uint8 [images, height, width], class ids or the ignore value.
+          replica: int32 [], the replica's number.
+          seed: int64 [2], of the dropout; another one at each step.
+          valid_pixels: float32 [], pixels of the global batch that are not ignored.
+          scale: float32 [], factor of the gradients (loss scaling).
+
+        Returns:
+          float32 [] for each term, times its weight; then one tensor for each weight.
+        """
 
 
 def make_gradients(
-    model: SkipModel,
+    model: SegmentationModel,
     weights: Sequence[keras.Variable],
+    losses: LossOptions,
+    shares: BatchShares,
     *,
-    terms: Mapping[str, float],
-    class_weights: Sequence[float] = (),
-    label_smoothing: float = 0.0,
-    dropout_rate: float,
-    global_batch: int,
-    replicas: int,
-    microbatches: int,
     xla: bool,
-    fuse_losses: bool = False,
+    compile_losses: bool = False,
 ) -> Gradients:
-    """A function that gives a replica's part of the losses and of their gradient.
+    """Builds the function that computes gradients.
 
     Args:
-      model: whose weights it reads, but for those that are handed over.
-      weights: which gradients are wanted for; the backward pass goes no further.
-      terms: of the loss, of losses.TERMS, with their weights.
-      class_weights: see losses.cross_entropy_sum.
-      label_smoothing: see losses.cross_entropy_sum.
-      dropout_rate: share of each pool's channels dropped, each example its own.
-      global_batch: images a step, over all replicas.
-      replicas: that share it.
-      microbatches: parts of a replica's share, computed one after the other.
-      xla: compile it with XLA.
-      fuse_losses: compile at least the losses and their gradient so; on a CPU it halves the
-        time that these passes over all pixels take.
-
-    Returns:
-      A function: values of the weights; what is known of the replica's examples, for
-      SkipModel.pools; their masks, uint8; int32 []
-      number of the replica; int64 [2] seed of the dropout; float32 [] valid pixels of the
-      global batch; float32 [] factor of the gradients -> one float32 [] a term, times its
-      weight, then one tensor a weight of the model. Sums over replicas are those of the
-      global batch.
+      model: Whose other weights it reads.
+      weights: For which gradients are computed; the backward pass goes no further.
+      losses: What is minimised.
+      shares: How the global batch is cut.
+      xla: Compile forward and backward computation with XLA.
+      compile_losses: Compile at least the losses and their gradient with XLA.
     """
-    shares = replicas * microbatches
-    chosen = losses.choose(terms, class_weights, label_smoothing)
-    channels = [pool.shape[-1] for pool in model.backbone.outputs]
+    chosen = loss_terms.choose(losses.terms, losses.class_weights, losses.label_smoothing)
+    channels = [model.encoder.levels[level].channels for level in model.levels]
 
     def compute_losses(
         logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor, scale: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Each term, and the gradient of their sum, times the scale, by the logits."""
-        found = []
+        values = []
+        images = tf.constant(shares.global_batch, tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            for (total, is_of_pixels), weight in zip(chosen, terms.values(), strict=True):
-                count = valid_pixels if is_of_pixels else tf.constant(global_batch, tf.float32)
-                found.append(weight * tf.math.divide_no_nan(total(logits, mask), count))
-            scaled = tf.add_n(found) * scale
-        return found, tape.gradient(scaled, logits)
+            for (total, is_of_pixels), weight in zip(chosen, losses.terms.values(), strict=True):
+                count = valid_pixels if is_of_pixels else images
+                values.append(weight * tf.math.divide_no_nan(total(logits, mask), count))
+            scaled = tf.add_n(values) * scale
+        return values, tape.gradient(scaled, logits)
 
-    if fuse_losses:
+    if compile_losses:
         compute_losses = tf.function(compute_losses, jit_compile=True)
 
-    def of_share(
+    def of_part(
         values: list[tf.Tensor],
-        known: dict[int, tf.Tensor],
+        known: dict[str, tf.Tensor],
         mask: tf.Tensor,
         factors: list[tf.Tensor],
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
     ) -> list[tf.Tensor]:
-        # Only the handed weights are watched: what lies before them stays off the tape.
+        # Only these weights are watched: what lies before them stays off the tape.
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
             keras.StatelessScope(list(zip(weights, values, strict=True))),
         ):
             tape.watch(values)
-            pools = model.pools(known)
-            pools = [p * tf.cast(f, p.dtype) for p, f in zip(pools, factors, strict=True)]
-            logits = model.head(pools, training=True)
-        found, by_logits = compute_losses(logits, mask, valid_pixels, scale)
-        return [*found, *tape.gradient(logits, values, by_logits, "zero")]
+            features = [
+                feature * tf.cast(factor, feature.dtype)
+                for feature, factor in zip(model.features(known), factors, strict=True)
+            ]
+            logits = model.decoder(features, training=True)
+        losses_of_part, by_logits = compute_losses(logits, mask, valid_pixels, scale)
+        return [*losses_of_part, *tape.gradient(logits, values, by_logits, "zero")]
 
     if xla:
-        of_share = tf.function(of_share, jit_compile=True)
+        of_part = tf.function(of_part, jit_compile=True)
 
     def of_replica(
         values: list[tf.Tensor],
-        known: dict[int, tf.Tensor],
+        known: dict[str, tf.Tensor],
         mask: tf.Tensor,
         replica: tf.Tensor,
         seed: tf.Tensor,
-        *rest: tf.Tensor,
+        valid_pixels: tf.Tensor,
+        scale: tf.Tensor,
     ) -> list[tf.Tensor]:
-        size, total = global_batch // shares, None
-        for part in range(microbatches):
+        size, total = shares.size, None
+        for part in range(shares.microbatches):
             # A part waits for the sum before it, or all would be in memory at once.
             with tf.control_dependencies(total or []):
-                own_known, own_mask = tf.nest.map_structure(
+                part_known, part_mask = tf.nest.map_structure(
                     lambda rows, start=part * size: tf.identity(rows[start : start + size]),
                     (known, mask),
                 )
-            share = replica * microbatches + part
             factors = [tf.ones([])] * len(channels)
-            if dropout_rate:
-                factors = vgg16_skip.draw_channel_factors(
-                    channels, size, dropout_rate, seed, share, shares
-                )
-            new = of_share(values, own_known, own_mask, factors, *rest)
+            if losses.dropout_rate:
+                number = replica * shares.microbatches + part
+                factors = draw_channel_factors(channels, losses.dropout_rate, seed, number, shares)
+            new = of_part(values, part_known, part_mask, factors, valid_pixels, scale)
             total = [a + b for a, b in zip(total, new, strict=True)] if total else new
         return total
 
     return of_replica
+
+
+def draw_channel_factors(
+    channels: Sequence[int], rate: float, seed: tf.Tensor, part: tf.Tensor, shares: BatchShares
+) -> list[tf.Tensor]:
+    """Spatial dropout: factors of each level's channels, drawn for each example.
+
+    The draws are made for the global batch and cut to one part of it, so that any number of
+    replicas drops the same channels of the same examples. Call it outside of XLA, which draws
+    other numbers from the same seed.
+
+    Args:
+      channels: Number of channels of each level.
+      rate: Share of channels dropped, at least 0 and below 1.
+      seed: int64 [2], another one at each step.
+      part: int32 [], number of the part of the global batch.
+      shares: How the global batch is cut.
+
+    Returns:
+      For each level float32 [images, 1, 1, channels]: 0, or 1 / (1 - rate).
+    """
+    factors, size = [], shares.size
+    for index, count in enumerate(channels):
+        draws = tf.random.stateless_uniform(
+            [size * shares.count, count], tf.random.fold_in(seed, index)
+        )
+        keep = draws[part * size : (part + 1) * size] >= rate
+        factors.append((tf.cast(keep, tf.float32) / (1 - rate))[:, None, None, :])
+    return factors

@@ -1,4 +1,4 @@
-"""Whether a precision, or XLA, is of use on these devices."""
+"""Whether a precision, or XLA, is useful on these devices."""
 
 import platform
 from pathlib import Path
@@ -16,14 +16,14 @@ def check_fit(precision: str, xla: bool, force: bool) -> None:
 
     Args:
       precision: 'float32', 'mixed_bfloat16' or 'mixed_float16'.
-      xla: whether the computation is compiled by XLA.
-      force: take it all the same.
+      xla: Whether the computation is compiled by XLA.
+      force: Accept it nevertheless.
 
     Raises:
-      UserError: says why, and how to go on all the same.
+      UserError: Says why, and how to use it nevertheless.
     """
     if not force and (reason := _objection(precision, xla)):
-        raise UserError(f"{reason}; --config.devices.force=True takes it all the same")
+        raise UserError(f"{reason}; --config.devices.force=True uses it nevertheless")
 
 
 def is_bfloat16_faster() -> bool:
@@ -57,7 +57,7 @@ def _objection(precision: str, xla: bool) -> str:
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has AMX, as Linux tells it."""
+    """Whether the CPU has AMX, as Linux reports it."""
     info = Path("/proc/cpuinfo")
     if platform.machine() not in ("x86_64", "AMD64"):
         return False

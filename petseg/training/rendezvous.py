@@ -1,6 +1,6 @@
 """Hosts wait for each other in Python, before TensorFlow does.
 
-TensorFlow's own wait hears no signal and does not say who is missing.
+TensorFlow's own wait cannot be interrupted and does not say which host is missing.
 """
 
 import contextlib
@@ -15,29 +15,29 @@ _CONNECT_S = 2.0
 
 
 def wait_for_all(addresses: Sequence[str], own_index: int) -> None:
-    """Returns once every host can be reached; names those that are missing now and then.
+    """Returns once every host can be reached; prints which are missing every 30 seconds.
 
     Args:
       addresses: HOST:PORT of every host.
-      own_index: which of them this is; its port must be free.
+      own_index: Index of this host; its port must be free.
 
     Raises:
-      OSError: this host's port is taken.
-      ValueError: an address is not HOST:PORT.
+      OSError: This host's port is in use.
+      ValueError: An address is not HOST:PORT.
     """
     missing = [address for i, address in enumerate(addresses) if i != own_index]
-    said_s = -_SECONDS_BETWEEN_LINES
+    printed_s = -_SECONDS_BETWEEN_LINES
     with _listening(_split(addresses[own_index])[1]):
-        while missing := [address for address in missing if not _is_there(address)]:
-            if time.monotonic() - said_s >= _SECONDS_BETWEEN_LINES:
-                said_s = time.monotonic()
+        while missing := [address for address in missing if not _is_reachable(address)]:
+            if time.monotonic() - printed_s >= _SECONDS_BETWEEN_LINES:
+                printed_s = time.monotonic()
                 print(f"waiting for {', '.join(missing)}", file=sys.stderr, flush=True)
             time.sleep(_POLL_S)
 
 
 @contextlib.contextmanager
 def _listening(port: int) -> Iterator[None]:
-    """Lets others see that this host is there; the system itself accepts."""
+    """Lets other hosts connect to this one; the system itself accepts."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("", port))
@@ -45,7 +45,7 @@ def _listening(port: int) -> Iterator[None]:
         yield
 
 
-def _is_there(address: str) -> bool:
+def _is_reachable(address: str) -> bool:
     try:
         with socket.create_connection(_split(address), _CONNECT_S):
             return True

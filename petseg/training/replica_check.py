@@ -1,4 +1,4 @@
-"""Whether this machine's devices, however many share the work, end with the same weights."""
+"""Checks that any number of this machine's devices ends with the same weights."""
 
 import concurrent.futures
 import dataclasses
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from petseg import config as config_lib
+from petseg import config_rules
 from petseg.config import Config
+from petseg.devices import Devices
 from petseg.errors import FaultFound, UserError
-from petseg.inference import forward
-from petseg.training import data_set, distribution, learner, opening
-from petseg.training.distribution import Host
-from petseg.training.opening import Opened, Place
+from petseg.inference import eval_step
+from petseg.training import distribution, setup, stages
+from petseg.training.setup import RunSetup
 
 _STEPS = 20
 _TOLERANCE = 1e-5
@@ -23,13 +23,13 @@ _CPU_REPLICAS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What some replicas ended with.
+    """The result of training with some number of replicas.
 
     Attributes:
-      replicas: their number.
-      weights: of everything that a checkpoint would hold, by name.
-      confusion: counts over the validation split, with these weights.
-      confusion_of_first: the same with the weights of the first outcome.
+      replicas: Their number.
+      weights: Everything that a checkpoint would hold, by name.
+      confusion: Counts over the validation split, with these weights.
+      confusion_of_first: The same with the weights of the first outcome.
     """
 
     replicas: int
@@ -45,32 +45,32 @@ def check_replicas(config: Config) -> Iterator[str]:
     float32, without TF32.
 
     Raises:
-      UserError: a setting or the data set is wrong.
-      FaultFound: weights differ by more than 1e-5, or equal weights count differently.
+      UserError: A setting or the data set is wrong.
+      FaultFound: Weights differ by more than 1e-5, or equal weights give other counts.
     """
-    config_lib.validate(config)
-    config = config_lib.spell_out(config)
+    config_rules.validate(config)
+    config = config_rules.spell_out(config)
     config.devices.precision = "float32"
-    counts = _counts(config.data.batch_size)
+    counts = _replica_counts(config.data.batch_size)
     yield f"{'replicas':<10}{'largest difference of a weight':>32}{'pixels counted otherwise':>28}"
     first = _in_a_process(config, 1, None)
     faults = []
     for count in counts[1:]:
         outcome = _in_a_process(config, count, first)
-        difference, moved, found = compare(outcome, first)
+        difference, moved, new_faults = compare(outcome, first)
         yield f"{count:<10}{difference:>32.2g}{moved:>28,}"
-        faults += found
+        faults += new_faults
     if faults:
         raise FaultFound("; ".join(faults))
     yield f"{_STEPS} steps; the same to {_TOLERANCE:g}; equal weights give equal counts"
 
 
 def compare(outcome: Outcome, first: Outcome) -> tuple[float, int, list[str]]:
-    """Compares what some replicas ended with and what one did.
+    """Compares the outcome of several replicas with that of one.
 
     Returns:
-      The largest difference of a weight; how many pixels their own weights count otherwise;
-      a line for each fault.
+      The largest difference of a weight; how many pixels are counted otherwise with their own
+      weights; a line for each fault.
     """
     count, faults = outcome.replicas, []
     difference = max(
@@ -79,25 +79,25 @@ def compare(outcome: Outcome, first: Outcome) -> tuple[float, int, list[str]]:
     )
     moved = int(np.abs(outcome.confusion - first.confusion).sum() // 2)
     miscounted = int(np.abs(outcome.confusion_of_first - first.confusion).sum() // 2)
-    # Not `>`: a weight that is no number is a fault too.
+    # Not `>`: a weight that is not a number is a fault too.
     if not difference <= _TOLERANCE:
         faults.append(f"the weights of {count} replicas differ by {difference:.2g}")
     if miscounted:
-        faults.append(f"{count} replicas count {miscounted} pixels otherwise, weights equal")
+        faults.append(f"{count} replicas count {miscounted} pixels otherwise with equal weights")
     return difference, moved, faults
 
 
-def _counts(batch_size: int) -> list[int]:
-    """How many replicas to compare."""
+def _replica_counts(batch_size: int) -> list[int]:
+    """The numbers of replicas to compare."""
     devices = len(tf.config.list_physical_devices("GPU")) or _CPU_REPLICAS
     counts = {2**i for i in range(devices.bit_length())} | {devices}
-    found = sorted(count for count in counts if count <= devices and batch_size % count == 0)
-    if len(found) < 2:
+    fitting = sorted(count for count in counts if count <= devices and batch_size % count == 0)
+    if len(fitting) < 2:
         raise UserError(
             f"config.data.batch_size={batch_size} cannot be shared by several of {devices} "
-            "devices; take an even one"
+            "devices; use an even one"
         )
-    return found
+    return fitting
 
 
 def _in_a_process(config: Config, replicas: int, first: Outcome | None) -> Outcome:
@@ -110,30 +110,26 @@ def _in_a_process(config: Config, replicas: int, first: Outcome | None) -> Outco
 def _train(config: Config, replicas: int, first: Outcome | None) -> Outcome:
     tf.config.experimental.enable_tensor_float_32_execution(False)
     strategy = tf.distribute.MirroredStrategy(distribution.local_devices(replicas))
-    place = Place(strategy, Host(0, 1), distribution.make_agree(strategy, 1))
-    opened = opening.open_run(config, None, place)
-    current = opened.learner
-    known = learner.known_blocks(config, opened.model, current.span)
-    dataset = data_set.training_batches(config, opened.data, 0, place.host, known)
-    iterator = iter(data_set.distribute(strategy, dataset))
-    zero = tf.constant(0, tf.int64)
-    current.train_steps(iterator, zero, zero, tf.constant(_STEPS), tf.constant(1.0))
-    variables = learner.model_variables(opened.model, opened.averages)
-    variables |= learner.stage_variables(current)
+    run = setup.prepare_run(config, None, Devices(strategy))
+    trainable = run.trainer.planned.stage.trainable
+    batches = distribution.distribute(run.devices, run.batches.train(trainable, 0))
+    run.trainer.train(iter(batches), 0, _STEPS)
+    variables = stages.model_variables(run.model, run.averages)
+    variables |= run.trainer.checkpoint_variables()
     weights = {name: variable.numpy() for name, variable in variables.items()}
-    confusion = _count(opened)
+    confusion = _count(run)
     if first is None:
         return Outcome(replicas, weights, confusion, confusion)
     for name, variable in variables.items():
         variable.assign(first.weights[name])
-    return Outcome(replicas, weights, confusion, _count(opened))
+    return Outcome(replicas, weights, confusion, _count(run))
 
 
-def _count(opened: Opened) -> np.ndarray:
-    strategy, config = opened.place.strategy, opened.config
-    eval_step = forward.make_eval_step(opened.model, opened.data.label_map.num_classes, strategy)
-    known = learner.known_blocks(config, opened.model, opened.learner.span)
-    dataset = data_set.validation_batches(config, opened.data, opened.place.host, known)
-    num_batches = -(-opened.data.validation.records // config.data.batch_size)
-    distributed = data_set.distribute(strategy, dataset)
-    return forward.evaluate(eval_step, distributed, num_batches).confusion
+def _count(run: RunSetup) -> np.ndarray:
+    step = eval_step.make_eval_step(
+        run.model, run.data.label_map.num_classes, run.devices.strategy
+    )
+    dataset = run.batches.validation(run.trainer.planned.stage.trainable)
+    num_batches = -(-run.data.validation.records // run.data.options.batch_size)
+    distributed = distribution.distribute(run.devices, dataset)
+    return eval_step.evaluate(step, distributed, num_batches).confusion

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from petseg.models.vgg16_skip import SkipModel
 from petseg.training import optimizers
 from petseg.training.optimizers import Optimizer
 
-# Loss scaling as in Micikevicius et al. 2018: halved when a gradient overflows, doubled
-# after so many steps without.
+# Loss scaling as in Micikevicius et al. 2018: halved when a gradient overflows, doubled after
+# so many steps without.
 _FIRST_LOSS_SCALE = 2.0**15
 _STEPS_TO_DOUBLE = 2000
 
@@ -21,10 +20,10 @@ class State:
     """Variables of one stage.
 
     Attributes:
-      weights: of the model, those that the stage trains.
-      rate_factors: what the learning rate is multiplied with, one a weight.
-      slots: the optimizer's, by name, one a weight.
-      averages: moving averages, one a weight, or none.
+      weights: The model's weights that the stage trains.
+      rate_factors: Factor of the learning rate for each weight.
+      slots: The optimizer's variables, by name, one for each weight.
+      averages: Moving averages, one for each weight, or none.
       counts: 'updates', int64 []; with loss scaling also 'good_steps', int64 [], and
         'loss_scale', float32 [].
     """
@@ -47,41 +46,9 @@ class State:
         return [*weights, *slots, *self.averages, *self.counts.values()]
 
 
-def trained_weights(model: SkipModel, trained: str) -> list[keras.Variable]:
-    """The weights that move.
-
-    Args:
-      model: backbone and head.
-      trained: 'head', 'blockN' (the backbone's blocks from N on, and the head) or 'all'.
-    """
-    if trained == "head":
-        return model.head.trainable_variables
-    first = 1 if trained == "all" else int(trained.removeprefix("block"))
-    backbone = [
-        variable
-        for variable in model.backbone.trainable_variables
-        if int(variable.path.removeprefix("block").split("_")[0]) >= first
-    ]
-    return [*backbone, *model.head.trainable_variables]
-
-
-def head_places(model: SkipModel, weights: Sequence[keras.Variable]) -> list[int]:
-    """Which of these weights are the head's."""
-    paths = {weight.path for weight in model.head.trainable_variables}
-    return [place for place, weight in enumerate(weights) if weight.path in paths]
-
-
-def rate_factors(
-    model: SkipModel, weights: Sequence[keras.Variable], of_backbone: float
-) -> list[float]:
-    """What the learning rate is multiplied with for each weight: 1 for the head's."""
-    own = set(head_places(model, weights))
-    return [1.0 if place in own else of_backbone for place in range(len(weights))]
-
-
 def make_state(
     weights: Sequence[keras.Variable],
-    factors: Sequence[float],
+    rate_factors: Sequence[float],
     averages: Sequence[tf.Variable],
     optimizer: Optimizer,
     has_loss_scale: bool,
@@ -95,7 +62,7 @@ def make_state(
         name: [tf.Variable(tf.zeros(weight.shape), trainable=False) for weight in weights]
         for name in optimizer.slots
     }
-    return State(list(weights), list(factors), slots, list(averages), counts)
+    return State(list(weights), list(rate_factors), slots, list(averages), counts)
 
 
 def after_update(
@@ -105,14 +72,14 @@ def after_update(
     rate: tf.Tensor,
     average_decay: float,
 ) -> list[tf.Tensor]:
-    """New values of state.variables() after a good step.
+    """New values of state.variables() after a step with finite gradients.
 
     Args:
-      state: before it.
-      optimizer: how weights follow gradients.
-      gradients: float32, one a weight, of the global batch.
+      state: Before the step.
+      optimizer: How weights follow gradients.
+      gradients: float32, one for each weight, of the global batch.
       rate: float32 [], the learning rate.
-      average_decay: of the moving averages.
+      average_decay: Decay of the moving averages.
     """
     updates = tf.identity(state.counts["updates"])
     values, slots = optimizer.update(

@@ -1,11 +1,13 @@
-"""Training steps, the same for every strategy, many in one call of a compiled graph."""
+"""Training steps, the same for every strategy, several in one call of a compiled graph."""
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import tensorflow as tf
 
 from petseg.input_pipeline import augment
-from petseg.losses import losses
+from petseg.losses import terms as loss_terms
 from petseg.models import features
 from petseg.seeds import Stream, fold_seed
 from petseg.training import optimizers
@@ -15,9 +17,57 @@ from petseg.training.optimizers import Optimizer
 from petseg.training.schedules import Schedule
 from petseg.training.state import State
 
-TrainSteps = Callable[..., tuple[dict[str, tf.Tensor], list[tf.Tensor]]]
-
 _SUM = tf.distribute.ReduceOp.SUM
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """What a step does beside gradient and update.
+
+    Attributes:
+      loss_terms: Names of the losses, in the order of the gradient function's results.
+      clip_norm: Greatest norm of the gradient over all weights; 0 does not clip.
+      average_decay: Decay of the moving averages of the weights.
+      seed: Seed of the dropout.
+      is_timed: Measure how long steps wait for input; TensorFlow's deterministic mode has no
+        clock.
+      returned_gradients: Indices of weights whose gradients are returned.
+    """
+
+    loss_terms: Sequence[str]
+    clip_norm: float = 0.0
+    average_decay: float = 0.0
+    seed: int = 0
+    is_timed: bool = True
+    returned_gradients: Sequence[int] = ()
+
+
+class TrainSteps(Protocol):
+    """Takes several training steps."""
+
+    def __call__(
+        self,
+        batches: Iterator,
+        first_step: tf.Tensor,
+        stage_start: tf.Tensor,
+        count: tf.Tensor,
+        rate_factor: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Takes the next steps.
+
+        Args:
+          batches: Iterator over (distributed) training batches.
+          first_step: int64 [], steps taken before.
+          stage_start: int64 [], the step with which the stage began.
+          count: int32 [], number of steps.
+          rate_factor: float32 [], factor of the scheduled learning rate.
+
+        Returns:
+          For each step a row of the loss ('loss/total') and its terms ('loss/NAME'), of the
+          gradient's norm ('gradient_norm'), of 1 where all was finite ('finite') and of the
+          seconds that it waited for its batch ('wait_s'): float32 [steps] each. And the
+          gradients of the last step, not clipped, of options.returned_gradients.
+        """
 
 
 def make_train_steps(
@@ -26,39 +76,21 @@ def make_train_steps(
     optimizer: Optimizer,
     schedule: Schedule,
     strategy: tf.distribute.Strategy,
-    *,
-    terms: Sequence[str],
-    clip_norm: float,
-    average_decay: float,
-    seed: int,
-    is_timed: bool = True,
-    told_gradients: Sequence[int] = (),
+    options: StepOptions,
 ) -> TrainSteps:
-    """Compiles training steps; the result does not depend on the replica count.
+    """Compiles training steps; the result does not depend on the number of replicas.
 
     A step whose loss or gradient is not finite changes no weight.
 
     Args:
-      state: in the strategy's scope.
-      gradients: see gradients.make_gradients.
-      optimizer: how weights follow gradients.
-      schedule: of the learning rate, from the stage's first step on.
-      strategy: whose replicas share a batch.
-      terms: names of the loss's, as `gradients` gives them.
-      clip_norm: longest gradient over all weights; 0 does not clip.
-      average_decay: of state.averages.
-      seed: of the dropout.
-      is_timed: measure the waiting; TensorFlow's deterministic mode has no clock.
-      told_gradients: places in state.weights of those whose gradients are given back.
-
-    Returns:
-      A function: iterator over (distributed) batches of make_for_train; int64 [] first
-      step; int64 [] step at which the stage began; int32 [] number of steps; float32 []
-      factor of the rate -> for each step a row of the loss ('loss/total') and its parts,
-      of the gradient's length ('gradient_norm'), of 1 where all was finite ('finite') and
-      of the seconds that it stood still for its batch ('wait_s'): float32 [steps] each;
-      and the gradients, not clipped, of the last step.
+      state: Made in the strategy's scope.
+      gradients: From gradients.make_gradients.
+      optimizer: How weights follow gradients.
+      schedule: Of the learning rate, from the stage's first step on.
+      strategy: Whose replicas share a batch.
+      options: See StepOptions.
     """
+    terms, returned = options.loss_terms, options.returned_gradients
     names = [*(f"loss/{term}" for term in terms), "loss/total", "gradient_norm", "finite"]
     names.append("wait_s")
 
@@ -70,46 +102,46 @@ def make_train_steps(
         scale = tf.identity(state.counts["loss_scale"]) if state.has_loss_scale else tf.ones([])
         own = gradients(
             [tf.identity(weight.value) for weight in state.weights],
-            features.known_pools(batch),
+            features.decode(batch),
             batch["mask"],
             context.replica_id_in_sync_group,
-            fold_seed(seed, Stream.DROPOUT, step),
-            context.all_reduce(_SUM, losses.count_valid_pixels(batch["mask"])),
+            fold_seed(options.seed, Stream.DROPOUT, step),
+            context.all_reduce(_SUM, loss_terms.count_valid_pixels(batch["mask"])),
             scale,
         )
         reduced = context.all_reduce(_SUM, own)
-        found, summed = reduced[: len(terms)], reduced[len(terms) :]
-        whole_loss = tf.add_n(found)
+        losses, summed = reduced[: len(terms)], reduced[len(terms) :]
+        total_loss = tf.add_n(losses)
         unscaled = [gradient / scale for gradient in summed]
         norm = tf.linalg.global_norm(unscaled)
         # A norm is finite only if every gradient is.
-        is_finite = tf.math.is_finite(norm) & tf.math.is_finite(whole_loss)
-        clipped = optimizers.clip(unscaled, clip_norm)
+        is_finite = tf.math.is_finite(norm) & tf.math.is_finite(total_loss)
+        clipped = optimizers.clip(unscaled, options.clip_norm)
         new = tf.cond(
             is_finite,
-            lambda: state_lib.after_update(state, optimizer, clipped, rate, average_decay),
+            lambda: state_lib.after_update(state, optimizer, clipped, rate, options.average_decay),
             lambda: state_lib.after_overflow(state),
         )
         context.merge_call(_assign, (state.variables(), new))
-        told = [unscaled[place] for place in told_gradients]
-        return [*found, whole_loss, norm, tf.cast(is_finite, tf.float32), *told]
+        figures = [*losses, total_loss, norm, tf.cast(is_finite, tf.float32)]
+        return [*figures, *(unscaled[index] for index in returned)]
 
     def clock_s() -> tf.Tensor:
-        return tf.timestamp() if is_timed else tf.zeros([], tf.float64)
+        return tf.timestamp() if options.is_timed else tf.zeros([], tf.float64)
 
     @tf.function(reduce_retracing=True)
     def train_steps(
         batches: Iterator,
         first_step: tf.Tensor,
-        stage_began: tf.Tensor,
+        stage_start: tf.Tensor,
         count: tf.Tensor,
         rate_factor: tf.Tensor,
     ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-        told = [tf.zeros(state.weights[place].shape) for place in told_gradients]
+        last_gradients = [tf.zeros(state.weights[index].shape) for index in returned]
         rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(names)])
         for index in tf.range(count):
             step = first_step + tf.cast(index, tf.int64)
-            rate = rate_factor * schedule(step - stage_began)
+            rate = rate_factor * schedule(step - stage_start)
             with tf.control_dependencies([rows.flow]):  # the step before has ended
                 before_s = clock_s()
             with tf.control_dependencies([before_s]):
@@ -119,10 +151,10 @@ def make_train_steps(
             per_replica = strategy.run(replica_step, args=(batch, step, rate))
             # Sums over all replicas already: the same on each.
             row = [strategy.experimental_local_results(value)[0] for value in per_replica]
-            told = row[len(names) - 1 :]
+            last_gradients = row[len(names) - 1 :]
             rows = rows.write(index, tf.stack([*row[: len(names) - 1], wait_s]))
         columns = tf.unstack(rows.stack(), num=len(names), axis=1)
-        return dict(zip(names, columns, strict=True)), told
+        return dict(zip(names, columns, strict=True)), last_gradients
 
     return train_steps
 

@@ -1,140 +1,114 @@
-"""What is done at an evaluation during training."""
+"""The validation split, evaluated during training."""
 
 import contextlib
-import time
-from collections.abc import Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from petseg.data.label_map import LabelMap
-from petseg.inference import forward
-from petseg.metrics import pixel_counts
-from petseg.metrics.pixel_counts import Scores
-from petseg.models.vgg16_skip import SkipModel
-from petseg.run_dir import checkpoints, run_folder
-from petseg.training import data_set, learner, summaries
-from petseg.training.opening import Opened
-from petseg.training.run import Course, Run
-from petseg.training.stopping import until
-from petseg.training.telling import writing
+from petseg.inference import eval_step
+from petseg.metrics import base as metrics
+from petseg.models.segmentation_model import SegmentationModel
+from petseg.training import distribution, stages
+from petseg.training.setup import RunSetup
+from petseg.training.signals import until
+from petseg.training.tensorboard import Panel
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationResult:
+    """What one evaluation gave.
+
+    Attributes:
+      figures: Every registered metric, as validation_by_step.json holds it.
+      tags: The same for TensorBoard: value by tag.
+      confusion: int64 [classes, classes], rows the truth.
+      image_mean_ious: float32 [images], in the split's order; NaN where no pixel counts.
+    """
+
+    figures: dict[str, object]
+    tags: dict[str, float]
+    confusion: np.ndarray
+    image_mean_ious: np.ndarray
+
+
+class Validator:
+    """Evaluates a run's model, with averaged weights if it keeps them."""
+
+    def __init__(self, run: RunSetup, should_stop: Callable[[], bool]):
+        """Compiles the counting of a batch.
+
+        Args:
+          run: Whose model and validation split.
+          should_stop: Called before each batch, on all hosts; True raises StopNow.
+        """
+        self._run, self._should_stop = run, should_stop
+        self._step = eval_step.make_eval_step(
+            run.model, run.data.label_map.num_classes, run.devices.strategy
+        )
+        # Building and reading them takes time.
+        self._batches = functools.cache(self._make_batches)
+        self._examples = functools.cache(run.data.validation_examples)
+
+    def evaluate(self, step: int) -> ValidationResult:
+        """Counts every pixel of the validation split once.
+
+        Args:
+          step: Number of steps taken so far.
+        """
+        run, names = self._run, self._run.data.label_map.names
+        # Features as the stage had them that led here: at its end the next one may have fewer.
+        stage = stages.stage_at(run.planned, max(step - 1, 0)).stage
+        num_batches = -(-run.data.validation.records // run.data.options.batch_size)
+        with averaged(run.model, run.averages):
+            counted = eval_step.evaluate(
+                self._step, until(self._batches(stage.trainable), self._should_stop), num_batches
+            )
+        measured = metrics.measure(counted.confusion, names)
+        return ValidationResult(
+            metrics.for_tensorboard_only(measured),
+            metrics.tensorboard_scalars(measured),
+            counted.confusion,
+            counted.image_mean_ious,
+        )
+
+    def panel(self, indices: Sequence[int], ious: np.ndarray) -> Panel:
+        """Examples of the validation split with their predictions.
+
+        Args:
+          indices: Of the examples in the split.
+          ious: Mean IoU of each.
+        """
+        run = self._run
+        examples = self._examples(tuple(indices))
+        captions = tuple(f"{n}  {i:.3f}" for n, i in zip(examples["name"], ious, strict=True))
+        with averaged(run.model, run.averages):
+            predicted = eval_step.predict(run.model, examples["image"])
+        return Panel(examples["image"], examples["mask"], predicted, captions)
+
+    def _make_batches(self, trainable: str) -> Iterable:
+        return distribution.distribute(
+            self._run.devices, self._run.batches.validation(trainable)
+        )
 
 
 @contextlib.contextmanager
-def averaged(model: SkipModel, averages: dict[str, tf.Variable]) -> Iterator[None]:
-    """Meanwhile the model has its averaged weights; its own come back, bit by bit.
+def averaged(model: SegmentationModel, averages: dict[str, tf.Variable]) -> Iterator[None]:
+    """Within the context the model has its averaged weights; its own return, bit by bit.
 
     Args:
-      model: whose weights.
-      averages: by the weight's path; empty if the run keeps none.
+      model: Whose weights.
+      averages: By the weight's path; empty if the run keeps none.
     """
     weights: list[keras.Variable] = [v for v in model.variables if v.path in averages]
-    own = [weight.numpy() for weight in weights]
+    values = [weight.numpy() for weight in weights]
     try:
         for weight in weights:
             weight.value.assign(tf.convert_to_tensor(averages[weight.path]))
         yield
     finally:
-        for weight, value in zip(weights, own, strict=True):
+        for weight, value in zip(weights, values, strict=True):
             weight.value.assign(value)
-
-
-def figures(scores: Scores, label_map: LabelMap) -> dict:
-    """What RUN/evaluation/validation_by_step.json says of one evaluation; None is no value."""
-    is_counted = scores.pixels > 0
-    return {
-        "mean_iou": scores.mean_iou if is_counted else None,
-        "iou": pixel_counts.by_name(scores.iou, label_map.names),
-        "pixel_accuracy": scores.pixel_accuracy if is_counted else None,
-    }
-
-
-def named_metrics(found: dict) -> dict[str, float]:
-    """The same as single numbers, as `train.best_metric` names them; absent ones left out."""
-    classes = {f"iou/{name}": iou for name, iou in found["iou"].items()}
-    both = {**{k: found[k] for k in ("mean_iou", "pixel_accuracy")}, **classes}
-    return {name: value for name, value in both.items() if value is not None}
-
-
-def evaluate(run: Run, course: Course) -> None:
-    """Scores the validation split; tells TensorBoard, the run folder and the terminal."""
-    opened, step = run.opened, course.step
-    # As the stage saw them that led here: at its end the next one may know fewer pools.
-    span = learner.span_at(opened.spans, max(step - 1, 0))
-    known = learner.known_blocks(run.config, opened.model, span)
-    place, label_map, records = opened.place, opened.data.label_map, opened.data.validation.records
-
-    def is_over() -> bool:
-        (stop,) = place.agree([float(run.request.signal is not None)])
-        return stop > 0
-
-    with averaged(opened.model, opened.averages):
-        counted = forward.evaluate(
-            run.eval_step,
-            until(run.validation(known), is_over),
-            -(-records // run.config.data.batch_size),
-        )
-        scores = pixel_counts.score(counted.confusion)
-        shown = {} if run.panel is None else _shown(run, step, counted.image_mean_ious)
-    found = figures(scores, label_map)
-    run.evaluations[step] = found
-    if shown:
-        names, writer = label_map.names, run.writers.validation
-        with writing(f"the evaluation of step {step}"):
-            for tag, examples in shown.items():
-                summaries.write_panel(writer, step, tag, examples, names, run.table)
-            summaries.write_evaluation(writer, step, scores, counted.confusion, names)
-            writer.flush()
-            run_folder.add_evaluation(run.workdir, step, found)
-            run_folder.add_seconds(run.workdir, step, time.monotonic() - run.began_s)
-    run.progress.say(_evaluation_line(run, course, scores))
-    course.loss_sum, course.loss_steps = 0.0, 0
-
-
-def _evaluation_line(run: Run, course: Course, scores: Scores) -> str:
-    opened, step = run.opened, course.step
-    epoch = step * run.config.data.batch_size / opened.data.train.records
-    mean = course.loss_sum / max(course.loss_steps, 1)
-    loss = f"loss {mean:.4f}  " if course.loss_steps else ""
-    per_class = ", ".join(
-        f"{name} {iou:.3f}"
-        for name, iou in zip(opened.data.label_map.names, scores.iou, strict=True)
-    )
-    return (
-        f"epoch {epoch:.1f}  step {step}  {loss}validation mean IoU {scores.mean_iou:.4f} "
-        f"({per_class})"
-    )
-
-
-def _shown(run: Run, step: int, image_ious: np.ndarray) -> dict[str, summaries.Shown]:
-    """What an evaluation shows, by tag: always the same images; at the end also the worst."""
-    opened, count = run.opened, len(run.panel["name"])
-    shown = {summaries.PANEL: _predicted(run, run.panel, image_ious[:count])}
-    if step == opened.total_steps:
-        worst = np.argsort(image_ious, kind="stable")[:count]
-        examples = data_set.validation_examples(run.config, opened.data, worst.tolist())
-        shown[summaries.WORST] = _predicted(run, examples, image_ious[worst])
-    return shown
-
-
-def _predicted(run: Run, examples: dict[str, np.ndarray], ious: np.ndarray) -> summaries.Shown:
-    captions = tuple(f"{n}  {iou:.3f}" for n, iou in zip(examples["name"], ious, strict=True))
-    predicted = forward.predict(run.opened.model, examples["image"])
-    return summaries.Shown(examples["image"], examples["mask"], predicted, captions)
-
-
-def panel_examples(opened: Opened) -> dict[str, np.ndarray]:
-    """The first validation images, which every evaluation shows; see batches.read_examples."""
-    count = min(opened.config.train.panel_images, opened.data.validation.records)
-    return data_set.validation_examples(opened.config, opened.data, range(count))
-
-
-def note_metrics(run: Run, step: int) -> None:
-    """Scores go to the checkpoint's page, by which the best one is kept."""
-    if not run.opened.place.host.is_first or step not in run.evaluations:
-        return
-    train = run.config.train
-    found = named_metrics(run.evaluations[step])
-    checkpoints.add_metrics(run.workdir, step, found)
-    checkpoints.remove_old(run.workdir, step, train.keep_checkpoints, train.best_metric)

@@ -1,76 +1,68 @@
-"""What a run is, in words and tables, for those who watch it."""
+"""What a run is, in words and tables, for people."""
 
 import dataclasses
 import os
 
-from petseg import config as config_lib
+from petseg import config_rules
 from petseg.config import Config
 from petseg.data import manifest as manifest_lib
 from petseg.data.manifest import Manifest
-from petseg.training.summaries import as_is
+from petseg.setting import Hparam, Section, rules_of
+from petseg.training.tensorboard import as_markdown
 
-# Settings that every run is compared by; others are where they differ from their defaults.
-_COMPARED = {
-    *("data.label_map", "data.image_size", "data.batch_size", "model.head"),
-    *("train.trained", "train.epochs", "train.learning_rate", "train.loss", "train.seed"),
-    "optimizer.name",
-}
-# These move no weight.
-_NOT_COMPARED = (
-    *("data.dir", "data.verify_hashes", "data.cache", "data.service_address"),
-    *("data.input_threads", "data.ram_budget_mib", "data.share_files", "train.log_every_steps"),
-    *("train.evaluate_every_epochs", "train.best_metric"),
-    *("train.save_every_minutes", "train.keep_checkpoints", "train.panel_images"),
-    *("train.doctor_seconds", "train.histograms", "train.profile_steps", "devices.cluster"),
-)
-_PATHS = (
-    "data.feature_cache_dir",
-    "model.backbone_weights",
-    "model.start_from",
-)  # their last part tells enough
 _SHOWN_FINDINGS = 50
 _SHOWN_CHARACTERS = 20_000
+_OF_ONE_STAGE = ("train.trainable", "train.epochs", "train.learning_rate")
 
 
 def hparams(config: Config) -> dict[str, bool | float | str]:
     """The settings that move weights, by name: 'train.learning_rate'."""
     found = {}
-    for room in dataclasses.fields(config):
-        settings = getattr(config, room.name)
-        for field in dataclasses.fields(settings):
-            name, value = f"{room.name}.{field.name}", getattr(settings, field.name)
-            if name in _NOT_COMPARED:
+    for section_field in dataclasses.fields(config):
+        section = getattr(config, section_field.name)
+        if not isinstance(section, Section):
+            continue
+        for field in dataclasses.fields(section):
+            rules, value = rules_of(field), getattr(section, field.name)
+            name = f"{section_field.name}.{field.name}"
+            is_unused = bool(config.train.stages) and name in _OF_ONE_STAGE
+            if rules.hparam == Hparam.NEVER or is_unused:
                 continue
+            if rules.is_path:  # its last part is enough
+                value = os.path.basename(value)
             is_plain = isinstance(value, bool | int | float | str)
-            found[name] = value if is_plain else _short(value)
-            if name in _PATHS:
-                found[name] = os.path.basename(value)
+            found[name] = value if is_plain else _one_line(value)
     return found
 
 
-def compared(config: Config) -> list[str]:
-    """The names of the hparams to look at: those of every run, and what differs from defaults."""
+def hparam_columns(config: Config) -> list[str]:
+    """The names of the hparams to show: those of every run, and those that were changed."""
     usual = hparams(Config())
-    return [k for k, v in hparams(config).items() if k in _COMPARED or v != usual[k]]
+    return [
+        name
+        for name, value in hparams(config).items()
+        if config_rules.find_rules(f"config.{name}").hparam == Hparam.COLUMN
+        or value != usual.get(name)
+    ]
 
 
 def texts(config: Config, manifest: Manifest, layers: str) -> dict[str, str]:
     """Markdown by TensorBoard's tag.
 
     Args:
-      config: the settings.
-      manifest: of the data set.
-      layers: tables of the model's layers, from workdir.describe_model.
+      config: The settings.
+      manifest: Of the data set.
+      layers: Tables of the model's layers, from models.summary.
     """
     content = manifest_lib.to_json(manifest)
     left_out = len(content) - _SHOWN_CHARACTERS
     if left_out > 0:
         content = f"{content[:_SHOWN_CHARACTERS]}\n... {left_out:,} more characters"
     return {
-        "config": as_is(config_lib.to_json(config)),
+        "config": as_markdown(config_rules.to_json(config)),
         "data/report": data_report(manifest),
-        "data/manifest": as_is(content),
-        "model/layers": as_is(layers),
+        "data/manifest": as_markdown(content),
+        "model/layers": as_markdown(layers),
     }
 
 
@@ -86,8 +78,8 @@ def data_report(manifest: Manifest) -> str:
         size = f"{split.mean_width:.0f} x {split.mean_height:.0f}"
         rows.append([name, f"{split.records:,}", len(split.shards), f"{split.bytes:,}", size])
         rows[-1] += shares
-    head = ["split", "images", "shards", "bytes", "mean size, px", *names]
-    parts = [f"**{manifest.name}**, from {_short(manifest.source)}", _table(head, rows)]
+    header = ["split", "images", "shards", "bytes", "mean size, px", *names]
+    parts = [f"**{manifest.name}**, from {_one_line(manifest.source)}", _table(header, rows)]
     for title, findings in (("repaired", manifest.repaired), ("left out", manifest.rejected)):
         if findings:
             shown = [[f.name, f.split, f.reason] for f in findings[:_SHOWN_FINDINGS]]
@@ -96,8 +88,8 @@ def data_report(manifest: Manifest) -> str:
     return "\n\n".join(parts)
 
 
-def _table(head: list[str], rows: list[list]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+def _table(header: list[str], rows: list[list]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 
 
@@ -105,12 +97,12 @@ def _cell(value: object) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _short(value: object) -> str:
+def _one_line(value: object) -> str:
     """Settings in one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_short(one)}" for key, one in value.items())
+        return ", ".join(f"{key}: {_one_line(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_short, value))
+        return ", ".join(map(_one_line, value))
     if dataclasses.is_dataclass(value):
         return " ".join(str(one) for one in dataclasses.astuple(value))
     return str(value)

@@ -1,4 +1,4 @@
-"""What limits training: the input or the model, and what to do about it."""
+"""What limits training, the input or the model, and what to do about it."""
 
 import dataclasses
 import math
@@ -8,14 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
+from petseg import config_rules
+from petseg.config import Config
+from petseg.config_rules import FEATURE_CACHE_DIR
 from petseg.data import record
-from petseg.input_pipeline import shard_reading
-from petseg.input_pipeline.shard_reading import Shards
+from petseg.errors import UserError
+from petseg.input_pipeline import reading
+from petseg.training import distribution, precision, setup
+from petseg.training.setup import RunSetup
+from petseg.training.stages import StageTrainer
 
 _BALANCE = 1.25  # rates that differ by less than this factor count as equal
 _SMALLEST_GAIN = 1.15  # advice that promises less is not given
-# Of the input's time, what goes by the area of the stored images: decoding, against all of
-# it (decode and train of tools/benchmark.py --stage=input).
+# Share of the input's time that grows with the area of the stored images: decoding, against
+# all of it (decode and train of petseg-benchmark --stage=input).
 _DECODING_SHARE = 0.75
 _STORED_OVER_SHOWN = 8 / 7  # what to store for windows: 256 pixels for 224
 _MUCH_LARGER = 1.25  # how much the stored images must exceed that
@@ -23,19 +29,19 @@ _MUCH_LARGER = 1.25  # how much the stored images must exceed that
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """What was measured, in images a second unless it says otherwise.
+    """What was measured, in images/s unless stated otherwise.
 
     Attributes:
-      read: reading serialized records, in training order.
-      decode: reading and decoding images and masks whole.
-      input: the whole training pipeline, without a model.
-      model: training steps on one batch that is already there.
-      cores: of this machine.
-      has_gpu: whether the model runs elsewhere than the input.
-      is_bfloat16_faster: whether the model computes in float32 on devices that multiply
+      read: Reading serialized records, in training order.
+      decode: Reading and decoding whole images and masks.
+      input: The whole training pipeline, without a model.
+      model: Training steps on one batch in memory.
+      cores: Cores of this machine.
+      has_gpu: Whether the model runs on other devices than the input.
+      is_bfloat16_faster: Whether the model computes in float32 on devices that multiply
         bfloat16 faster.
-      image_size: of the model's input, in pixels.
-      short_side: mean of the stored images, in pixels.
+      image_size: Of the model's input, in pixels.
+      short_side: Mean of the stored images, in pixels.
     """
 
     read: float
@@ -55,8 +61,8 @@ class Diagnosis:
 
     Attributes:
       verdict: 'input bound', 'model bound' or 'balanced'.
-      summary: one line.
-      advice: one line for each remedy, the greatest gain first.
+      summary: One line.
+      advice: One line for each remedy, the greatest gain first.
     """
 
     verdict: str
@@ -68,57 +74,68 @@ class Diagnosis:
         return "\n".join([f"{self.verdict}: {self.summary}", *(f"- {a}" for a in self.advice)])
 
 
-def measure(
-    shards: Shards,
-    make_input: Callable[[], tf.data.Dataset],
-    run_step: Callable[[Iterator], None],
-    distribute: Callable[[tf.data.Dataset], Iterable],
-    variables: Iterable[tf.Variable],
-    *,
-    batch_size: int,
-    seconds: float,
-    is_bfloat16_faster: bool,
-    short_side: float,
-    image_size: int,
-) -> Figures:
-    """Measures every stage; the model's variables are as before when it returns.
+def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
+    """Measures what would limit training with these settings, without a run folder.
 
     Args:
-      shards: of the training split.
-      make_input: the training pipeline.
-      run_step: trains on the next of some distributed batches and waits for the result.
-      distribute: over the strategy's replicas.
-      variables: all that run_step may change.
-      batch_size: of the pipeline.
-      seconds: how long each of the four stages is measured, at least.
-      is_bfloat16_faster: see Figures.
-      short_side: mean of the stored images, in pixels.
-      image_size: of the model's input, in pixels.
+      config: The settings.
+      seconds: How long each part is measured, at least.
+
+    Raises:
+      UserError: A setting or the data set is wrong.
     """
-    read = shard_reading.read_epochs(shards, shuffle_records=1, seed=0).batch(batch_size)
+    config_rules.validate(config)
+    if config.data.feature_cache_dir:
+        raise UserError(f"{FEATURE_CACHE_DIR}: only training on images is measured; leave it out")
+    config = config_rules.spell_out(config)
+    run = setup.prepare_run(config, None, setup.choose_devices(config))
+    return examine_run(run, run.trainer, 0, seconds)
+
+
+def examine_run(
+    run: RunSetup, stage: StageTrainer, step: int, seconds: float
+) -> tuple[Figures, Diagnosis]:
+    """Measures every part of a run; the model's variables are as before when it returns.
+
+    Args:
+      run: A run on images.
+      stage: Its current stage.
+      step: Number of steps taken so far.
+      seconds: How long each part is measured, at least.
+    """
+    batch_size, train = run.data.options.batch_size, run.data.train
+    shards = run.data.shards(train)
+    read = reading.read_epochs(shards, shuffle_records=1, seed=0).batch(batch_size)
     decode = (
-        shard_reading.read_epochs(shards, shuffle_records=1, seed=0)
+        reading.read_epochs(shards, shuffle_records=1, seed=0)
         .map(_decoded_size, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )
-    batches = iter(make_input())
+    batches = iter(run.batches.train(stage.planned.stage.trainable, step))
     one_batch = tf.data.Dataset.from_tensors(next(batches)).repeat()
-    return Figures(
+    distributed = iter(distribution.distribute(run.devices, one_batch))
+
+    def train_one_step() -> None:
+        stage.train(distributed, step, 1)
+
+    is_float32 = run.config.devices.precision == "float32"
+    figures = Figures(
         read=_rate(iter(read), batch_size, seconds),
         decode=_rate(iter(decode), batch_size, seconds),
         input=_rate(batches, batch_size, seconds),
-        model=_model_rate(run_step, iter(distribute(one_batch)), variables, batch_size, seconds),
+        model=_model_rate(train_one_step, stage.state.variables(), batch_size, seconds),
         cores=len(os.sched_getaffinity(0)),
-        has_gpu=bool(tf.config.list_physical_devices("GPU")),
-        is_bfloat16_faster=is_bfloat16_faster,
-        image_size=image_size,
-        short_side=short_side,
+        has_gpu=run.options.has_gpu,
+        is_bfloat16_faster=is_float32 and precision.is_bfloat16_faster(),
+        image_size=run.options.image_size,
+        short_side=min(train.mean_height, train.mean_width),
     )
+    return figures, diagnose(figures)
 
 
 def diagnose(figures: Figures) -> Diagnosis:
-    """Names the bottleneck and what to do, in the order of what it brings."""
+    """Names the bottleneck and what to do about it, in the order of the gain."""
     f = figures
     here = f"the input gives {f.input:,.0f} images/s on {f.cores} cores"
     model = f"the model takes {f.model:,.0f}"
@@ -160,9 +177,9 @@ def _smaller(f: Figures) -> tuple[float, str]:
 
 
 def _faster_reading(f: Figures) -> tuple[float, str]:
-    """The gain if reading took no time; working on what has been read takes the rest."""
+    """The gain if reading took no time."""
     reading = min(f.input / f.read, 0.8)
-    return 1 / (1 - reading), "copy the shards near (config.data.cache=memory or a local folder)"
+    return 1 / (1 - reading), "copy the shards to memory or a local disk (config.data.cache=memory or a folder)"
 
 
 def _model_advice(f: Figures) -> list[str]:
@@ -189,17 +206,16 @@ def _rate(batches: Iterator, batch_size: int, seconds: float) -> float:
 
 
 def _model_rate(
-    run_step: Callable[[Iterator], None],
-    batches: Iterator,
+    train_one_step: Callable[[], None],
     variables: Iterable[tf.Variable],
     batch_size: int,
     seconds: float,
 ) -> float:
-    """Images/s of training steps on one batch, which leave no trace in the variables."""
+    """Images/s of training steps, which leave no trace in the variables."""
     before = [(variable, variable.numpy()) for variable in variables]
     try:
-        run_step(batches)  # compiles
-        return batch_size * _calls_per_second(lambda: run_step(batches), seconds)
+        train_one_step()  # compiles
+        return batch_size * _calls_per_second(train_one_step, seconds)
     finally:
         for variable, value in before:
             variable.assign(value)
@@ -215,7 +231,7 @@ def _calls_per_second(call: Callable[[], object], seconds: float) -> float:
 
 
 def _decoded_size(serialized: tf.Tensor) -> tf.Tensor:
-    """Decodes a record whole; a number for it, as nobody looks at the pictures."""
+    """Decodes a record; returns a number that depends on all of it."""
     fields = record.parse_record(serialized)
     image, mask = record.decode_image(fields[record.IMAGE]), record.decode_mask(fields[record.MASK])
     return tf.size(image) + tf.size(mask)

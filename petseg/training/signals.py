@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run between two calls, with everything saved."""
+"""SIGINT and SIGTERM stop a run between two calls of its graph, with everything saved."""
 
 import contextlib
 import os
@@ -10,20 +10,20 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_GRACE_S = 25.0  # then a call that does not come back is given up; Kubernetes kills after 30
+_GRACE_S = 25.0  # then a call that hangs is given up; Kubernetes kills after 30
 
 
 class StopRequest:
     """Whether a signal has asked the run to end.
 
     Attributes:
-      signal: its number, or None.
-      heard: set it once the run acts on the signal.
+      signal: Its number, or None.
+      is_handled: Set it once the run acts on the signal.
     """
 
     def __init__(self):
         self.signal: int | None = None
-        self.heard = threading.Event()
+        self.is_handled = threading.Event()
 
 
 class StopNow(Exception):
@@ -32,13 +32,16 @@ class StopNow(Exception):
 
 @contextlib.contextmanager
 def noticing_signals(grace_s: float = _GRACE_S) -> Iterator[StopRequest]:
-    """While open, the first SIGINT or SIGTERM is noted; a second one acts at once.
+    """Within the context the first SIGINT or SIGTERM is recorded; a second one acts at once.
 
-    If nobody has heard `grace_s` seconds after the signal, the process ends all the same:
-    something that it waits for (an input service, another host) has gone, and Python's
-    signal handlers are not called while TensorFlow waits.
+    If it is not handled `grace_s` seconds after the signal, the process ends: something that it
+    waits for (an input service, another host) is gone, and Python does not call its signal
+    handlers while TensorFlow waits. Off the main thread signals are left alone.
     """
     request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
 
@@ -52,30 +55,34 @@ def noticing_signals(grace_s: float = _GRACE_S) -> Iterator[StopRequest]:
 
     for number in numbers:
         signal.signal(number, note)
-    with _noting_at_once(numbers, lambda number: _end_after(grace_s, number, request.heard)):
+    with _watching(numbers, lambda number: _end_after(grace_s, number, request.is_handled)):
         try:
             yield request
         finally:
-            request.heard.set()
+            request.is_handled.set()
             restore()
 
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-    """While open, a signal ends the process without a word from the main thread.
+    """Within the context a signal ends the process without waiting for the main thread.
 
-    For calls of TensorFlow that wait, with nothing to save. TensorFlow puts a handler of its
-    own in the place of Python's for SIGTERM when it joins a cluster: Python's comes back.
+    For calls of TensorFlow that wait, with nothing to save. TensorFlow replaces Python's
+    handler of SIGTERM when it joins a cluster: Python's is restored. Off the main thread signals
+    are left alone.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     numbers = (signal.SIGINT, signal.SIGTERM)
-    with _noting_at_once(numbers, lambda number: os._exit(128 + number)):
+    with _watching(numbers, lambda number: os._exit(128 + number)):
         yield
     for number in numbers:
         signal.signal(number, signal.getsignal(number))
 
 
 def until(items: Iterable[T], is_over: Callable[[], bool]) -> Iterator[T]:
-    """The same items; raises StopNow before the next one once it is over."""
+    """The same items; raises StopNow before the next one once `is_over`."""
     for item in items:
         if is_over():
             raise StopNow
@@ -83,8 +90,8 @@ def until(items: Iterable[T], is_over: Callable[[], bool]) -> Iterator[T]:
 
 
 @contextlib.contextmanager
-def _noting_at_once(numbers: Iterable[int], act: Callable[[int], None]) -> Iterator[None]:
-    """Calls act(number) from a thread when a signal comes, whatever the main thread does."""
+def _watching(numbers: Iterable[int], act: Callable[[int], None]) -> Iterator[None]:
+    """Calls act(number) in a thread when a signal comes, whatever the main thread does."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -105,11 +112,11 @@ def _noting_at_once(numbers: Iterable[int], act: Callable[[int], None]) -> Itera
         os.close(reading)
 
 
-def _end_after(seconds: float, number: int, heard: threading.Event) -> None:
-    if not heard.wait(seconds):
+def _end_after(seconds: float, number: int, is_handled: threading.Event) -> None:
+    if not is_handled.wait(seconds):
         print(
-            f"stopped by {signal.Signals(number).name}: the step did not come to its end within "
-            f"{seconds:.0f} s; the same command goes on from the last checkpoint",
+            f"stopped by {signal.Signals(number).name}: the step did not end within "
+            f"{seconds:.0f} s; the same command resumes from the last checkpoint",
             file=sys.stderr,
             flush=True,
         )

@@ -1,0 +1,166 @@
+"""The data set of a run, checked, and the source of its batches."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from petseg.config import Config
+from petseg.config_rules import parse_class_weights
+from petseg.data import manifest
+from petseg.data.label_map import LabelMap, own_label_map, parse_label_map
+from petseg.data.manifest import Manifest, Split
+from petseg.devices import Devices
+from petseg.errors import UserError
+from petseg.input_pipeline import pipeline, service, shard_cache
+from petseg.input_pipeline.batch_source import ImageBatches
+from petseg.input_pipeline.pipeline import InputOptions
+from petseg.input_pipeline.raw_values import raw_values
+from petseg.input_pipeline.reading import Shards, shards_in
+from petseg.registry import METRICS
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A data set whose shards agree with its manifest.
+
+    Attributes:
+      manifest: Its manifest.
+      label_map: The meaning of its raw labels in this run.
+      train: The training split.
+      validation: The validation split.
+      class_weights: Weight of a pixel of each class in the cross-entropy; () for 1.
+      folder: Where its shards are read from: its own folder, or a cache.
+      options: How it is read.
+    """
+
+    manifest: Manifest
+    label_map: LabelMap
+    train: Split
+    validation: Split
+    class_weights: tuple[float, ...]
+    folder: str
+    options: InputOptions
+
+    def shards(self, split: Split) -> Shards:
+        """The shards of a split."""
+        return shards_in(self.folder, split)
+
+    def image_batches(self, devices: Devices) -> ImageBatches:
+        """Batches of images for this host."""
+        return ImageBatches(
+            self.shards(self.train),
+            self.shards(self.validation),
+            self.options,
+            devices.host_index,
+            devices.host_count,
+        )
+
+    def validation_examples(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
+        """Some examples of the validation split; see pipeline.read_examples."""
+        paths = self.shards(self.validation).paths
+        return pipeline.read_examples(paths, list(indices), self.options)
+
+
+def choose_label_map(config: Config, data: Manifest) -> LabelMap:
+    """The run's label map: that of the settings, or the data set's own.
+
+    Raises:
+      UserError: There is no such label map, or the best metric names a class that is not in it.
+    """
+    text = config.data.label_map
+    label_map = parse_label_map(text) if text else own_label_map(data)
+    metric, slash, name = config.train.best_metric.partition("/")
+    if slash and name not in label_map.names:
+        choices = ", ".join(f"{metric}/{one}" for one in label_map.names)
+        whole = ", ".join(key for key, one in METRICS.items() if not one.per_class)
+        raise UserError(
+            f"config.train.best_metric={config.train.best_metric!r} must be one of {whole}, "
+            f"{choices}"
+        )
+    return label_map
+
+
+def open_data_set(config: Config) -> DataSet:
+    """Reads the manifest and checks that shards, hashes and labels agree with it.
+
+    Raises:
+      UserError: Says what is wrong with the data set, the label map or the service.
+    """
+    # With a feature cache, its shards are what is read again and again.
+    is_read_often = not config.data.feature_cache_dir
+    directory, is_cached = config.data.dir, config.data.cache != "none" and is_read_often
+    if config.data.service_address:
+        service.check_reachable(config.data.service_address)
+    data = manifest.read_manifest(directory)
+    label_map = choose_label_map(config, data)
+    splits = {name: data.split(name, directory) for name in ("train", "validation")}
+    # A cache compares what it copies.
+    hashes = config.data.verify_hashes and not is_cached
+    if faults := manifest.check_shards(directory, splits.values(), hashes=hashes):
+        raise UserError(f"config.data.dir: {faults[0]}; convert the data set again")
+    for split in splits.values():
+        label_map.check_covers(raw_values(directory, split), directory)
+    if is_cached:
+        directory = shard_cache.cache_shards(
+            directory, list(splits.values()), data.digest(), config.data.cache
+        )
+    weights = class_weights(config.train.class_weights, label_map, splits["train"])
+    return DataSet(
+        manifest=data,
+        label_map=label_map,
+        **splits,
+        class_weights=weights,
+        folder=directory,
+        options=input_options(config, label_map),
+    )
+
+
+def input_options(config: Config, label_map: LabelMap) -> InputOptions:
+    """How settings want a data set to be read."""
+    data = config.data
+    return InputOptions(
+        class_ids=label_map.class_ids(),
+        image_size=data.image_size,
+        batch_size=data.batch_size,
+        shuffle_records=data.shuffle_records,
+        augmentation=config.augment,
+        seed=config.train.seed,
+        keep_aspect=data.keep_aspect,
+        share_files=data.share_files,
+        service_address=data.service_address,
+        deterministic=data.deterministic,
+        threads=data.input_threads,
+        ram_budget_mib=data.ram_budget_mib,
+    )
+
+
+def class_weights(setting: str, label_map: LabelMap, train: Split) -> tuple[float, ...]:
+    """Weights of the pixels of each class.
+
+    Args:
+      setting: 'none'; 'balanced', which gives all classes of the training split the same sum,
+        and its pixels a mean weight of 1; or numbers, one for each class, with commas.
+      label_map: Of the run.
+      train: The training split.
+
+    Raises:
+      UserError: There is no such setting, or the split's pixels were never counted.
+    """
+    field, names = f"config.train.class_weights={setting}", label_map.names
+    if setting == "none":
+        return ()
+    if setting != "balanced":
+        weights = parse_class_weights(setting)
+        if len(weights) != len(names):
+            raise UserError(f"{field} must hold a number for each of {', '.join(names)}")
+        return weights
+    raw = train.pixels_per_label
+    counts = [sum(raw.get(v, 0) for v in values) for values in label_map.raw_values]
+    if not any(counts):
+        raise UserError(
+            f"{field}: no mask of {train.shards[0].name} was counted; convert the data set again "
+            "without --validate=header, or give the weights"
+        )
+    present = sum(count > 0 for count in counts)
+    return tuple(sum(counts) / (present * count) if count else 0.0 for count in counts)

@@ -1,0 +1,325 @@
+"""From settings to a run that is ready for its next step: the last place that sees Config."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from petseg.config import Config
+from petseg.devices import Devices
+from petseg.errors import UserError
+from petseg.feature_cache import fill
+from petseg.feature_cache.fill import FeatureBatches, FeatureCacheOptions
+from petseg.input_pipeline.batch_source import BatchSource
+from petseg.losses.terms import parse_loss
+from petseg.models import segmentation_model
+from petseg.models.segmentation_model import SegmentationModel
+from petseg.run_dir import checkpoints, run_folder
+from petseg.run_dir.checkpoints import CheckpointMetadata
+from petseg.run_dir.trained_model import model_options, served_variables
+from petseg.training import data as data_lib
+from petseg.training import distribution, precision, stages
+from petseg.training.data import DataSet
+from petseg.training.gradients import BatchShares, LossOptions
+from petseg.training.optimizers import Optimizer
+from petseg.training.schedules import ScheduleOptions
+from petseg.training.stages import StageSchedule, StageTrainer, TrainingOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopOptions:
+    """When the training loop does what; see TrainConfig and OptimizerConfig.
+
+    Attributes:
+      log_every_steps: Steps between two points of the training curves.
+      evaluate_every_epochs: Epochs between two evaluations.
+      save_every_minutes: Minutes between two checkpoints at most; 0 is never.
+      keep_checkpoints: Number of latest checkpoints that are kept.
+      best_metric: Which metric chooses the best checkpoint.
+      panel_images: Number of images in TensorBoard's panels.
+      profile_steps: First step of a profile, and the step before which it ends; or ().
+      bottleneck_seconds: Seconds for which each part is measured before the first step.
+      has_plateau: Whether the learning rate drops when the best metric stops rising.
+      patience_evaluations: Evaluations without a new best before a drop.
+      drop_factor: Factor of each drop.
+    """
+
+    log_every_steps: int
+    evaluate_every_epochs: float
+    save_every_minutes: float
+    keep_checkpoints: int
+    best_metric: str
+    panel_images: int
+    profile_steps: tuple[int, ...]
+    bottleneck_seconds: float
+    has_plateau: bool
+    patience_evaluations: int
+    drop_factor: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSetup:
+    """A run, ready for its next step.
+
+    Attributes:
+      config: The settings, checked and spelled out.
+      devices: What it runs on.
+      data: Its data set.
+      batches: Where its batches come from: images, or cached features.
+      model: With its weights.
+      averages: Moving averages of the weights, by path; empty if the run keeps none.
+      planned: Its stages.
+      options: What its stages have in common.
+      loop: When the training loop does what.
+      trainer: The current stage.
+      metadata: Of the checkpoint that it resumes from, or of step 0.
+      is_resumed: Whether there is such a checkpoint.
+      notes: Lines for the user.
+    """
+
+    config: Config
+    devices: Devices
+    data: DataSet
+    batches: BatchSource
+    model: SegmentationModel
+    averages: dict[str, tf.Variable]
+    planned: list[StageSchedule]
+    options: TrainingOptions
+    loop: LoopOptions
+    trainer: StageTrainer
+    metadata: CheckpointMetadata
+    is_resumed: bool
+    notes: tuple[str, ...]
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return self.planned[-1].end_step
+
+    def make_trainer(self, planned: StageSchedule) -> StageTrainer:
+        """Compiles a stage."""
+        return StageTrainer(
+            planned, self.model, self.averages, self.devices.strategy, self.options
+        )
+
+    def checkpoint_metadata(
+        self, step: int, curve_sums: dict[str, float]
+    ) -> CheckpointMetadata:
+        """What a checkpoint of a step says of its model and data."""
+        run = {
+            **self.metadata.run,
+            "config": dataclasses.asdict(self.config),
+            "trained": stages.trained_so_far(self.planned, step),
+        }
+        return CheckpointMetadata(step, run, curve_sums, {})
+
+
+def choose_devices(config: Config) -> Devices:
+    """Chooses devices; must be called before TensorFlow uses any.
+
+    Raises:
+      UserError: The devices that the settings ask for do not exist, or do not fit.
+    """
+    devices = config.devices
+    if devices.deterministic_ops:
+        tf.config.experimental.enable_op_determinism()
+    precision.check_fit(devices.precision, devices.xla, devices.force)
+    return distribution.choose_devices(
+        devices.strategy,
+        devices.cluster,
+        devices.cpu_replicas,
+        config.data.batch_size,
+        config.optimizer.microbatches,
+    )
+
+
+def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSetup:
+    """Builds the model, with the weights of the run's newest checkpoint if it has any.
+
+    Args:
+      config: Checked and spelled out.
+      run_dir: The run folder, in which nothing is written; None for a run without one.
+      devices: What it runs on.
+
+    Raises:
+      UserError: The data set, the run folder or the weights are wrong.
+    """
+    data = data_lib.open_data_set(config)
+    # A run folder says what its classes are, whatever a preset comes to mean.
+    own = dataclasses.replace(config.data, label_map=data.label_map.spec())
+    config = dataclasses.replace(config, data=own)
+    changed = run_folder.check_fits(run_dir, config, data.manifest) if run_dir else []
+    step, skipped = _find_start(run_dir, devices)
+    model = _build_model(config, data, devices, is_resumed=step is not None)
+    run_stages = config.stages()
+    averages = {}
+    if config.optimizer.average_decay:
+        averages = stages.make_averages(model, run_stages, devices.strategy)
+    planned = stages.plan_stages(run_stages, data.train.records, config.data.batch_size)
+    options = training_options(config, data, devices)
+    current = stages.stage_at(planned, step or 0)
+    trainer = StageTrainer(current, model, averages, devices.strategy, options)
+    if step is None:
+        metadata = CheckpointMetadata(0, _describe(config, data, model), {}, {})
+    else:
+        stages.check_same_stages(checkpoints.read_metadata(run_dir, step), planned, run_dir)
+        variables = stages.model_variables(model, averages)
+        if step > current.first_step:  # at a border a new optimizer begins
+            variables |= trainer.checkpoint_variables()
+        metadata = checkpoints.restore(variables, run_dir, step)
+    batches = data.image_batches(devices)
+    if config.data.feature_cache_dir:
+        batches = _feature_batches(config, data, model, metadata, devices)
+    return RunSetup(
+        config=config,
+        devices=devices,
+        data=data,
+        batches=batches,
+        model=model,
+        averages=averages,
+        planned=planned,
+        options=options,
+        loop=loop_options(config),
+        trainer=trainer,
+        metadata=metadata,
+        is_resumed=step is not None,
+        notes=(*changed, *skipped),
+    )
+
+
+def training_options(config: Config, data: DataSet, devices: Devices) -> TrainingOptions:
+    """What the settings say of every stage."""
+    optimizer = config.optimizer
+    return TrainingOptions(
+        losses=LossOptions(
+            parse_loss(config.train.loss),
+            data.class_weights,
+            config.train.label_smoothing,
+            config.model.dropout_rate,
+        ),
+        shares=BatchShares(config.data.batch_size, devices.replicas, optimizer.microbatches),
+        optimizer=Optimizer(optimizer.name, optimizer.momentum, optimizer.weight_decay),
+        schedule=ScheduleOptions(
+            name=optimizer.schedule,
+            warmup_steps=optimizer.warmup_steps,
+            power=optimizer.power,
+            drop_at=optimizer.drop_at,
+            drop_factor=optimizer.drop_factor,
+        ),
+        encoder_rate_factor=optimizer.encoder_rate_factor,
+        clip_norm=optimizer.clip_norm,
+        average_decay=optimizer.average_decay,
+        seed=config.train.seed,
+        image_size=config.data.image_size,
+        has_loss_scale=config.devices.precision == "mixed_float16",
+        xla=config.devices.xla,
+        is_deterministic=config.devices.deterministic_ops,
+        has_gpu=bool(tf.config.list_physical_devices("GPU")),
+        returns_gradients=config.train.histograms,
+    )
+
+
+def loop_options(config: Config) -> LoopOptions:
+    """What the settings say of the training loop."""
+    train, optimizer = config.train, config.optimizer
+    return LoopOptions(
+        log_every_steps=train.log_every_steps,
+        evaluate_every_epochs=train.evaluate_every_epochs,
+        save_every_minutes=train.save_every_minutes,
+        keep_checkpoints=train.keep_checkpoints,
+        best_metric=train.best_metric,
+        panel_images=train.panel_images,
+        profile_steps=train.profile_steps,
+        bottleneck_seconds=train.bottleneck_seconds,
+        has_plateau=optimizer.schedule == "plateau",
+        patience_evaluations=optimizer.patience_evaluations,
+        drop_factor=optimizer.drop_factor,
+    )
+
+
+def _feature_batches(
+    config: Config,
+    data: DataSet,
+    model: SegmentationModel,
+    metadata: CheckpointMetadata,
+    devices: Devices,
+) -> FeatureBatches:
+    """Batches of features, which are computed first where the cache lacks some."""
+
+    def make_initial_model() -> SegmentationModel:
+        # A resumed run may have trained its encoder since.
+        return model if metadata.step == 0 else _build_model(config, data, devices, is_resumed=False)
+
+    settings = config.data
+    cache = fill.open_feature_cache(
+        FeatureCacheOptions(
+            folder=settings.feature_cache_dir,
+            dtype=settings.feature_dtype,
+            crops=settings.feature_crops,
+            augmentation=config.augment,
+            image_size=settings.image_size,
+            keep_aspect=settings.keep_aspect,
+            precision=config.devices.precision,
+            verify_hashes=settings.verify_hashes,
+            cache=settings.cache,
+        ),
+        settings.dir,
+        data.manifest,
+        model,
+        [stage.trainable for stage in config.stages()],
+        metadata.run["encoder_sha256"],
+        make_initial_model,
+        devices,
+    )
+    return FeatureBatches(
+        cache,
+        data.options,
+        model.cacheable_stages,
+        devices.host_index,
+        devices.host_count,
+    )
+
+
+def _find_start(run_dir: str | None, devices: Devices) -> tuple[int | None, list[str]]:
+    """The step to resume from, the same on every host; None starts from scratch."""
+    step, skipped = None, []
+    if run_dir and devices.is_first_host and checkpoints.saved_steps(run_dir):
+        step, skipped = checkpoints.newest_readable(run_dir)
+    mine = (-1.0 if step is None else step) if devices.is_first_host else 0.0
+    (agreed,) = devices.agree([mine])
+    return (None if agreed < 0 else int(agreed)), skipped
+
+
+def _build_model(
+    config: Config, data: DataSet, devices: Devices, *, is_resumed: bool
+) -> SegmentationModel:
+    # A checkpoint holds the encoder too, so its weights file is read only once.
+    is_read = not is_resumed and not config.model.start_from
+    with devices.strategy.scope():
+        model = segmentation_model.build_model(
+            model_options(config),
+            num_classes=data.label_map.num_classes,
+            image_size=config.data.image_size,
+            weights=config.model.encoder_weights if is_read else "none",
+            precision=config.devices.precision,
+        )
+    if config.model.start_from and not is_resumed:
+        _start_from(config.model.start_from, model)
+    return model
+
+
+def _start_from(run_dir: str, model: SegmentationModel) -> None:
+    try:
+        step, _ = checkpoints.newest_readable(run_dir)
+        other = run_folder.read_config(run_dir)
+        checkpoints.restore(served_variables(other, model), run_dir, step)
+    except UserError as error:
+        raise UserError(f"config.model.start_from: {error}") from error
+
+
+def _describe(config: Config, data: DataSet, model: SegmentationModel) -> dict[str, object]:
+    """What does not change in the metadata of a run's checkpoints."""
+    return {
+        "label_map": config.data.label_map,
+        "manifest_sha256": data.manifest.digest(),
+        "encoder_sha256": fill.hash_encoder(model),
+    }

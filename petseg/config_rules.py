@@ -143,9 +143,7 @@ def _validate_best_metric(name: str) -> None:
     whole = [metric for metric, one in metrics.items() if not one.per_class]
     of_class = [f"{metric}/CLASS" for metric, one in metrics.items() if one.per_class]
     is_known = base in metrics and metrics[base].per_class == bool(slash)
-    _require(
-        is_known, "config.train.best_metric", name, f"be one of {', '.join(whole + of_class)}"
-    )
+    _require(is_known, "config.train.best_metric", name, f"be one of {', '.join(whole + of_class)}")
 
 
 def parse_class_weights(text: str) -> tuple[float, ...]:

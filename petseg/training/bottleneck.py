@@ -179,7 +179,9 @@ def _smaller(f: Figures) -> tuple[float, str]:
 def _faster_reading(f: Figures) -> tuple[float, str]:
     """The gain if reading took no time."""
     reading = min(f.input / f.read, 0.8)
-    return 1 / (1 - reading), "copy the shards to memory or a local disk (config.data.cache=memory or a folder)"
+    return 1 / (
+        1 - reading
+    ), "copy the shards to memory or a local disk (config.data.cache=memory or a folder)"
 
 
 def _model_advice(f: Figures) -> list[str]:

@@ -97,13 +97,9 @@ class RunSetup:
 
     def make_trainer(self, planned: StageSchedule) -> StageTrainer:
         """Compiles a stage."""
-        return StageTrainer(
-            planned, self.model, self.averages, self.devices.strategy, self.options
-        )
+        return StageTrainer(planned, self.model, self.averages, self.devices.strategy, self.options)
 
-    def checkpoint_metadata(
-        self, step: int, curve_sums: dict[str, float]
-    ) -> CheckpointMetadata:
+    def checkpoint_metadata(self, step: int, curve_sums: dict[str, float]) -> CheckpointMetadata:
         """What a checkpoint of a step says of its model and data."""
         run = {
             **self.metadata.run,
@@ -247,7 +243,9 @@ def _feature_batches(
 
     def make_initial_model() -> SegmentationModel:
         # A resumed run may have trained its encoder since.
-        return model if metadata.step == 0 else _build_model(config, data, devices, is_resumed=False)
+        return (
+            model if metadata.step == 0 else _build_model(config, data, devices, is_resumed=False)
+        )
 
     settings = config.data
     cache = fill.open_feature_cache(

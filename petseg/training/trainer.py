@@ -65,9 +65,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
         is_silent = not devices.is_first_host
         progress = Progress(run.metadata.step, run.total_steps, is_silent=is_silent)
         stack.enter_context(contextlib.closing(progress))
-        events = stack.enter_context(
-            contextlib.closing(TensorBoard(run_dir, is_silent=is_silent))
-        )
+        events = stack.enter_context(contextlib.closing(TensorBoard(run_dir, is_silent=is_silent)))
         request = stack.enter_context(noticing_signals())
         began_s = started_s - _earlier_seconds(run, run_dir)
         Trainer(run, run_dir, events, progress, request, figures, began_s).run()
@@ -298,9 +296,7 @@ class Trainer:
         loss = f"loss {np.mean(self._losses):.4f}  " if self._losses else ""
         mean = _shown(figures["mean_iou"], 4)
         of_class = ", ".join(f"{name} {_shown(iou, 3)}" for name, iou in figures["iou"].items())
-        return (
-            f"epoch {epoch:.1f}  step {self.step}  {loss}validation mean IoU {mean} ({of_class})"
-        )
+        return f"epoch {epoch:.1f}  step {self.step}  {loss}validation mean IoU {mean} ({of_class})"
 
     def _add_metrics_to_checkpoint(self) -> None:
         """Metrics go to the checkpoint's metadata, by which the best one is kept."""

@@ -90,9 +90,7 @@ class Validator:
         return Panel(examples["image"], examples["mask"], predicted, captions)
 
     def _make_batches(self, trainable: str) -> Iterable:
-        return distribution.distribute(
-            self._run.devices, self._run.batches.validation(trainable)
-        )
+        return distribution.distribute(self._run.devices, self._run.batches.validation(trainable))
 
 
 @contextlib.contextmanager

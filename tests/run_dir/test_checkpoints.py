@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from petseg.errors import UserError
 from petseg.run_dir import checkpoints
-from petseg.run_dir.checkpoints import Page
+from petseg.run_dir.checkpoints import CheckpointMetadata
 
-ABOUT = {"label_map": "a=1"}
+RUN = {"label_map": "a=1"}
 
 
 def variables(value=0.0):
@@ -17,7 +17,9 @@ def variables(value=0.0):
 
 
 def save(run, step, metrics=None):
-    checkpoints.save(variables(float(step)), str(run), Page(step, ABOUT, {"steps": 1}, {}))
+    checkpoints.save(
+        variables(float(step)), str(run), CheckpointMetadata(step, RUN, {"steps": 1}, {})
+    )
     if metrics:
         checkpoints.add_metrics(str(run), step, metrics)
 
@@ -26,12 +28,12 @@ def folders(run):
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
-def test_what_is_saved_comes_back_with_its_page(tmp_path):
+def test_what_is_saved_is_restored_with_its_metadata(tmp_path):
     save(tmp_path, 7, {"mean_iou": 0.5})
     target = variables()
-    page = checkpoints.restore(target, str(tmp_path), 7)
-    assert sorted(page.sha256) == ["variables.data-00000-of-00001", "variables.index"]
-    assert page == Page(7, ABOUT, {"steps": 1}, {"mean_iou": 0.5}, page.sha256)
+    metadata = checkpoints.restore(target, str(tmp_path), 7)
+    assert sorted(metadata.sha256) == ["variables.data-00000-of-00001", "variables.index"]
+    assert metadata == CheckpointMetadata(7, RUN, {"steps": 1}, {"mean_iou": 0.5}, metadata.sha256)
     assert all((v.numpy() == 7).all() for v in target.values())
     assert checkpoints.newest_readable(str(tmp_path)) == (7, [])
 
@@ -49,30 +51,30 @@ def damage(folder, kind, rng):
         content = bytearray(index.read_bytes())
         content[rng.integers(len(content))] ^= 1 << rng.integers(8)
         index.write_bytes(content)
-    elif kind == "flip page":
-        page = folder / "checkpoint.json"
-        content = bytearray(page.read_bytes())
-        places = [i for i, byte in enumerate(content) if chr(byte).isalnum()]
-        content[rng.choice(places)] ^= 1
-        page.write_bytes(content)
+    elif kind == "flip metadata":
+        metadata = folder / "checkpoint.json"
+        content = bytearray(metadata.read_bytes())
+        indices = [i for i, byte in enumerate(content) if chr(byte).isalnum()]
+        content[rng.choice(indices)] ^= 1
+        metadata.write_bytes(content)
     elif kind == "no index":
         index.unlink()
     elif kind == "no data":
         data.unlink()
-    elif kind == "no page":
+    elif kind == "no metadata":
         (folder / "checkpoint.json").unlink()
-    elif kind == "half a page":
-        page = folder / "checkpoint.json"
-        page.write_text(page.read_text()[: rng.integers(1, 50)])
+    elif kind == "half of the metadata":
+        metadata = folder / "checkpoint.json"
+        metadata.write_text(metadata.read_text()[: rng.integers(1, 50)])
     else:
         shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("kind", [
-    "cut", "flip", "flip index", "flip page",
-    "no index", "no data", "no page", "half a page", "gone",
+    "cut", "flip", "flip index", "flip metadata",
+    "no index", "no data", "no metadata", "half of the metadata", "gone",
 ])  # fmt: skip
-def test_a_damaged_newest_one_is_passed_over_and_named(tmp_path, kind):
+def test_a_damaged_newest_one_is_skipped_and_named(tmp_path, kind):
     seed = int(np.random.SeedSequence().entropy % 2**32)
     print("seed", seed)
     rng = np.random.default_rng(seed)
@@ -157,8 +159,8 @@ def test_what_a_killed_run_had_begun_goes(tmp_path):
 
 def test_a_page_of_another_step_is_refused(tmp_path):
     save(tmp_path, 3)
-    page = tmp_path / "checkpoints/ckpt-3/checkpoint.json"
+    metadata = tmp_path / "checkpoints/ckpt-3/checkpoint.json"
     save(tmp_path, 4)
-    shutil.copy(tmp_path / "checkpoints/ckpt-4/checkpoint.json", page)
+    shutil.copy(tmp_path / "checkpoints/ckpt-4/checkpoint.json", metadata)
     with pytest.raises(ValueError, match="of step 4"):
-        checkpoints.read_page(str(tmp_path), 3)
+        checkpoints.read_metadata(str(tmp_path), 3)

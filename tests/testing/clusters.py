@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from petseg import config as config_lib
+from petseg import config_rules
 from petseg.config import Config
 from testing.command_processes import ROOT
 
@@ -19,7 +19,7 @@ def write_config(config: Config, path: Path) -> Path:
     """A config file that gives these settings."""
     path.write_text(
         "from petseg.config import from_json\n"
-        f"def get_config():\n    return from_json({config_lib.to_json(config)!r})\n"
+        f"def get_config():\n    return from_json({config_rules.to_json(config)!r})\n"
     )
     return path
 

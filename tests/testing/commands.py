@@ -10,9 +10,9 @@ from testing.command_processes import ROOT
 TINY = (
     "--config.data.image_size=32",
     "--config.data.batch_size=4",
-    "--config.model.backbone_weights=none",
-    "--config.model.backbone_width=2",
-    "--config.model.backbone_convs=(1,1,1,1,1)",
+    "--config.model.encoder_weights=none",
+    "--config.model.encoder_width=2",
+    "--config.model.encoder_convs=(1,1,1,1,1)",
     "--config.train.epochs=1",
 )
 

@@ -11,12 +11,13 @@ def make_tiny_config(data_dir: Path) -> Config:
     config.data.dir = str(data_dir)
     config.data.image_size = 32
     config.data.batch_size = 4
-    config.model.backbone_weights = "none"
-    config.model.backbone_width = 2
-    config.model.backbone_convs = (1, 1, 1, 1, 1)
+    config.model.encoder_weights = "none"
+    config.model.encoder_width = 2
+    config.model.encoder_convs = (1, 1, 1, 1, 1)
+    config.data.label_map = "three_class"
     config.train.epochs = 2.0
     config.optimizer.warmup_steps = 2
     config.train.log_every_steps = 2
     config.train.panel_images = 2
-    config.train.doctor_seconds = 0.0
+    config.train.bottleneck_seconds = 0.0
     return config

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import tensorflow as tf
 
-from petseg.training import doctor, loop
-from petseg.training.doctor import Figures
+from petseg.training import bottleneck, trainer
+from petseg.training.bottleneck import Figures
 
 ORIGINALS = Figures(
     read=20_000,
@@ -20,7 +20,7 @@ ORIGINALS = Figures(
 
 
 def test_slow_input_is_named_with_remedies_in_order_of_their_gain():
-    found = doctor.diagnose(ORIGINALS)
+    found = bottleneck.diagnose(ORIGINALS)
     assert found.verdict == "input bound"
     assert "900 images/s on 2 cores" in found.summary and "4,000" in found.summary
     smaller, cores = found.advice
@@ -30,23 +30,23 @@ def test_slow_input_is_named_with_remedies_in_order_of_their_gain():
 
 
 def test_slow_reading_comes_before_smaller_images():
-    found = doctor.diagnose(dataclasses.replace(ORIGINALS, read=1_000))
+    found = bottleneck.diagnose(dataclasses.replace(ORIGINALS, read=1_000))
     assert "config.data.cache" in found.advice[0] and found.advice[0].endswith("4.4x")
     assert "--short_side=256" in found.advice[1]
 
 
 def test_no_remedy_promises_more_than_the_model_can_take():
-    found = doctor.diagnose(dataclasses.replace(ORIGINALS, model=1_200, short_side=3000))
+    found = bottleneck.diagnose(dataclasses.replace(ORIGINALS, model=1_200, short_side=3000))
     assert found.advice[0] == "convert with --short_side=256 for about 1.3x"
 
 
 def test_small_images_need_no_conversion():
-    found = doctor.diagnose(dataclasses.replace(ORIGINALS, short_side=256))
+    found = bottleneck.diagnose(dataclasses.replace(ORIGINALS, short_side=256))
     assert [line[:10] for line in found.advice] == ["or 9 cores"]
 
 
 def test_a_slow_model_is_not_blamed_on_the_input():
-    found = doctor.diagnose(dataclasses.replace(ORIGINALS, model=10, has_gpu=False))
+    found = bottleneck.diagnose(dataclasses.replace(ORIGINALS, model=10, has_gpu=False))
     assert found.verdict == "model bound"
     (line,) = found.advice
     assert "90.0 times" in line and "a GPU" in line
@@ -54,25 +54,25 @@ def test_a_slow_model_is_not_blamed_on_the_input():
 
 def test_a_slow_model_is_told_of_a_faster_precision_first():
     slow = dataclasses.replace(ORIGINALS, model=10, is_bfloat16_faster=True)
-    first, second = doctor.diagnose(slow).advice
+    first, second = bottleneck.diagnose(slow).advice
     assert "config.devices.precision=mixed_bfloat16" in first and "GPU" in first
     assert "more GPUs" in second
-    on_cpu = doctor.diagnose(dataclasses.replace(slow, has_gpu=False)).advice
+    on_cpu = bottleneck.diagnose(dataclasses.replace(slow, has_gpu=False)).advice
     assert "this CPU" in on_cpu[0]
 
 
 @pytest.mark.parametrize("model", [800, 900, 1_100])
 def test_rates_that_are_near_are_balanced(model):
-    assert doctor.diagnose(dataclasses.replace(ORIGINALS, model=model)).verdict == "balanced"
+    assert bottleneck.diagnose(dataclasses.replace(ORIGINALS, model=model)).verdict == "balanced"
 
 
 def test_examining_a_model_leaves_no_trace_in_its_variables(tiny_config, tmp_path):
-    """A run with the doctor ends with the weights of one without."""
+    """A run that measures its bottleneck ends with the weights of one that does not."""
     weights = []
     for seconds in (0.0, 0.05):
-        tiny_config.train.doctor_seconds = seconds
+        tiny_config.train.bottleneck_seconds = seconds
         run = str(tmp_path / str(seconds))
-        loop.train_and_evaluate(tiny_config, run)
+        trainer.train_and_evaluate(tiny_config, run)
         reader = tf.train.load_checkpoint(f"{run}/checkpoints/ckpt-10/variables")
         names = sorted(reader.get_variable_to_shape_map())
         weights.append(
@@ -81,14 +81,14 @@ def test_examining_a_model_leaves_no_trace_in_its_variables(tiny_config, tmp_pat
     assert weights[0] == weights[1]
 
 
-def test_the_figures_are_told(tiny_config, tmp_path, capfd):
-    tiny_config.train.doctor_seconds = 0.05
-    loop.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+def test_the_figures_are_printed(tiny_config, tmp_path, capfd):
+    tiny_config.train.bottleneck_seconds = 0.05
+    trainer.train_and_evaluate(tiny_config, str(tmp_path / "run"))
     said = capfd.readouterr().err
     assert "the model takes" in said and "images/s on" in said
     events = b"".join(path.read_bytes() for path in (tmp_path / "run/train").iterdir())
-    assert b"input/doctor" in events and b"the model takes" in events
-    figures, found = loop.examine(tiny_config, 0.05)
+    assert b"input/bottleneck" in events and b"the model takes" in events
+    figures, found = bottleneck.examine(tiny_config, 0.05)
     assert found.verdict in said
     assert all(rate > 0 for rate in (figures.read, figures.decode, figures.input, figures.model))
     assert figures.short_side > 32 and figures.image_size == 32

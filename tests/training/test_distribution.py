@@ -90,8 +90,8 @@ def test_hosts_wait_for_each_other_and_name_who_is_missing(capfd):
     threads[1].start()
     threads[0].join(timeout=3)
     assert threads[0].is_alive() and threads[1].is_alive()
-    told = capfd.readouterr().err
-    assert "waiting for " in told and addresses[2] in told
+    printed = capfd.readouterr().err
+    assert "waiting for " in printed and addresses[2] in printed
     threads[2].start()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(met) < 3:
@@ -103,5 +103,5 @@ def test_hosts_wait_for_each_other_and_name_who_is_missing(capfd):
 
 
 def test_a_batch_that_cannot_be_shared_names_ones_that_can():
-    with pytest.raises(UserError, match=r"1 replicas of 4 microbatches; take 8 or 12"):
+    with pytest.raises(UserError, match=r"1 replicas of 4 microbatches; use 8 or 12"):
         distribution.make_strategy("one_device", "tf_config", 0, 10, 4)

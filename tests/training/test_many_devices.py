@@ -10,14 +10,19 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 from testing.clusters import log_of, train, training, write_config
 from testing.commands import run_module
+from testing.events import points
+from testing.weights import (
+    assert_identical_weights,
+    assert_same_weights,
+    checkpoint_weights,
+)
 
 from petseg.errors import UserError
 from petseg.run_dir import checkpoints
-from petseg.training import replica_check
+from petseg.training import replica_check, trainer
 from petseg.training.replica_check import Outcome
 
 LOADING_S = 4.0  # before that a process has read no file of the run
@@ -46,38 +51,8 @@ def hard_config(tiny_config):
     return config
 
 
-def weights(folder, step):
-    reader = tf.train.load_checkpoint(f"{folder}/checkpoints/ckpt-{step}/variables")
-    names = reader.get_variable_to_shape_map()
-    return {n: reader.get_tensor(n) for n in names if n != "_CHECKPOINTABLE_OBJECT_GRAPH"}
-
-
-def assert_close(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-5, err_msg=name)
-
-
-def assert_identical(one, other):
-    assert one.keys() == other.keys()
-    assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []
-
-
 def figures(folder):
     return json.loads((folder / "evaluation" / "validation_by_step.json").read_text())
-
-
-def points(folder):
-    """(tag, step) -> values, of all event files of a writer, timings left out."""
-    found = {}
-    for path in folder.iterdir():
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                if not value.tag.startswith("input/"):
-                    found.setdefault((value.tag, event.step), []).append(
-                        tf.make_ndarray(value.tensor)
-                    )
-    return found
 
 
 @pytest.mark.long
@@ -111,25 +86,30 @@ def test_a_difference_between_replicas_is_a_fault():
 
 @pytest.mark.slow
 def test_hosts_end_with_the_weights_of_one_device(hard_config, tmp_path):
-    hard_config.model.head = "five_tap"
+    hard_config.model.decoder = "fcn2s"
     hard_config.augment.cutmix_probability = 0.5
-    hard_config.train.trained = "all"
+    hard_config.train.trainable = "all"
     alone, hosts = tmp_path / "alone", tmp_path / "hosts"
     file = write_config(hard_config, tmp_path / "alone.py")
     assert train(file, alone) == [0], log_of(alone)
     assert train(file, hosts, hosts=2) == [0, 0], log_of(hosts) + log_of(hosts, 1)
     assert "over 2 replica(s) on 2 hosts" in log_of(hosts)
-    assert_close(weights(hosts, STEPS), weights(alone, STEPS))
+    assert_same_weights(
+        checkpoint_weights(hosts, STEPS), checkpoint_weights(alone, STEPS), rtol=0, atol=1e-5
+    )
     assert figures(hosts) == figures(alone)
 
 
 def test_microbatches_end_with_the_weights_of_whole_batches(hard_config, tmp_path):
-    from petseg.training import loop
-
     for parts in (1, 4):
         hard_config.optimizer.microbatches = parts
-        loop.train_and_evaluate(copy.deepcopy(hard_config), str(tmp_path / str(parts)))
-    assert_close(weights(tmp_path / "4", STEPS), weights(tmp_path / "1", STEPS))
+        trainer.train_and_evaluate(copy.deepcopy(hard_config), str(tmp_path / str(parts)))
+    assert_same_weights(
+        checkpoint_weights(tmp_path / "4", STEPS),
+        checkpoint_weights(tmp_path / "1", STEPS),
+        rtol=0,
+        atol=1e-5,
+    )
 
 
 def kill_until_done(file, run, hosts, kills, rng, whole_s):
@@ -181,19 +161,19 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tiny_config, tmp_path, 
     met = kill_until_done(file, killed, hosts, kills, rng, whole_s)
     print(f"{met} of {kills} kills met a run; {whole_s:.0f} s if undisturbed")
     assert met > 0
-    assert_identical(weights(killed, steps), weights(straight, steps))
+    assert_identical_weights(checkpoint_weights(killed, steps), checkpoint_weights(straight, steps))
     assert figures(killed) == figures(straight)
     for name in ("train", "validation"):
         ours, theirs = points(killed / name), points(straight / name)
         assert ours.keys() == theirs.keys()
-        for place, values in ours.items():
-            assert len(values) == 1, place
-            assert np.array_equal(values[0], theirs[place][0]), place
+        for point, values in ours.items():
+            assert len(values) == 1, point
+            assert np.array_equal(values[0], theirs[point][0]), point
     # What TensorBoard itself makes of the files.
     reader = event_accumulator.EventAccumulator(str(killed / "train"), {"tensors": 0})
     reader.Reload()
-    told = [event.step for event in reader.Tensors("loss/total")]
-    assert told == list(range(3, steps + 1, 3))
+    steps_shown = [event.step for event in reader.Tensors("loss/total")]
+    assert steps_shown == list(range(3, steps + 1, 3))
 
 
 @pytest.mark.slow

@@ -8,49 +8,26 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from testing.command_processes import ROOT
 from testing.conversion import convert
+from testing.events import curve
+from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
 
-from petseg.config import Stage
+from petseg import progress
+from petseg.config import Stage, TrainConfig
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.evaluation import scoring
 from petseg.inference.forward import Views
-from petseg.run_dir import checkpoints, run_folder
-from petseg.training import loop, progress
-
-
-def weights(folder, step):
-    reader = tf.train.load_checkpoint(f"{folder}/checkpoints/ckpt-{step}/variables")
-    names = reader.get_variable_to_shape_map()
-    found = {n.removeprefix("variables/").split("/.ATT")[0].replace(".S", "/"): n for n in names}
-    return {n: reader.get_tensor(key) for n, key in found.items() if "GRAPH" not in n}
-
-
-def moved(folder, before, after):
-    """Layers whose weights differ between two checkpoints."""
-    one, other = weights(folder, before), weights(folder, after)
-    return {
-        name.split("/")[0]
-        for name in one
-        if not name.startswith(("stage", "average")) and (one[name] != other[name]).any()
-    }
-
-
-def curve(folder, tag):
-    found = {}
-    for path in sorted((folder / "train").iterdir()):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                if value.tag == tag:
-                    found[event.step] = float(tf.make_ndarray(value.tensor))
-    return found
+from petseg.run_dir import checkpoints, evaluations, trained_model
+from petseg.training import trainer
 
 
 @pytest.fixture
 def staged(tiny_config):
-    tiny_config.train.epochs = 1.0
-    tiny_config.train.then = [Stage("block5", 1.0, 2e-3), Stage("all", 1.0, 1e-3)]
+    tiny_config.train.epochs = TrainConfig().epochs
+    tiny_config.train.stages = [
+        Stage("decoder", 1.0, 5e-3), Stage("block5", 1.0, 2e-3), Stage("all", 1.0, 1e-3)
+    ]  # fmt: skip
     tiny_config.train.log_every_steps = 1
     tiny_config.train.keep_checkpoints = 99
     tiny_config.optimizer.schedule = "constant"
@@ -60,28 +37,31 @@ def staged(tiny_config):
 
 def test_each_stage_trains_what_it_names_with_its_own_rate(staged, tmp_path):
     staged.train.save_every_minutes = 1e-9
-    loop.train_and_evaluate(staged, str(tmp_path))
+    trainer.train_and_evaluate(staged, str(tmp_path))
     assert checkpoints.saved_steps(str(tmp_path)) == list(range(16))
-    head = {"score3", "score4", "score5", "up_to_pool3", "up_to_pool4", "up_to_image"}
+    decoder = {
+        *("score_P3", "score_P4", "score_P5"),
+        *("upsample_to_P3", "upsample_to_P4", "upsample_to_image"),
+    }
     blocks = {f"block{n}_conv1" for n in range(1, 6)}
-    assert moved(tmp_path, 1, 5) == head
-    assert moved(tmp_path, 5, 10) == head | {"block5_conv1"}
-    assert moved(tmp_path, 10, 15) == head | blocks
-    rates = curve(tmp_path, "rate/learning_rate")
+    assert moved_layers(tmp_path, 1, 5) == decoder
+    assert moved_layers(tmp_path, 5, 10) == decoder | {"block5_conv1"}
+    assert moved_layers(tmp_path, 10, 15) == decoder | blocks
+    rates = curve(tmp_path / "train", "rate/learning_rate")
     assert [rates[step] for step in (1, 5, 6, 10, 11, 15)] == pytest.approx(
         [5e-3, 5e-3, 2e-3, 2e-3, 1e-3, 1e-3]
     )
-    assert checkpoints.read_page(str(tmp_path), 7).about["trained"] == ["head", "block5"]
+    assert checkpoints.read_metadata(str(tmp_path), 7).run["trained"] == ["decoder", "block5"]
 
 
-def test_the_backbone_may_have_a_rate_of_its_own(tiny_config, tmp_path):
-    tiny_config.train.trained, tiny_config.train.epochs = "all", 0.2  # a step
+def test_the_encoder_may_have_a_learning_rate_of_its_own(tiny_config, tmp_path):
+    tiny_config.train.trainable, tiny_config.train.epochs = "all", 0.2  # a step
     tiny_config.optimizer.name, tiny_config.optimizer.warmup_steps = "sgd", 0
     after = {}
     for factor in (0.0, 0.25, 1.0):
-        tiny_config.optimizer.backbone_rate_factor = factor
-        loop.train_and_evaluate(tiny_config, str(tmp_path / str(factor)))
-        after[factor] = weights(tmp_path / str(factor), 1)
+        tiny_config.optimizer.encoder_rate_factor = factor
+        trainer.train_and_evaluate(tiny_config, str(tmp_path / str(factor)))
+        after[factor] = checkpoint_weights(tmp_path / str(factor), 1)
     for name, still in after[0.0].items():
         quarter, whole = after[0.25][name] - still, after[1.0][name] - still
         if "block" in name and name.endswith("kernel"):
@@ -91,10 +71,10 @@ def test_the_backbone_may_have_a_rate_of_its_own(tiny_config, tmp_path):
 
 
 @pytest.mark.long
-def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(staged, tmp_path, monkeypatch):
+def test_a_run_stopped_in_any_stage_resumes_to_the_same_end(staged, tmp_path, monkeypatch):
     staged.optimizer.name = "sgd"
     staged.optimizer.average_decay = 0.9
-    loop.train_and_evaluate(staged, str(tmp_path / "straight"))
+    trainer.train_and_evaluate(staged, str(tmp_path / "straight"))
     stopped = tmp_path / "stopped"
     for _ in range(6):  # within stages and at their borders
         steps = []
@@ -107,39 +87,40 @@ def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(staged, tmp_path, mo
         with monkeypatch.context() as patch:
             patch.setattr(progress.Progress, "advance", advance)
             try:
-                loop.train_and_evaluate(staged, str(stopped))
+                trainer.train_and_evaluate(staged, str(stopped))
                 break
             except StoppedBySignal:
                 pass
-    one, other = weights(tmp_path / "straight", 15), weights(stopped, 15)
-    assert one.keys() == other.keys()
-    for name in one:
-        np.testing.assert_allclose(one[name], other[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    assert_same_weights(
+        checkpoint_weights(tmp_path / "straight", 15), checkpoint_weights(stopped, 15)
+    )
 
 
-def test_stages_that_are_behind_may_not_change_and_those_ahead_may(staged, tmp_path):
+def test_past_stages_may_not_change_and_later_ones_may(staged, tmp_path):
     longer = copy.deepcopy(staged)
-    staged.train.then = staged.train.then[:1]
-    loop.train_and_evaluate(staged, str(tmp_path))
+    staged.train.stages = staged.train.stages[:2]
+    trainer.train_and_evaluate(staged, str(tmp_path))
     other = copy.deepcopy(staged)
-    other.train.then = [Stage("block4", 1.0, 2e-3)]
-    with pytest.raises(UserError, match=r"so far trained head, block5, now .* head, block4"):
-        loop.train_and_evaluate(other, str(tmp_path))
-    loop.train_and_evaluate(longer, str(tmp_path))
+    other.train.stages[1] = Stage("block4", 1.0, 2e-3)
+    with pytest.raises(UserError, match=r"so far trained decoder, block5, now .* decoder, block4"):
+        trainer.train_and_evaluate(other, str(tmp_path))
+    trainer.train_and_evaluate(longer, str(tmp_path))
     assert checkpoints.saved_steps(str(tmp_path)) == [5, 10, 15]
 
 
 def test_averaged_weights_are_what_is_evaluated_and_served(tiny_config, tmp_path):
     tiny_config.optimizer.average_decay = 0.95
-    loop.train_and_evaluate(tiny_config, str(tmp_path))
-    stored = weights(tmp_path, 10)
-    served = {v.path: v.numpy() for v in run_folder.load_trained(str(tmp_path)).model.variables}
+    trainer.train_and_evaluate(tiny_config, str(tmp_path))
+    stored = checkpoint_weights(tmp_path, 10)
+    served = {
+        v.path: v.numpy() for v in trained_model.load_trained_model(str(tmp_path)).model.variables
+    }
     for name, value in served.items():
         source = name if name.startswith("block") else f"average/{name}"
         np.testing.assert_array_equal(value, stored[source])
-    assert (stored["average/score3/kernel"] != stored["score3/kernel"]).any()
+    assert (stored["average/score_P3/kernel"] != stored["score_P3/kernel"]).any()
     report = scoring.score_split(str(tmp_path), "validation", None, 1, "newest", Views())
-    assert report["mean_iou"] == run_folder.read_evaluations(str(tmp_path))[10]["mean_iou"]
+    assert report["mean_iou"] == evaluations.read_evaluations(str(tmp_path))[10]["mean_iou"]
 
 
 def test_a_plateau_lowers_the_rate_and_a_resumed_run_knows(tiny_config, tmp_path):
@@ -150,44 +131,44 @@ def test_a_plateau_lowers_the_rate_and_a_resumed_run_knows(tiny_config, tmp_path
     tiny_config.train.log_every_steps = 5
     for epochs in (3.0, 4.0):
         tiny_config.train.epochs = epochs
-        loop.train_and_evaluate(tiny_config, str(tmp_path))
-    rates = curve(tmp_path, "rate/learning_rate")
+        trainer.train_and_evaluate(tiny_config, str(tmp_path))
+    rates = curve(tmp_path / "train", "rate/learning_rate")
     assert [rates[step] for step in (5, 10, 15, 20)] == pytest.approx([1e-9, 1e-9, 1e-10, 1e-11])
 
 
 def test_a_new_run_starts_from_the_weights_of_another(tiny_config, raw_pets, tmp_path):
-    loop.train_and_evaluate(tiny_config, str(tmp_path / "old"))
+    trainer.train_and_evaluate(tiny_config, str(tmp_path / "old"))
     convert(raw_pets, tmp_path / "other_data", validation_fraction=0.5)
     tiny_config.data.dir = str(tmp_path / "other_data")
     with pytest.raises(UserError, match=r"--config\.model\.start_from="):
-        loop.train_and_evaluate(tiny_config, str(tmp_path / "old"))
+        trainer.train_and_evaluate(tiny_config, str(tmp_path / "old"))
     tiny_config.model.start_from = str(tmp_path / "old")
-    loop.train_and_evaluate(tiny_config, str(tmp_path / "new"))
+    trainer.train_and_evaluate(tiny_config, str(tmp_path / "new"))
     old = scoring.score_split(
         str(tmp_path / "old"), "validation", tiny_config.data.dir, 1, "newest", Views()
     )
-    evaluations = run_folder.read_evaluations(str(tmp_path / "new"))
-    assert evaluations[0]["mean_iou"] == old["mean_iou"]
+    figures = evaluations.read_evaluations(str(tmp_path / "new"))
+    assert figures[0]["mean_iou"] == old["mean_iou"]
     for name, value, message in (
-        ("head", "five_tap", "start_from: .*ckpt-10"),
+        ("decoder", "fcn2s", "start_from: .*ckpt-10"),
         ("start_from", str(tmp_path), "start_from: .* no checkpoint"),
     ):
         other = copy.deepcopy(tiny_config)
         setattr(other.model, name, value)
         with pytest.raises(UserError, match=message) as caught:
-            loop.train_and_evaluate(other, str(tmp_path / "wrong"))
+            trainer.train_and_evaluate(other, str(tmp_path / "wrong"))
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "wrong").exists()
 
 
 def test_the_best_or_any_checkpoint_can_be_chosen(tiny_config, tmp_path):
-    loop.train_and_evaluate(tiny_config, str(tmp_path))
-    evaluations = run_folder.read_evaluations(str(tmp_path))
-    best = max((5, 10), key=lambda step: evaluations[step]["mean_iou"])
+    trainer.train_and_evaluate(tiny_config, str(tmp_path))
+    figures = evaluations.read_evaluations(str(tmp_path))
+    best = max((5, 10), key=lambda step: figures[step]["mean_iou"])
     for chosen, step in (("best", best), ("5", 5), ("newest", 10)):
         report = scoring.score_split(str(tmp_path), "validation", None, 1, chosen, Views())
         assert report["checkpoint_step"] == step
-        assert report["mean_iou"] == evaluations[step]["mean_iou"]
+        assert report["mean_iou"] == figures[step]["mean_iou"]
     with pytest.raises(UserError, match="newest, best or one of the steps 5, 10"):
         scoring.score_split(str(tmp_path), "validation", None, 1, "7", Views())
 
@@ -197,7 +178,7 @@ def test_a_bad_batch_is_named_with_its_images(tiny_config, tmp_path):
     tiny_config.optimizer.warmup_steps = 0
     tiny_config.optimizer.schedule = "constant"
     with pytest.raises(FaultFound, match=r"learning rate 1e\+38; images \w+_\d+(, \w+_\d+){3}\)"):
-        loop.train_and_evaluate(tiny_config, str(tmp_path))
+        trainer.train_and_evaluate(tiny_config, str(tmp_path))
 
 
 def test_a_step_that_is_not_finite_moves_nothing(tiny_config, tmp_path, monkeypatch):
@@ -210,15 +191,15 @@ def test_a_step_that_is_not_finite_moves_nothing(tiny_config, tmp_path, monkeypa
     tiny_config.train.save_every_minutes = 1e-9
     tiny_config.train.log_every_steps = 1  # one step a call
     tiny_config.train.keep_checkpoints = 99
-    loop.train_and_evaluate(tiny_config, str(tmp_path))
-    stored = [weights(tmp_path, step) for step in range(1, 11)]
+    trainer.train_and_evaluate(tiny_config, str(tmp_path))
+    stored = [checkpoint_weights(tmp_path, step) for step in range(1, 11)]
     scales = [float(found["stage0/loss_scale"]) for found in stored]
     assert scales[0] == 2.0**126
     updates = [int(found["stage0/updates"]) for found in stored]
     for step in range(1, 10):
         is_skipped = updates[step] == updates[step - 1]
         assert is_skipped == (scales[step] == scales[step - 1] / 2)
-        kernels = [found["score3/kernel"] for found in stored[step - 1 : step + 1]]
+        kernels = [found["score_P3/kernel"] for found in stored[step - 1 : step + 1]]
         assert is_skipped == (kernels[0] == kernels[1]).all()
 
 
@@ -230,16 +211,16 @@ def test_what_makes_a_cpu_slower_is_refused_unless_forced(tiny_config, tmp_path,
     for name, value in changes.items():
         setattr(tiny_config.devices, name, value)
     with pytest.raises(UserError, match=message):
-        loop.train_and_evaluate(tiny_config, str(tmp_path))
+        trainer.train_and_evaluate(tiny_config, str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.long
 def test_other_arithmetic_goes_nearly_the_same_way(tiny_config, tmp_path):
-    tiny_config.train.trained = "all"
+    tiny_config.train.trainable = "all"
     tiny_config.devices.force = True
-    loop.train_and_evaluate(copy.deepcopy(tiny_config), str(tmp_path / "plain"))
-    plain = curve(tmp_path / "plain", "loss/total")
+    trainer.train_and_evaluate(copy.deepcopy(tiny_config), str(tmp_path / "plain"))
+    plain = curve(tmp_path / "plain" / "train", "loss/total")
     for change, value, tolerance in (
         ("xla", True, 1e-4),
         ("precision", "mixed_bfloat16", 0.1),
@@ -248,19 +229,19 @@ def test_other_arithmetic_goes_nearly_the_same_way(tiny_config, tmp_path):
         config = copy.deepcopy(tiny_config)
         setattr(config.devices, change, value)
         run = tmp_path / f"{value}"
-        loop.train_and_evaluate(config, str(run))
-        other = curve(run, "loss/total")
+        trainer.train_and_evaluate(config, str(run))
+        other = curve(run / "train", "loss/total")
         # Training is chaotic: what is rounded coarsely is compared at its beginning.
         compared = plain if value is True else {2: plain[2]}
         assert {step: other[step] for step in compared} == pytest.approx(compared, rel=tolerance)
-        kernels = [v for n, v in weights(run, 10).items() if "kernel" in n]
+        kernels = [v for n, v in checkpoint_weights(run, 10).items() if "kernel" in n]
         assert {v.dtype for v in kernels} == {np.dtype(np.float32)}
 
 
 def test_a_call_that_does_not_come_back_is_given_up():
     """Python hears no signal while TensorFlow waits; here, while time.sleep goes on."""
     code = (
-        "import time; from petseg.training.stopping import noticing_signals\n"
+        "import time; from petseg.training.signals import noticing_signals\n"
         "with noticing_signals(grace_s=0.5):\n"
         "    print('ready', flush=True); time.sleep(100)\n"
     )
@@ -272,7 +253,7 @@ def test_a_call_that_does_not_come_back_is_given_up():
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 143
-        assert "did not come to its end within" in process.stderr.read()
+        assert "did not end within" in process.stderr.read()
     finally:
         process.kill()
         process.wait()
@@ -297,10 +278,10 @@ def test_a_full_disk_stops_a_run_and_leaves_the_last_checkpoint(tiny_config, tmp
             pytest.raises(FaultFound, match=r"cannot save (the curves of )?step (8|10)") as f,
         ):
             patch.setattr(progress.Progress, "advance", advance)
-            loop.train_and_evaluate(tiny_config, str(tmp_path))
+            trainer.train_and_evaluate(tiny_config, str(tmp_path))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(f.value)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["ckpt-5"]
-    loop.train_and_evaluate(tiny_config, str(tmp_path))
+    trainer.train_and_evaluate(tiny_config, str(tmp_path))
     assert checkpoints.saved_steps(str(tmp_path)) == [5, 10]

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 from testing.clusters import free_ports
 
-from petseg.training import summaries
+from petseg.training import tensorboard as tensorboard_lib
 
 WAIT_S = 90
 
@@ -111,7 +111,7 @@ def test_texts_say_what_the_run_is(fetch):
         tag: json.loads(fetch(f"plugin/text/text?run=run&tag={quote(tag, safe='')}"))[0]["text"]
         for tag in tags["run"]
     }
-    assert "backbone_width" in told["config"]
+    assert "encoder_width" in told["config"]
     assert "<table>" in told["data/report"] and "train" in told["data/report"]
     assert "sha256" in told["data/manifest"]
     assert "frozen" in told["model/layers"] and "score5" in told["model/layers"]
@@ -134,7 +134,7 @@ def test_hparams_stand_beside_the_final_figures(fetch, run_dir):
         },
     )["sessionGroups"]  # fmt: skip
     (group,) = groups
-    assert group["hparams"]["model.head"] == "fcn8s"
+    assert group["hparams"]["model.decoder"] == "fcn8s"
     assert group["hparams"]["data.batch_size"] == 4
     assert "train.log_every_steps" not in group["hparams"]
     values = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
@@ -145,13 +145,13 @@ def test_hparams_stand_beside_the_final_figures(fetch, run_dir):
 def test_what_a_sweep_varies_comes_first_in_its_table(run_dir, tmp_path):
     shutil.copytree(run_dir, tmp_path / "a")
     for varied in (["train.seed"], ["model.dropout_rate"]):  # the second stands for the first
-        summaries.write_sweep(str(tmp_path), varied, ["model.head", *varied], ["pet"])
+        tensorboard_lib.write_sweep(str(tmp_path), varied, ["model.decoder", *varied], ["pet"])
     with tensorboard(tmp_path) as get:
         experiment = ask_hparams(get, "experiment", {"experimentName": ""})
         wanted = {"experimentName": "", "sliceSize": 10, "allowedStatuses": ["STATUS_SUCCESS"]}
         (group,) = ask_hparams(get, "session_groups", wanted)["sessionGroups"]
     columns = [info["name"] for info in experiment["hparamInfos"]]
-    assert columns == ["model.dropout_rate", "model.head"]
+    assert columns == ["model.dropout_rate", "model.decoder"]
     assert columns[0] in group["hparams"]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import tensorflow as tf
 
-from petseg.losses import losses
+from petseg.losses.terms import choose_losses
 from petseg.models import vgg16_skip
 from petseg.models.vgg16_skip import SkipModel
 
@@ -31,9 +31,9 @@ def make_gradients(
     Args:
       model: whose weights it reads, but for those that are handed over.
       weights: which gradients are wanted for; the backward pass goes no further.
-      terms: of the loss, of losses.TERMS, with their weights.
-      class_weights: see losses.cross_entropy_sum.
-      label_smoothing: see losses.cross_entropy_sum.
+      terms: of the loss, by name, with their weights.
+      class_weights: see losses.terms.choose_losses.
+      label_smoothing: see losses.terms.choose_losses.
       dropout_rate: share of each pool's channels dropped, each example its own.
       global_batch: images a step, over all replicas.
       replicas: that share it.
@@ -51,7 +51,7 @@ def make_gradients(
       global batch.
     """
     shares = replicas * microbatches
-    chosen = losses.choose(terms, class_weights, label_smoothing)
+    chosen = choose_losses(terms, class_weights, label_smoothing)
     channels = [pool.shape[-1] for pool in model.backbone.outputs]
 
     def compute_losses(
@@ -61,9 +61,11 @@ def make_gradients(
         found = []
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            for (total, is_of_pixels), weight in zip(chosen, terms.values(), strict=True):
-                count = valid_pixels if is_of_pixels else tf.constant(global_batch, tf.float32)
-                found.append(weight * tf.math.divide_no_nan(total(logits, mask), count))
+            for loss, weight in zip(chosen, terms.values(), strict=True):
+                is_per_pixel = loss.summed_over == "pixel"
+                count = valid_pixels if is_per_pixel else tf.constant(global_batch, tf.float32)
+                total = loss.function(logits, mask)
+                found.append(weight * tf.math.divide_no_nan(total, count))
             scaled = tf.add_n(found) * scale
         return found, tape.gradient(scaled, logits)
 

@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from petseg.config import Config, Stage
 from petseg.errors import UserError
-from petseg.losses import losses
-from petseg.losses.terms import parse_loss
+from petseg.losses.terms import are_faster_fused, parse_loss
 from petseg.models import features
 from petseg.models.features import IMAGES
 from petseg.models.layers import upsampling
@@ -153,7 +152,7 @@ def make_learner(
         replicas=strategy.num_replicas_in_sync,
         microbatches=settings.microbatches,
         xla=config.devices.xla,
-        fuse_losses=losses.gain_by_fusing(terms) and _is_long(config, span),
+        fuse_losses=are_faster_fused(terms) and _is_long(config, span),
     )
     steps = train_step.make_train_steps(
         state,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from petseg.input_pipeline import augment
-from petseg.losses import losses
+from petseg.losses.base import count_valid_pixels
 from petseg.models import features
 from petseg.seeds import Stream, fold_seed
 from petseg.training import optimizers
@@ -74,7 +74,7 @@ def make_train_steps(
             batch["mask"],
             context.replica_id_in_sync_group,
             fold_seed(seed, Stream.DROPOUT, step),
-            context.all_reduce(_SUM, losses.count_valid_pixels(batch["mask"])),
+            context.all_reduce(_SUM, count_valid_pixels(batch["mask"])),
             scale,
         )
         reduced = context.all_reduce(_SUM, own)

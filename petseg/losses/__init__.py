@@ -1,1 +1,1 @@
-"""."""
+"""Losses: one file per family, chosen by name."""

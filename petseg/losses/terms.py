@@ -1,47 +1,84 @@
-"""The terms of a loss: names and weights, as in 'cross_entropy+0.5*dice'."""
+"""The terms of a training loss: names and weights, as in 'cross_entropy+0.5*dice'.
 
+Parsing loads no TensorFlow: names come from the registry, which imports a loss when it is
+chosen.
+"""
+
+import dataclasses
+import functools
 import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from petseg.errors import UserError
+from petseg.registry import LOSSES
 
-NAMES = (
-    *("cross_entropy", "boundary_cross_entropy", "focal"),
-    *("dice", "generalised_dice", "tversky", "lovasz_softmax"),
-)
+if TYPE_CHECKING:
+    from petseg.losses.base import Loss
 
 
 def parse_loss(text: str) -> dict[str, float]:
-    """The weight of each term, in their order; a term without a number weighs 1.
+    """Parses a sum of losses.
 
     Example: 'cross_entropy+0.5*lovasz_softmax'.
 
+    Returns:
+      Name -> weight, in the order of the text; a term without a number weighs 1.
+
     Raises:
-      UserError: a term is unknown or stands twice, or a weight is no positive number.
+      UserError: a term is unknown or duplicated, or a weight is not a positive number.
     """
     terms: dict[str, float] = {}
     for term in text.split("+"):
         weight, times, name = term.rpartition("*")
         name = name.strip()
-        if name not in NAMES:
-            raise _wrong(text, f"'{name}' is none of {', '.join(NAMES)}")
+        if name not in LOSSES:
+            raise _error(text, f"'{name}' is not one of {', '.join(LOSSES)}")
         if name in terms:
-            raise _wrong(text, f"{name} stands twice")
-        terms[name] = _weight(weight, text) if times else 1.0
+            raise _error(text, f"{name} is duplicated")
+        terms[name] = _parse_weight(weight, text) if times else 1.0
     return terms
 
 
-def _weight(text: str, whole: str) -> float:
+def choose_losses(
+    names: Iterable[str], class_weights: Sequence[float] = (), label_smoothing: float = 0.0
+) -> list["Loss"]:
+    """Looks losses up and binds the settings that some of them take.
+
+    Args:
+      names: of registered losses.
+      class_weights: one weight per class, empty for 1; for the losses that take them.
+      label_smoothing: for the same losses, from 0 to below 1.
+
+    Returns:
+      The losses in the order of the names; each function takes only logits and class ids.
+    """
+    settings = {"class_weights": tuple(class_weights), "label_smoothing": label_smoothing}
+    return [
+        dataclasses.replace(loss, function=functools.partial(loss.function, **settings))
+        if loss.takes_class_weights
+        else loss
+        for loss in map(LOSSES.get, names)
+    ]
+
+
+def are_faster_fused(names: Iterable[str]) -> bool:
+    """Whether compiling these losses together with XLA makes them faster on CPUs."""
+    return all(LOSSES.get(name).is_faster_fused for name in names)
+
+
+def _parse_weight(text: str, whole: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise _wrong(whole, f"'{text.strip()}' is no positive number")
+        raise _error(whole, f"'{text.strip()}' is not a positive number")
     return value
 
 
-def _wrong(text: str, why: str) -> UserError:
+def _error(text: str, reason: str) -> UserError:
     return UserError(
-        f"config.train.loss={text!r}: {why}; it must be terms with a plus between them, as in "
+        f"config.train.loss={text!r}: {reason}; join terms with a plus, as in "
         "cross_entropy+0.5*dice"
     )

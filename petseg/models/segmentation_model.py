@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from petseg.errors import UserError
-from petseg.models.decoders.base import DecoderOptions, build_decoder
+from petseg.models.decoders.base import DecoderOptions, build_decoder, unmoved_state
 from petseg.models.encoders.base import Encoder, EncoderOptions
 from petseg.registry import DECODERS, ENCODERS
 
@@ -182,17 +182,15 @@ def build_model(
 
 
 def _refuse_unmoved_state(encoder: Encoder) -> None:
-    """Only batch normalisation, whose statistics are frozen by contract, may have state."""
+    """Only normalisation, whose statistics are frozen by contract, may have state."""
+    frozen = keras.layers.BatchNormalization | keras.layers.Normalization
     for stage in encoder.stages.values():
-        for layer in stage._flatten_layers(include_self=False, recursive=True):
-            is_frozen = isinstance(
-                layer, keras.layers.BatchNormalization | keras.layers.Normalization
-            )
-            if layer.non_trainable_variables and not layer._layers and not is_frozen:
+        for layer, variable in unmoved_state(stage):
+            if not isinstance(layer, frozen):
                 raise UserError(
                     f"config.model.encoder={encoder.name}: layer '{layer.name}' "
-                    f"({type(layer).__name__}) keeps '{layer.non_trainable_variables[0].name}', "
-                    "which training would never move; leave that layer out"
+                    f"({type(layer).__name__}) keeps '{variable.name}', which training would "
+                    "never move; leave that layer out"
                 )
 
 

@@ -17,7 +17,7 @@ from petseg.input_pipeline.batch_source import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.input_pipeline.reading import Shards, shards_in
-from petseg.registry import METRICS
+from petseg.metrics.measure import value_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +70,10 @@ def choose_label_map(config: Config, data: Manifest) -> LabelMap:
     """
     text = config.data.label_map
     label_map = parse_label_map(text) if text else own_label_map(data)
-    metric, slash, name = config.train.best_metric.partition("/")
-    if slash and name not in label_map.names:
-        choices = ", ".join(f"{metric}/{one}" for one in label_map.names)
-        whole = ", ".join(key for key, one in METRICS.items() if not one.per_class)
+    metric, choices = config.train.best_metric, value_names(label_map.names)
+    if metric not in choices:
         raise UserError(
-            f"config.train.best_metric={config.train.best_metric!r} must be one of {whole}, "
-            f"{choices}"
+            f"config.train.best_metric={metric!r} must be one of {', '.join(choices)}"
         )
     return label_map
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from petseg.config import Stage
 from petseg.errors import UserError
-from petseg.losses import terms as loss_terms
+from petseg.losses.terms import are_faster_fused
 from petseg.models.segmentation_model import SegmentationModel
 from petseg.run_dir.checkpoints import CheckpointMetadata
 from petseg.run_dir.trained_model import average_name
@@ -205,7 +205,7 @@ def _make_gradients(
         # Whether XLA's sums are the same bits each time has not been looked into.
         compile_losses = (
             not options.is_deterministic
-            and loss_terms.gain_by_fusing(options.losses.terms)
+            and are_faster_fused(options.losses.terms)
             and cpu_speed.is_worth_compiling(images, options.image_size)
         )
     return gradients.make_gradients(

@@ -7,7 +7,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from petseg.input_pipeline import augment
-from petseg.losses import terms as loss_terms
+from petseg.losses.base import count_valid_pixels
 from petseg.models import features
 from petseg.seeds import Stream, fold_seed
 from petseg.training import optimizers
@@ -106,7 +106,7 @@ def make_train_steps(
             batch["mask"],
             context.replica_id_in_sync_group,
             fold_seed(options.seed, Stream.DROPOUT, step),
-            context.all_reduce(_SUM, loss_terms.count_valid_pixels(batch["mask"])),
+            context.all_reduce(_SUM, count_valid_pixels(batch["mask"])),
             scale,
         )
         reduced = context.all_reduce(_SUM, own)

@@ -18,6 +18,7 @@ from etils import epath
 from petseg import config_rules
 from petseg.config import Config
 from petseg.errors import FaultFound, StoppedBySignal
+from petseg.metrics.measure import named_values
 from petseg.models import summary
 from petseg.progress import Progress
 from petseg.run_dir import checkpoints, evaluations, run_folder
@@ -302,7 +303,7 @@ class Trainer:
         """Metrics go to the checkpoint's metadata, by which the best one is kept."""
         if not self._devices.is_first_host or self.step not in self._figures:
             return
-        named = metrics.flatten(self._figures[self.step])
+        named = named_values(self._figures[self.step])
         checkpoints.add_metrics(self._run_dir, self.step, named)
         self._remove_old_checkpoints()
 
@@ -342,7 +343,7 @@ class Trainer:
         if not loop.has_plateau:
             return 1.0
         scores = [
-            metrics.flatten(figures).get(loop.best_metric, math.nan)
+            named_values(figures).get(loop.best_metric, math.nan)
             for step, figures in sorted(self._figures.items())
             if planned.first_step < step <= self.step
         ]

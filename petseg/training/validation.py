@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.inference import eval_step
-from petseg.metrics import base as metrics
+from petseg.metrics.measure import measure, tensorboard_values
 from petseg.models.segmentation_model import SegmentationModel
 from petseg.training import distribution, stages
 from petseg.training.setup import RunSetup
@@ -67,10 +67,10 @@ class Validator:
             counted = eval_step.evaluate(
                 self._step, until(self._batches(stage.trainable), self._should_stop), num_batches
             )
-        measured = metrics.measure(counted.confusion, names)
+        measured = measure(counted.confusion, names)
         return ValidationResult(
-            metrics.for_tensorboard_only(measured),
-            metrics.tensorboard_scalars(measured),
+            measured,
+            tensorboard_values(measured),
             counted.confusion,
             counted.image_mean_ious,
         )

@@ -3,13 +3,19 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from testing import commands
 
 from petseg.config import parse_class_weights
 from petseg.data import manifest
 from petseg.data.label_map import IGNORE, parse_label_map
 from petseg.errors import UserError
-from petseg.losses import losses
-from petseg.losses import terms as loss_terms
+from petseg.losses.base import Loss, count_valid_pixels
+from petseg.losses.cross_entropy import boundary_cross_entropy_sum, cross_entropy_sum
+from petseg.losses.focal import focal_loss_sum
+from petseg.losses.lovasz_softmax import lovasz_softmax_loss_sum
+from petseg.losses.overlap import dice_loss_sum, generalised_dice_loss_sum, tversky_loss_sum
+from petseg.losses.terms import are_faster_fused, choose_losses, parse_loss
+from petseg.registry import LOSSES
 from petseg.training.data_set import class_weights
 
 RNG = np.random.default_rng(0)
@@ -25,15 +31,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def test_cross_entropy_is_the_sum_over_pixels_that_count():
+def test_cross_entropy_is_summed_over_valid_pixels():
     expected = 0.0
-    for place in np.ndindex(LABELS.shape):
-        if LABELS[place] != IGNORE:
-            expected -= np.log(softmax(LOGITS[place])[LABELS[place]])
-    assert float(losses.cross_entropy_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
+    for index in np.ndindex(LABELS.shape):
+        if LABELS[index] != IGNORE:
+            expected -= np.log(softmax(LOGITS[index])[LABELS[index]])
+    assert float(cross_entropy_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_dice_is_taken_per_image_and_averaged_over_classes():
+def test_dice_is_computed_per_image_and_averaged_over_classes():
     expected = 0.0
     for logits, labels in zip(LOGITS, LABELS, strict=True):
         valid = labels != IGNORE
@@ -42,22 +48,22 @@ def test_dice_is_taken_per_image_and_averaged_over_classes():
             p, t = softmax(logits)[..., class_id][valid], (labels == class_id)[valid]
             dice.append((2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1))
         expected += 1 - np.mean(dice)
-    assert float(losses.dice_loss_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
+    assert float(dice_loss_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
 
 
 def images():
-    """Probabilities and labels of each image's pixels that count."""
+    """Probabilities and labels of the valid pixels of each image."""
     for logits, labels in zip(LOGITS, LABELS, strict=True):
         valid = labels != IGNORE
         yield softmax(logits)[valid], labels[valid]
 
 
-def test_focal_loss_weighs_what_is_uncertain():
+def test_focal_loss_weighs_uncertain_pixels():
     expected = 0.0
     for p, t in images():
-        own = p[np.arange(len(t)), t]
-        expected += ((1 - own) ** 2 * -np.log(own)).sum()
-    assert float(losses.focal_loss_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
+        true_class = p[np.arange(len(t)), t]
+        expected += ((1 - true_class) ** 2 * -np.log(true_class)).sum()
+    assert float(focal_loss_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_generalised_dice_weighs_classes_by_their_area():
@@ -65,45 +71,45 @@ def test_generalised_dice_weighs_classes_by_their_area():
     for p, t in images():
         one_hot = np.eye(3)[t]
         areas = one_hot.sum(0)
-        held = areas > 0
-        if held.any():
-            weights = 1 / areas[held] ** 2
-            overlap = (weights * (p * one_hot).sum(0)[held]).sum()
-            expected += 1 - 2 * overlap / (weights * (p + one_hot).sum(0)[held]).sum()
-    found = float(losses.generalised_dice_loss_sum(LOGITS, LABELS))
-    assert found == pytest.approx(expected, rel=1e-5)
+        present = areas > 0
+        if present.any():
+            weights = 1 / areas[present] ** 2
+            overlap = (weights * (p * one_hot).sum(0)[present]).sum()
+            expected += 1 - 2 * overlap / (weights * (p + one_hot).sum(0)[present]).sum()
+    result = float(generalised_dice_loss_sum(LOGITS, LABELS))
+    assert result == pytest.approx(expected, rel=1e-5)
 
 
-def test_tversky_weighs_what_is_missed_more_than_what_is_too_much():
+def test_tversky_weighs_false_negatives_more_than_false_positives():
     expected = 0.0
     for p, t in images():
         one_hot = np.eye(3)[t]
         right = (p * one_hot).sum(0)
-        too_much, missed = (p * (1 - one_hot)).sum(0), ((1 - p) * one_hot).sum(0)
-        expected += 1 - ((right + 1) / (right + 0.3 * too_much + 0.7 * missed + 1)).mean()
-    assert float(losses.tversky_loss_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
+        positives, negatives = (p * (1 - one_hot)).sum(0), ((1 - p) * one_hot).sum(0)
+        expected += 1 - ((right + 1) / (right + 0.3 * positives + 0.7 * negatives + 1)).mean()
+    assert float(tversky_loss_sum(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_lovasz_is_the_extension_of_one_minus_iou():
-    """As the sum over errors, from the largest on, of what each adds to the set's loss."""
+    """Sums over the errors, largest first, each times what its pixel adds to the set's loss."""
     expected = 0.0
     for p, t in images():
-        of_classes = []
+        class_losses = []
         for class_id in set(t.tolist()):
             true = t == class_id
             errors = np.abs(true - p[:, class_id])
             wrong, before, total = np.zeros(len(t), bool), 0.0, 0.0
-            for place in np.argsort(-errors, kind="stable"):
-                wrong[place] = True
+            for pixel in np.argsort(-errors, kind="stable"):
+                wrong[pixel] = True
                 predicted = np.where(wrong, ~true, true)
                 loss = 1 - (true & predicted).sum() / (true | predicted).sum()
-                total += errors[place] * (loss - before)
+                total += errors[pixel] * (loss - before)
                 before = loss
-            of_classes.append(total)
-        if of_classes:
-            expected += np.mean(of_classes)
-    found = float(losses.lovasz_softmax_loss_sum(LOGITS, LABELS))
-    assert found == pytest.approx(expected, rel=1e-4)
+            class_losses.append(total)
+        if class_losses:
+            expected += np.mean(class_losses)
+    result = float(lovasz_softmax_loss_sum(LOGITS, LABELS))
+    assert result == pytest.approx(expected, rel=1e-4)
 
 
 def test_lovasz_of_masks_is_one_minus_their_iou():
@@ -114,52 +120,82 @@ def test_lovasz_of_masks_is_one_minus_their_iou():
         ((truth == c) & (predicted == c)).sum() / ((truth == c) | (predicted == c)).sum()
         for c in range(2)
     ]
-    found = float(losses.lovasz_softmax_loss_sum(logits, truth.astype(np.uint8)))
-    assert found == pytest.approx(1 - np.mean(ious), rel=1e-5)
+    result = float(lovasz_softmax_loss_sum(logits, truth.astype(np.uint8)))
+    assert result == pytest.approx(1 - np.mean(ious), rel=1e-5)
 
 
-def test_a_class_weighs_as_said_and_smoothing_spreads_the_truth():
+def test_class_weights_weigh_pixels_and_smoothing_spreads_the_truth():
     weights, smoothing, expected = (0.5, 2.0, 3.0), 0.12, 0.0
     for p, t in images():
         target = (1 - smoothing) * np.eye(3)[t] + smoothing / 3
         expected -= (np.array(weights)[t][:, None] * target * np.log(p)).sum()
-    found = losses.cross_entropy_sum(LOGITS, LABELS, weights, smoothing)
-    assert float(found) == pytest.approx(expected, rel=1e-5)
-    plain = float(losses.cross_entropy_sum(LOGITS, LABELS))
-    same = float(losses.cross_entropy_sum(LOGITS, LABELS, (1.0, 1.0, 1.0)))
+    result = cross_entropy_sum(LOGITS, LABELS, weights, smoothing)
+    assert float(result) == pytest.approx(expected, rel=1e-5)
+    plain = float(cross_entropy_sum(LOGITS, LABELS))
+    same = float(cross_entropy_sum(LOGITS, LABELS, (1.0, 1.0, 1.0)))
     assert same == pytest.approx(plain, rel=1e-6)
 
 
-def test_the_boundary_is_what_lies_within_three_pixels_of_another_class():
+def test_boundary_pixels_lie_within_three_pixels_of_another_class():
     rng = np.random.default_rng(4)
     truth = np.repeat(np.repeat(rng.integers(0, 3, (1, 3, 4)), 9, 1), 9, 2).astype(np.uint8)
     truth[0, 5:8] = IGNORE
     logits = rng.normal(0, 2, (*truth.shape, 3)).astype(np.float32)
     expected, near = 0.0, 0
     for row, column in np.ndindex(truth[0].shape):
-        own = truth[0, row, column]
+        label = truth[0, row, column]
         around = truth[0, max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
-        if own != IGNORE and ((around != own) & (around != IGNORE)).any():
-            expected -= np.log(softmax(logits[0, row, column])[own])
+        if label != IGNORE and ((around != label) & (around != IGNORE)).any():
+            expected -= np.log(softmax(logits[0, row, column])[label])
             near += 1
     assert 0 < near < truth.size
-    found = float(losses.boundary_cross_entropy_sum(logits, truth))
-    assert found == pytest.approx(expected, rel=1e-5)
+    result = float(boundary_cross_entropy_sum(logits, truth))
+    assert result == pytest.approx(expected, rel=1e-5)
 
 
-def test_weights_and_smoothing_reach_the_terms_that_take_them():
-    chosen = losses.choose(["cross_entropy", "dice", "boundary_cross_entropy"], (0.0, 0, 0), 0.0)
-    values = [float(loss(LOGITS, LABELS)) for loss, _ in chosen]
+def test_class_weights_and_smoothing_reach_the_losses_that_take_them():
+    names = ["cross_entropy", "dice", "boundary_cross_entropy"]
+    chosen = choose_losses(names, (0.0, 0.0, 0.0))
+    values = [float(loss.function(LOGITS, LABELS)) for loss in chosen]
     assert values[0] == values[2] == 0
-    assert values[1] == float(losses.dice_loss_sum(LOGITS, LABELS))
-    assert [is_of_pixels for _, is_of_pixels in chosen] == [True, False, True]
+    assert values[1] == float(dice_loss_sum(LOGITS, LABELS))
+    assert [loss.summed_over for loss in chosen] == ["pixel", "image", "pixel"]
+    (smoothed,) = choose_losses(["cross_entropy"], (), 0.1)
+    expected = cross_entropy_sum(LOGITS, LABELS, label_smoothing=0.1)
+    assert float(smoothed.function(LOGITS, LABELS)) == float(expected)
 
 
-def test_every_term_that_a_setting_may_name_is_there():
-    assert set(losses.TERMS) == set(loss_terms.NAMES)
+def test_losses_that_sort_or_pool_are_not_faster_fused():
+    assert are_faster_fused(["cross_entropy", "dice", "focal"])
+    assert not are_faster_fused(["dice", "lovasz_softmax"])
+    assert not are_faster_fused(["boundary_cross_entropy"])
 
 
-@pytest.mark.parametrize("loss", [f for f, _ in losses.TERMS.values()], ids=list(losses.TERMS))
+@pytest.fixture
+def brier_loss(monkeypatch):
+    """A loss from outside: one object and one line."""
+
+    def brier_sum(logits, class_ids):
+        valid = tf.cast(class_ids != IGNORE, logits.dtype)[..., None]
+        errors = tf.one_hot(class_ids, logits.shape[-1]) - tf.nn.softmax(logits)
+        return tf.reduce_sum(valid * tf.square(errors))
+
+    monkeypatch.setattr(LOSSES, "_items", dict(LOSSES._items))
+    loss = Loss(brier_sum, "pixel")
+    LOSSES.register("brier", loss)
+    return loss
+
+
+def test_a_loss_from_outside_is_chosen_by_its_name(brier_loss):
+    terms = parse_loss("brier+0.5*dice")
+    assert terms == {"brier": 1.0, "dice": 0.5}
+    chosen = choose_losses(terms, (1.0, 2.0, 3.0), 0.1)
+    assert chosen[0] is brier_loss
+    expected = sum(((np.eye(3)[t] - p) ** 2).sum() for p, t in images())
+    assert float(chosen[0].function(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [loss.function for _, loss in LOSSES.items()], ids=list(LOSSES))
 class TestEveryLoss:
     def test_ignored_pixels_are_neutral(self, loss):
         changed = LOGITS.copy()
@@ -198,28 +234,37 @@ class TestEveryLoss:
             expected = (gradient * direction).sum()
             assert (ahead - behind) / (2 * step) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
-    def test_a_sure_and_right_model_has_no_loss(self, loss):
+    def test_a_confident_and_right_model_has_no_loss(self, loss):
         right = 50 * np.eye(3, dtype=np.float32)[np.where(LABELS == IGNORE, 0, LABELS)]
         assert float(loss(right, LABELS)) == pytest.approx(0, abs=1e-4)
 
 
 def test_valid_pixels_are_counted():
-    assert float(losses.count_valid_pixels(LABELS)) == (LABELS != IGNORE).sum()
+    assert float(count_valid_pixels(LABELS)) == (LABELS != IGNORE).sum()
 
 
-def test_a_sum_of_terms_is_read_with_its_weights():
-    assert loss_terms.parse_loss("dice") == {"dice": 1.0}
-    read = loss_terms.parse_loss("cross_entropy + 0.5*dice+2e-1 * focal")
-    assert read == {"cross_entropy": 1.0, "dice": 0.5, "focal": 0.2}
-    assert list(read) == ["cross_entropy", "dice", "focal"]
+def test_a_sum_of_terms_is_parsed_with_its_weights():
+    assert parse_loss("dice") == {"dice": 1.0}
+    terms = parse_loss("cross_entropy + 0.5*dice+2e-1 * focal")
+    assert terms == {"cross_entropy": 1.0, "dice": 0.5, "focal": 0.2}
+    assert list(terms) == ["cross_entropy", "dice", "focal"]
+
+
+def test_parsing_loads_no_tensorflow():
+    code = (
+        "import sys; from petseg.losses.terms import parse_loss; "
+        "parse_loss('cross_entropy+0.5*dice'); assert 'tensorflow' not in sys.modules"
+    )
+    done = commands.run_python("-c", code)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
     "text", ["", "huber", "dice+dice", "0*dice", "-1*dice", "x*dice", "dice+", "inf*dice", "2*"]
 )
-def test_a_sum_that_cannot_be_is_refused(text):
+def test_a_malformed_sum_is_refused(text):
     with pytest.raises(UserError, match=r"^config\.train\.loss=.*cross_entropy\+0\.5\*dice$"):
-        loss_terms.parse_loss(text)
+        parse_loss(text)
 
 
 def test_balanced_weights_give_every_class_the_same_sum(data_dir):
@@ -243,6 +288,6 @@ def test_balanced_weights_give_every_class_the_same_sum(data_dir):
 
 
 @pytest.mark.parametrize("text", ["-1,2", "a,b", "0,0", "inf,1", "", "balanced,1"])
-def test_class_weights_that_cannot_be_are_refused(text):
+def test_malformed_class_weights_are_refused(text):
     with pytest.raises(UserError, match=r"^config\.train\.class_weights="):
         parse_class_weights(text)

@@ -7,7 +7,7 @@ normalisation is for; the setting model.dropout_rate drops channels of the featu
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import keras
 
@@ -92,11 +92,18 @@ def build_decoder(
 
 
 def _refuse_unmoved_state(name: str, model: keras.Model) -> None:
+    for layer, variable in unmoved_state(model):
+        raise UserError(
+            f"config.model.decoder={name}: layer '{layer.name}' ({type(layer).__name__}) keeps "
+            f"'{variable.name}', which training would never move; use GroupNormalization for "
+            "normalisation, and config.model.dropout_rate for dropout"
+        )
+
+
+def unmoved_state(model: keras.Model) -> Iterator[tuple[keras.Layer, keras.Variable]]:
+    """Variables that no gradient moves, each with the layer that it belongs to."""
     for layer in model._flatten_layers(include_self=False, recursive=True):
-        if layer.non_trainable_variables and not layer._layers:
-            kind, variable = type(layer).__name__, layer.non_trainable_variables[0].name
-            raise UserError(
-                f"config.model.decoder={name}: layer '{layer.name}' ({kind}) keeps '{variable}', "
-                "which training would never move; use GroupNormalization for normalisation, and "
-                "config.model.dropout_rate for dropout"
-            )
+        of_sublayers = {id(v) for inner in layer._layers for v in inner.variables}
+        for variable in layer.non_trainable_variables:
+            if id(variable) not in of_sublayers:
+                yield layer, variable

@@ -1,0 +1,46 @@
+"""What a loss is: a sum over pixels or images, so that it can be shared between replicas.
+
+The trainer divides each sum by the number of valid pixels, or of images, in the *global*
+batch. A mean per replica would weigh a pixel by how many its replica happens to hold.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import tensorflow as tf
+
+from petseg.data.label_map import IGNORE
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """One loss, as `petseg.registry.LOSSES` holds it.
+
+    Attributes:
+      function: float32 logits [batch, height, width, classes] and uint8 class ids [batch,
+        height, width] (IGNORE where a pixel does not count) -> float32 [], the sum over the
+        batch; 0 if every pixel is ignored.
+      summed_over: "pixel" or "image": what it is divided by the number of.
+      takes_class_weights: whether `function` also takes the keyword arguments class_weights
+        (one float per class, empty for 1) and label_smoothing (from 0 to below 1).
+      is_faster_fused: whether XLA's fusion makes it faster on CPUs. XLA sorts and pools
+        slowly there.
+    """
+
+    function: Callable[..., tf.Tensor]
+    summed_over: Literal["pixel", "image"]
+    takes_class_weights: bool = False
+    is_faster_fused: bool = True
+
+
+def count_valid_pixels(class_ids: tf.Tensor) -> tf.Tensor:
+    """Counts the pixels that are not ignored.
+
+    Args:
+      class_ids: uint8, any shape, class ids or IGNORE.
+
+    Returns:
+      float32 [], exact up to 2^24 pixels.
+    """
+    return tf.cast(tf.math.count_nonzero(class_ids != IGNORE), tf.float32)

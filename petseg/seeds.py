@@ -1,4 +1,4 @@
-"""Every use of randomness in training has a stream of its own, keyed by the run's seed."""
+"""Every use of randomness in training has its own stream, keyed by the run's seed."""
 
 import enum
 
@@ -23,7 +23,7 @@ class Stream(enum.IntEnum):
     FIXED_FLIP = 13
 
 
-def fold_seed(seed: int, stream: Stream, place: tf.Tensor) -> tf.Tensor:
-    """An int64 [2] seed of its own for each run, stream and place in it (an integer [])."""
-    base, place = tf.constant([seed, stream], tf.int64), tf.cast(place, tf.int64)
-    return tf.random.fold_in(base, place, alg="philox")
+def fold_seed(seed: int, stream: Stream, index: tf.Tensor) -> tf.Tensor:
+    """An int64 [2] seed for one run, one stream and one index in it (an integer [])."""
+    base, index = tf.constant([seed, stream], tf.int64), tf.cast(index, tf.int64)
+    return tf.random.fold_in(base, index, alg="philox")

@@ -1,4 +1,4 @@
-"""Serialized records of shards, in an order that a seed decides, from any place on."""
+"""Serialized records of shards, in an order that a seed decides, from any position on."""
 
 import dataclasses
 import sys
@@ -19,7 +19,7 @@ class Shards:
 
     Attributes:
       paths: TFRecord files.
-      records: how many records each of them holds.
+      records: Number of records in each of them.
     """
 
     paths: tuple[str, ...]
@@ -27,7 +27,7 @@ class Shards:
 
     @property
     def num_records(self) -> int:
-        """How many records they hold together."""
+        """Number of records in all of them."""
         return sum(self.records)
 
 
@@ -52,29 +52,29 @@ def read_epochs(
 ) -> tf.data.Dataset:
     """A stream of serialized records, epoch after epoch without a gap.
 
-    An epoch takes the shards in an order of its own, some at a time: a group. Records of
+    Each epoch draws an order of the shards and takes some at a time: a group. Records of
     a group alternate between its shards and pass a shuffle buffer, so they mix within a
-    group. Groups before `start_record` are not opened; what is before it in its own group
-    is read and dropped, which bounds the time that a resume takes.
+    group. Groups before `start_record` are never read; records before it in the same group
+    are read and dropped, which bounds the time that a resume takes.
 
     Args:
-      shards: what to read.
-      shuffle_records: size of the shuffle buffer.
-      seed: of every order.
-      start_record: how many records of the stream to leave out.
-      epochs: how many epochs, counted from the stream's beginning; None never ends.
-      shards_at_once: how many shards are a group.
-      deterministic: let no reader overtake another.
-      more_views: other shards with as many records each, one for each of `shards`. Every
-        epoch takes each shard or one of those in its place, so that each of them comes once
-        in as many epochs as there are.
+      shards: The shards to read.
+      shuffle_records: Size of the shuffle buffer.
+      seed: Seed of every order.
+      start_record: Number of records of the stream to leave out.
+      epochs: Number of epochs, counted from the stream's beginning; None never ends.
+      shards_at_once: Number of shards in a group.
+      deterministic: Keep the order; otherwise records come as they are ready.
+      more_views: Alternative views of `shards`: other shards with as many records each, in
+        the same order. Every epoch takes each shard in one of its views, and as many epochs
+        as there are views take it once in each.
 
     Returns:
       A dataset of strings, shape []; the n-th is a function of the arguments and n.
     """
-    first_epoch, place = divmod(start_record, shards.num_records)
+    first_epoch, index = divmod(start_record, shards.num_records)
     groups = -(-len(shards.paths) // shards_at_once)
-    first_group, skipped = _find(shards, first_epoch, place, shards_at_once, seed)
+    first_group, skipped = _find_record(shards, first_epoch, index, shards_at_once, seed)
     first_task = first_epoch * groups + first_group
     end_task = tf.int64.max if epochs is None else epochs * groups
     paths = tf.constant([shards.paths, *(view.paths for view in more_views)])
@@ -84,12 +84,12 @@ def read_epochs(
         order = _shard_order(len(shards.paths), seed, epoch)
         views = tf.gather(_view_of_shards(*paths.shape, seed, epoch), order)
         ordered = tf.gather_nd(paths, tf.stack([views, order], 1))
-        mine = ordered[group * shards_at_once : (group + 1) * shards_at_once]
+        group_paths = ordered[group * shards_at_once : (group + 1) * shards_at_once]
         record_seed = tf.random.stateless_uniform(
             [], fold_seed(seed, Stream.RECORD_ORDER, task), 0, tf.int64.max, tf.int64
         )
         return (
-            read(mine, shards_at_once, deterministic)
+            read(group_paths, shards_at_once, deterministic)
             .shuffle(shuffle_records, seed=record_seed, reshuffle_each_iteration=False)
             .skip(tf.where(task == first_task, np.int64(skipped), 0))
         )
@@ -100,30 +100,61 @@ def read_epochs(
     )
 
 
-def share_out(views: Sequence[Shards], worker: int, num_workers: int) -> list[Shards] | None:
-    """The shards that are one worker's own; None if they cannot be shared out evenly.
+@dataclasses.dataclass(frozen=True)
+class WorkerShare:
+    """What one worker reads, and which of it the worker uses, for each global batch.
 
-    Even is: the same number for each. Then a worker reads only what is its own; otherwise
-    all read everything and each takes its part of every batch. The first worker says which
-    on standard error.
+    Attributes:
+      views: The shards that the worker reads, in each of their views.
+      records_per_step: Records that it reads for each batch.
+      read_rows: Which of these it uses.
+      batch_rows: Which rows of the global batch they are.
+      share: Number of these rows.
+    """
+
+    views: tuple[Shards, ...]
+    records_per_step: int
+    read_rows: slice
+    batch_rows: slice
+    share: int
+
+
+def split_batches(
+    views: Sequence[Shards], batch_size: int, worker: int, num_workers: int, share_files: bool
+) -> WorkerShare:
+    """How one of several workers gets its share of every global batch.
+
+    With share_files, and where the number of shards divides by that of the workers, a worker
+    reads only its own shards. Otherwise all workers read everything, and each uses its rows
+    of every batch. With share_files the first worker prints which on standard error.
 
     Args:
-      views: of the whole split: its shards, and others in their place if there are.
-      worker: which one, from 0.
-      num_workers: how many there are.
+      views: The whole split: its shards, and any alternative views of them.
+      batch_size: The global batch.
+      worker: Index of the worker, from 0.
+      num_workers: Number of workers.
+      share_files: Whether files may be shared out.
+
+    Raises:
+      ValueError: The workers cannot share a batch evenly.
     """
+    if batch_size % num_workers:
+        raise ValueError(f"batches of {batch_size} do not divide by {num_workers} workers")
+    share = batch_size // num_workers
+    rows = slice(worker * share, (worker + 1) * share)
     each, left = divmod(len(views[0].paths), num_workers)
-    if num_workers > 1 and worker == 0:
+    if share_files and num_workers > 1 and worker == 0:
         way = (
             f"by record: {len(views[0].paths)} shards do not divide by them, so each reads all"
             if left
             else f"by file: {each} shard(s) each"
         )
         print(f"{num_workers} workers share the training images {way}", file=sys.stderr)
-    if left:
-        return None
-    mine = slice(worker, None, num_workers)
-    return [Shards(view.paths[mine], view.records[mine]) for view in views]
+    if left or not share_files:
+        return WorkerShare(tuple(views), batch_size, rows, rows, share)
+    files = slice(worker, None, num_workers)
+    worker_views = tuple(Shards(view.paths[files], view.records[files]) for view in views)
+    return WorkerShare(worker_views, share, slice(None), rows, share)
 
 
 def read(
@@ -148,21 +179,21 @@ def _shard_order(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
 
 def _view_of_shards(num_views: int, num_shards: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
     """int32 [num_shards]: the view in which an epoch takes each shard."""
-    begun = tf.random.stateless_uniform(
+    first = tf.random.stateless_uniform(
         [num_shards], fold_seed(seed, Stream.VIEW, epoch // num_views), 0, num_views, tf.int32
     )
-    return (begun + tf.cast(epoch % num_views, tf.int32)) % num_views
+    return (first + tf.cast(epoch % num_views, tf.int32)) % num_views
 
 
-def _find(
-    shards: Shards, epoch: int, place: int, shards_at_once: int, seed: int
+def _find_record(
+    shards: Shards, epoch: int, index: int, shards_at_once: int, seed: int
 ) -> tuple[int, int]:
-    """The group of an epoch that holds its n-th record, and how many come before it there."""
+    """The group that holds an epoch's n-th record, and the number of records before it there."""
     order = _shard_order(len(shards.paths), seed, tf.constant(epoch, tf.int64)).numpy()
     counts = np.asarray(shards.records)[order]
     for group, first in enumerate(range(0, len(counts), shards_at_once)):
-        held = int(counts[first : first + shards_at_once].sum())
-        if place < held:
-            return group, place
-        place -= held
-    raise ValueError(f"there is no record {place} after the last of epoch {epoch}")
+        in_group = int(counts[first : first + shards_at_once].sum())
+        if index < in_group:
+            return group, index
+        index -= in_group
+    raise ValueError(f"there is no record {index} after the last of epoch {epoch}")

@@ -138,3 +138,7 @@ def _check_once(items: list, what: str, text: str) -> None:
     twice = sorted({item for item in items if items.count(item) > 1})
     if twice:
         raise UserError(f"config.data.label_map: {what} {twice[0]} stands twice in '{text}'")
+
+
+def own_label_map(manifest):
+    return parse_label_map("; ".join(f"{n}={v}" for v, n in sorted(manifest.raw_labels.items())))

@@ -12,8 +12,8 @@ from petseg.data.label_map import LabelMap, own_label_map, parse_label_map
 from petseg.data.manifest import Manifest, Split
 from petseg.devices import Devices
 from petseg.errors import UserError
-from petseg.input_pipeline import pipeline, service, shard_cache
-from petseg.input_pipeline.batch_source import ImageBatches
+from petseg.input_pipeline import service, shard_cache, stored_examples
+from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.input_pipeline.reading import Shards, shards_in
@@ -57,9 +57,15 @@ class DataSet:
         )
 
     def validation_examples(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
-        """Some examples of the validation split; see pipeline.read_examples."""
+        """Some examples of the validation split; see stored_examples.read_examples."""
         paths = self.shards(self.validation).paths
-        return pipeline.read_examples(paths, list(indices), self.options)
+        return stored_examples.read_examples(
+            paths,
+            list(indices),
+            class_ids=self.options.class_ids,
+            image_size=self.options.image_size,
+            keep_aspect=self.options.keep_aspect,
+        )
 
 
 def choose_label_map(config: Config, data: Manifest) -> LabelMap:

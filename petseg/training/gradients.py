@@ -7,14 +7,8 @@ from typing import Protocol
 import keras
 import tensorflow as tf
 
-<<<<<<< HEAD
 from petseg.losses.terms import choose_losses
 from petseg.models.segmentation_model import SegmentationModel
-=======
-from petseg.losses.terms import choose_losses
-from petseg.models import vgg16_skip
-from petseg.models.vgg16_skip import SkipModel
->>>>>>> eval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +94,6 @@ def make_gradients(
     """Builds the function that computes gradients.
 
     Args:
-<<<<<<< HEAD
       model: Whose other weights it reads.
       weights: For which gradients are computed; the backward pass goes no further.
       losses: What is minimised.
@@ -110,32 +103,6 @@ def make_gradients(
     """
     chosen = choose_losses(losses.terms, losses.class_weights, losses.label_smoothing)
     channels = [model.encoder.levels[level].channels for level in model.levels]
-=======
-      model: whose weights it reads, but for those that are handed over.
-      weights: which gradients are wanted for; the backward pass goes no further.
-      terms: of the loss, by name, with their weights.
-      class_weights: see losses.terms.choose_losses.
-      label_smoothing: see losses.terms.choose_losses.
-      dropout_rate: share of each pool's channels dropped, each example its own.
-      global_batch: images a step, over all replicas.
-      replicas: that share it.
-      microbatches: parts of a replica's share, computed one after the other.
-      xla: compile it with XLA.
-      fuse_losses: compile at least the losses and their gradient so; on a CPU it halves the
-        time that these passes over all pixels take.
-
-    Returns:
-      A function: values of the weights; what is known of the replica's examples, for
-      SkipModel.pools; their masks, uint8; int32 []
-      number of the replica; int64 [2] seed of the dropout; float32 [] valid pixels of the
-      global batch; float32 [] factor of the gradients -> one float32 [] a term, times its
-      weight, then one tensor a weight of the model. Sums over replicas are those of the
-      global batch.
-    """
-    shares = replicas * microbatches
-    chosen = choose_losses(terms, class_weights, label_smoothing)
-    channels = [pool.shape[-1] for pool in model.backbone.outputs]
->>>>>>> eval
 
     def compute_losses(
         logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor, scale: tf.Tensor
@@ -145,22 +112,12 @@ def make_gradients(
         images = tf.constant(shares.global_batch, tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(logits)
-<<<<<<< HEAD
             for loss, weight in zip(chosen, losses.terms.values(), strict=True):
                 count = valid_pixels if loss.summed_over == "pixel" else images
                 total = loss.function(logits, mask)
                 values.append(weight * tf.math.divide_no_nan(total, count))
             scaled = tf.add_n(values) * scale
         return values, tape.gradient(scaled, logits)
-=======
-            for loss, weight in zip(chosen, terms.values(), strict=True):
-                is_per_pixel = loss.summed_over == "pixel"
-                count = valid_pixels if is_per_pixel else tf.constant(global_batch, tf.float32)
-                total = loss.function(logits, mask)
-                found.append(weight * tf.math.divide_no_nan(total, count))
-            scaled = tf.add_n(found) * scale
-        return found, tape.gradient(scaled, logits)
->>>>>>> eval
 
     if compile_losses:
         compute_losses = tf.function(compute_losses, jit_compile=True)

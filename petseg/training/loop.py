@@ -21,6 +21,7 @@ from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.feature_cache.store import SETTING
 from petseg.inference import forward
 from petseg.input_pipeline import pipeline
+from petseg.metrics.measure import named_values
 from petseg.run_dir import checkpoints, run_folder
 from petseg.run_dir.checkpoints import Page
 from petseg.training import (
@@ -367,7 +368,7 @@ def _rate_factor(run: Run, course: Course) -> float:
     if settings.schedule != "plateau":
         return 1.0
     scores = [
-        validation.named_metrics(figures).get(run.config.train.best_metric, math.nan)
+        named_values(figures).get(run.config.train.best_metric, math.nan)
         for step, figures in sorted(run.evaluations.items())
         if span.first_step < step <= course.step
     ]

@@ -17,7 +17,6 @@ from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.hparams import api_pb2 as hparams_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 
-from petseg.metrics.pixel_counts import Scores
 from petseg.training import event_files
 from petseg.visualization import charts, pictures
 
@@ -200,19 +199,11 @@ def write_scalars(writer: tf.summary.SummaryWriter, step: int, values: Mapping[s
 def write_evaluation(
     writer: tf.summary.SummaryWriter,
     step: int,
-    scores: Scores,
+    values: Mapping[str, float],
     confusion: np.ndarray,
     names: Sequence[str],
 ) -> None:
-    """Means, the IoU of each class that is present, and the confusion matrix as a picture."""
-    values = {
-        "metrics/mean_iou": scores.mean_iou,
-        "metrics/pixel_accuracy": scores.pixel_accuracy,
-        "metrics/frequency_weighted_iou": scores.frequency_weighted_iou,
-    }
-    for class_id, name in enumerate(names):
-        if class_id not in scores.absent:
-            values[f"iou/{name}"] = float(scores.iou[class_id])
+    """Metrics by tag, and the confusion matrix as a picture."""
     write_scalars(writer, step, values)
     drawn = charts.to_pixels(charts.confusion_matrix(confusion, names))
     with writer.as_default(step):

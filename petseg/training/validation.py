@@ -1,6 +1,7 @@
 """What is done at an evaluation during training."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 
@@ -8,10 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from petseg.data.label_map import LabelMap
 from petseg.inference import forward
-from petseg.metrics import pixel_counts
-from petseg.metrics.pixel_counts import Scores
+from petseg.metrics.measure import measure, named_values, tensorboard_values
 from petseg.models.vgg16_skip import SkipModel
 from petseg.run_dir import checkpoints, run_folder
 from petseg.training import data_set, learner, summaries
@@ -40,23 +39,6 @@ def averaged(model: SkipModel, averages: dict[str, tf.Variable]) -> Iterator[Non
             weight.value.assign(value)
 
 
-def figures(scores: Scores, label_map: LabelMap) -> dict:
-    """What RUN/evaluation/validation_by_step.json says of one evaluation; None is no value."""
-    is_counted = scores.pixels > 0
-    return {
-        "mean_iou": scores.mean_iou if is_counted else None,
-        "iou": pixel_counts.by_name(scores.iou, label_map.names),
-        "pixel_accuracy": scores.pixel_accuracy if is_counted else None,
-    }
-
-
-def named_metrics(found: dict) -> dict[str, float]:
-    """The same as single numbers, as `train.best_metric` names them; absent ones left out."""
-    classes = {f"iou/{name}": iou for name, iou in found["iou"].items()}
-    both = {**{k: found[k] for k in ("mean_iou", "pixel_accuracy")}, **classes}
-    return {name: value for name, value in both.items() if value is not None}
-
-
 def evaluate(run: Run, course: Course) -> None:
     """Scores the validation split; tells TensorBoard, the run folder and the terminal."""
     opened, step = run.opened, course.step
@@ -75,36 +57,33 @@ def evaluate(run: Run, course: Course) -> None:
             until(run.validation(known), is_over),
             -(-records // run.config.data.batch_size),
         )
-        scores = pixel_counts.score(counted.confusion)
+        found = measure(counted.confusion, label_map.names)
         shown = {} if run.panel is None else _shown(run, step, counted.image_mean_ious)
-    found = figures(scores, label_map)
     run.evaluations[step] = found
     if shown:
         names, writer = label_map.names, run.writers.validation
         with writing(f"the evaluation of step {step}"):
             for tag, examples in shown.items():
                 summaries.write_panel(writer, step, tag, examples, names, run.table)
-            summaries.write_evaluation(writer, step, scores, counted.confusion, names)
+            values = tensorboard_values(found)
+            summaries.write_evaluation(writer, step, values, counted.confusion, names)
             writer.flush()
             run_folder.add_evaluation(run.workdir, step, found)
             run_folder.add_seconds(run.workdir, step, time.monotonic() - run.began_s)
-    run.progress.say(_evaluation_line(run, course, scores))
+    run.progress.say(_evaluation_line(run, course, found))
     course.loss_sum, course.loss_steps = 0.0, 0
 
 
-def _evaluation_line(run: Run, course: Course, scores: Scores) -> str:
+def _evaluation_line(run: Run, course: Course, found: dict) -> str:
     opened, step = run.opened, course.step
     epoch = step * run.config.data.batch_size / opened.data.train.records
     mean = course.loss_sum / max(course.loss_steps, 1)
     loss = f"loss {mean:.4f}  " if course.loss_steps else ""
     per_class = ", ".join(
-        f"{name} {iou:.3f}"
-        for name, iou in zip(opened.data.label_map.names, scores.iou, strict=True)
+        f"{name} {math.nan if iou is None else iou:.3f}" for name, iou in found["iou"].items()
     )
-    return (
-        f"epoch {epoch:.1f}  step {step}  {loss}validation mean IoU {scores.mean_iou:.4f} "
-        f"({per_class})"
-    )
+    mean_iou = math.nan if found["mean_iou"] is None else found["mean_iou"]
+    return f"epoch {epoch:.1f}  step {step}  {loss}validation mean IoU {mean_iou:.4f} ({per_class})"
 
 
 def _shown(run: Run, step: int, image_ious: np.ndarray) -> dict[str, summaries.Shown]:
@@ -135,6 +114,6 @@ def note_metrics(run: Run, step: int) -> None:
     if not run.opened.place.host.is_first or step not in run.evaluations:
         return
     train = run.config.train
-    found = named_metrics(run.evaluations[step])
+    found = named_values(run.evaluations[step])
     checkpoints.add_metrics(run.workdir, step, found)
     checkpoints.remove_old(run.workdir, step, train.keep_checkpoints, train.best_metric)

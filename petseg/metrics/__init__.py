@@ -1,1 +1,1 @@
-"""."""
+"""Metrics: counts of pixels, and figures computed from them."""

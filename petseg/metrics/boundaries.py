@@ -1,4 +1,4 @@
-"""Where classes meet: bands along borders, and the boundaries of masks."""
+"""Boundaries between classes: bands around them, and boundary IoU."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ import tensorflow as tf
 
 from petseg.data.label_map import IGNORE, UNKNOWN
 
-# Of an image's diagonal, as Cheng et al. (2021) take it for boundary IoU.
+# The width of a boundary as a share of the image's diagonal, after Cheng et al. (2021).
 _BOUNDARY_SHARE = 0.02
 
 
 def border_bands(class_ids: tf.Tensor, radii_px: Sequence[int]) -> list[tf.Tensor]:
-    """Pixels that have another class within a radius; ignored pixels are another class.
+    """Finds the pixels with another class within a radius; ignored pixels are another class.
 
     Args:
       class_ids: uint8 [height, width], class ids or IGNORE.
-      radii_px: in rows and columns (Chebyshev's distance), rising, at least 1.
+      radii_px: distances in rows and columns (Chebyshev's), ascending, at least 1.
 
     Returns:
-      One bool [height, width] a radius.
+      One bool [height, width] per radius.
     """
     planes, bands = _planes(class_ids), []
     for before_px, radius_px in itertools.pairwise((0, *radii_px)):
@@ -32,10 +32,10 @@ def border_bands(class_ids: tf.Tensor, radii_px: Sequence[int]) -> list[tf.Tenso
 def count_boundaries(truth: tf.Tensor, predicted: tf.Tensor, num_classes: int) -> tf.Tensor:
     """Counts the pixels of both masks' boundaries by class, for boundary IoU.
 
-    A mask's boundary are its pixels within 2% of the image's diagonal (in rows and columns,
-    rounded, at least 1) of pixels of no or another class; the image ends in such pixels. A
-    pixel that the truth ignores has no class in either mask. (Cheng, Girshick, Dollar, Berg
-    and Kirillov 2021, "Boundary IoU".)
+    The boundary of a mask is made of its pixels that lie near pixels of another class, of no
+    class, or outside the image. Near means within 2% of the image's diagonal, in rows and
+    columns, rounded, at least 1. A pixel that the truth ignores has no class in either mask.
+    Cheng et al. 2021, "Boundary IoU".
 
     Args:
       truth: uint8 [height, width], class ids or IGNORE.
@@ -43,7 +43,7 @@ def count_boundaries(truth: tf.Tensor, predicted: tf.Tensor, num_classes: int) -
       num_classes: number of classes.
 
     Returns:
-      int64 [classes, 2]: pixels in the boundaries of both masks, and in that of either.
+      int64 [classes, 2]: pixels in the boundaries of both masks, and of at least one of them.
     """
     sides = tf.cast(tf.shape(truth), tf.float32)
     width_px = tf.maximum(tf.cast(tf.round(_BOUNDARY_SHARE * tf.norm(sides)), tf.int32), 1)
@@ -59,14 +59,16 @@ def count_boundaries(truth: tf.Tensor, predicted: tf.Tensor, num_classes: int) -
         inner = _differs(_spread(_planes(padded), width_px))[width_px:-width_px, width_px:-width_px]
         return tf.where(inner, class_ids, tf.constant(IGNORE, tf.uint8))
 
-    own, other = boundary(truth), boundary(predicted)
-    either = _count(own, num_classes) + _count(other, num_classes)
-    both = _count(tf.where(own == other, own, tf.constant(IGNORE, tf.uint8)), num_classes)
-    return tf.stack([both, either - both], axis=-1)
+    true_boundary, predicted_boundary = boundary(truth), boundary(predicted)
+    total = _count(true_boundary, num_classes) + _count(predicted_boundary, num_classes)
+    is_equal = true_boundary == predicted_boundary
+    shared = tf.where(is_equal, true_boundary, tf.constant(IGNORE, tf.uint8))
+    both = _count(shared, num_classes)
+    return tf.stack([both, total - both], axis=-1)
 
 
 def boundary_iou(counts: np.ndarray) -> np.ndarray:
-    """Boundary IoU by class, float64 [classes], NaN where there is none; of count_boundaries."""
+    """Boundary IoU from count_boundaries: float64 [classes], NaN for a class without one."""
     with np.errstate(invalid="ignore"):
         return counts[:, 0] / counts[:, 1]
 
@@ -80,20 +82,20 @@ def _count(class_ids: tf.Tensor, num_classes: int) -> tf.Tensor:
 
 
 def _planes(values: tf.Tensor) -> tf.Tensor:
-    """The greatest and, negated, the least value of a square that is one pixel."""
+    """The maximum and the negated minimum over a square of one pixel: [height, width, 2]."""
     values = tf.cast(values, tf.float32)
     return tf.stack([values, -values], axis=-1)
 
 
 def _spread(planes: tf.Tensor, radius_px: tf.Tensor | int) -> tf.Tensor:
-    """The same for squares that are larger by a radius."""
+    """Widens the squares of such planes by a radius."""
     for axis in (0, 1):
         planes = _running_maximum(planes, radius_px, axis)
     return planes
 
 
 def _differs(planes: tf.Tensor) -> tf.Tensor:
-    """Whether a square holds two different values."""
+    """Whether a square has two different values."""
     return planes[..., 0] != -planes[..., 1]
 
 
@@ -105,22 +107,22 @@ def _running_maximum(planes: tf.Tensor, radius_px: tf.Tensor | int, axis: int) -
     running = tf.pad(planes, padding, constant_values=low)
     reach = tf.constant(1)
 
-    def head(tensor: tf.Tensor, less: tf.Tensor) -> tf.Tensor:
+    def without_last(tensor: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         return (
-            tensor[: tf.shape(tensor)[0] - less]
+            tensor[: tf.shape(tensor)[0] - count]
             if axis == 0
-            else tensor[:, : tf.shape(tensor)[1] - less]
+            else tensor[:, : tf.shape(tensor)[1] - count]
         )
 
-    def tail(tensor: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-        return tensor[start:] if axis == 0 else tensor[:, start:]
+    def without_first(tensor: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        return tensor[count:] if axis == 0 else tensor[:, count:]
 
-    # Each pass looks twice as far, the last one no further than the square.
+    # Each pass doubles the reach, the last one up to the length.
     while reach < length:
         tf.autograph.experimental.set_loop_options(
             shape_invariants=[(running, tf.TensorShape([None, None, 2]))]
         )
         step = tf.minimum(reach, length - reach)
-        running = tf.maximum(head(running, step), tail(running, step))
+        running = tf.maximum(without_last(running, step), without_first(running, step))
         reach += step
     return running

@@ -19,16 +19,16 @@ LABELS = hnp.arrays(
 
 
 def near_another(ids: np.ndarray, radius: int) -> np.ndarray:
-    """Whether the square around a pixel holds another value, by looking at each."""
-    found = np.zeros(ids.shape, bool)
+    """Whether the square around a pixel has another value, pixel by pixel."""
+    is_near = np.zeros(ids.shape, bool)
     for y, x in np.ndindex(*ids.shape):
         square = ids[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
-        found[y, x] = (square != ids[y, x]).any()
-    return found
+        is_near[y, x] = (square != ids[y, x]).any()
+    return is_near
 
 
 def eroded(mask: np.ndarray, times: int) -> np.ndarray:
-    """Erosion by a square of 3 x 3, again and again; outside of the image is no mask."""
+    """Repeated erosion by a square of 3 x 3; the mask ends where the image ends."""
     for _ in range(times):
         padded = np.pad(mask, 1)
         shifts = [
@@ -39,7 +39,7 @@ def eroded(mask: np.ndarray, times: int) -> np.ndarray:
 
 
 def boundary_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """As the paper defines it, class by class: each mask less its erosion."""
+    """As the paper defines it, class by class: each mask minus its erosion."""
     width = max(round(0.02 * float(np.hypot(*truth.shape))), 1)
     counts = np.zeros((CLASSES, 2), int)
     for class_id in range(CLASSES):
@@ -51,13 +51,13 @@ def boundary_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 @settings(deadline=None, max_examples=40)
 @given(LABELS)
-def test_a_band_is_what_lies_near_another_class(ids):
+def test_a_band_is_made_of_the_pixels_near_another_class(ids):
     radii = (1, 2, 5)
     for radius, band in zip(radii, boundaries.border_bands(ids, radii), strict=True):
         np.testing.assert_array_equal(band, near_another(ids, radius))
 
 
-def test_bands_of_a_large_mask_lie_within_each_other():
+def test_bands_of_a_large_mask_are_nested():
     rng = np.random.default_rng(0)
     ids = np.kron(rng.integers(0, 3, (9, 7), np.uint8), np.ones((11, 13), np.uint8))
     bands = [band.numpy() for band in boundaries.border_bands(ids, (2, 4, 8, 16))]
@@ -77,7 +77,7 @@ def test_boundaries_are_counted_as_erosion_counts_them(truth, random):
 
 
 @pytest.mark.parametrize("sides", [(120, 90), (200, 3), (1, 150)])
-def test_boundaries_of_wide_masks(sides):
+def test_boundaries_of_long_masks_are_counted_as_erosion_counts_them(sides):
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, 3, (5, 5), np.uint8)
     truth = np.kron(coarse, np.ones((40, 30), np.uint8))[: sides[0], : sides[1]]
@@ -88,7 +88,7 @@ def test_boundaries_of_wide_masks(sides):
     np.testing.assert_array_equal(counts, boundary_counts(truth, predicted))
 
 
-def test_boundary_iou_of_adversarial_masks():
+def test_boundary_iou_is_right_for_adversarial_masks():
     one = np.zeros((1, 1), np.uint8)
     # One pixel is all boundary; absent classes have no value.
     ious = boundaries.boundary_iou(boundaries.count_boundaries(one, one, CLASSES).numpy())
@@ -96,7 +96,7 @@ def test_boundary_iou_of_adversarial_masks():
     ignored = np.full((20, 20), IGNORE, np.uint8)
     counts = boundaries.count_boundaries(ignored, np.zeros_like(ignored), CLASSES).numpy()
     assert (counts == 0).all() and np.isnan(boundaries.boundary_iou(counts)).all()
-    # The inside of a large mask does not help where the boundary is wrong.
+    # Pixels inside a large mask do not raise the boundary IoU.
     truth, predicted = np.zeros((2, 200, 200), np.uint8)
     truth[20:180, 20:180] = predicted[30:170, 30:170] = 1
     ious = boundaries.boundary_iou(boundaries.count_boundaries(truth, predicted, 2).numpy())

@@ -130,13 +130,15 @@ def make_learner(
             has_loss_scale=config.devices.precision == "mixed_float16",
         )
     schedule = schedules.make_schedule(
-        settings.schedule,
+        schedules.ScheduleOptions(
+            settings.schedule,
+            settings.warmup_steps,
+            settings.power,
+            settings.drop_at,
+            settings.drop_factor,
+        ),
         peak=span.stage.learning_rate,
         steps=span.end_step - span.first_step,
-        warmup_steps=settings.warmup_steps,
-        power=settings.power,
-        drop_at=settings.drop_at,
-        drop_factor=settings.drop_factor,
     )
     terms = parse_loss(config.train.loss)
     if not tf.config.list_physical_devices("GPU"):

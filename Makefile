@@ -1,19 +1,20 @@
-# Python 3.11 or newer; another one: make PYTHON=python3.12 ...
+# Python 3.11 to 3.13; another one: make PYTHON=python3.12 ...
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DIR ?= quickstart
 
-.PHONY: help quickstart test test-all lint test-fast constraints clean
+.PHONY: help quickstart test test-all lint test-fast dist constraints clean
 
 help:
-	@echo "make quickstart   install, draw toy pets, convert, train, evaluate, predict"
-	@echo "make test         install, then lint, import contracts and tests: minutes"
+	@echo "make quickstart   install; then draw toy pets, convert, train, evaluate, predict"
+	@echo "make test         install; then lint, import contracts and tests (minutes)"
 	@echo "make test-all     the same with the tests that take long"
-	@echo "make lint         lint and import contracts alone"
-	@echo "make test-fast    the tests that are marked neither slow nor long"
+	@echo "make lint         lint and import contracts only"
+	@echo "make test-fast    the tests marked neither slow nor long"
+	@echo "make dist         build the wheel and the source distribution into dist/"
 	@echo "make constraints  pin the newest versions that the requirements allow"
-	@echo "make clean        remove the environment and the quickstart's output"
+	@echo "make clean        remove the environment, dist/ and the quickstart's output"
 
 quickstart: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py --dir=$(DIR)
@@ -32,19 +33,23 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+dist: $(VENV)/installed-test
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
 constraints:
 	rm -rf $(VENV)-pins
 	$(PYTHON) -m venv $(VENV)-pins
 	$(VENV)-pins/bin/pip install --quiet ".[test,draw,profile]"
-	$(VENV)-pins/bin/pip freeze --exclude petseg > constraints.txt
+	$(VENV)-pins/bin/pip freeze --all --exclude petseg --exclude pip > constraints.txt
 	rm -rf $(VENV)-pins
 
 clean:
-	rm -rf $(VENV) $(DIR)
+	rm -rf $(VENV) $(DIR) build dist
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: $(PYTHON) is older than 3.11; try make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "error: $(PYTHON) is not Python 3.11 to 3.13; try make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(BIN)/python constraints.txt setup.cfg

@@ -1,4 +1,4 @@
-"""What every command does alike: flags, one-line errors, exit statuses, quiet logs.
+"""What all commands share: flags, one-line errors, exit statuses, quiet logs.
 
 Import this before anything that imports TensorFlow.
 """
@@ -14,10 +14,10 @@ import absl.logging
 from absl import app, flags
 
 from petseg import standard_error
-from petseg.cli import help_page
+from petseg.cli import help_page, recipes, setting_flags
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 
-# What a machine refuses whatever the program does: space, rights, paths of another kind.
+# What the machine refuses: no space, no permission, a file where a folder should be.
 _MACHINE_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
@@ -25,7 +25,7 @@ _MACHINE_ERRORS = {
 
 
 def _import_tensorflow_quietly() -> None:
-    """Holds back what TensorFlow's libraries print while they load.
+    """Imports TensorFlow without the lines that its libraries print while they load.
 
     TensorFlow 2.21 writes several lines to file descriptor 2 whatever
     TF_CPP_MIN_LOG_LEVEL says. Set that variable to 0 to see them.
@@ -47,19 +47,19 @@ def run(
     """Parses the flags, calls main(arguments) and ends the process.
 
     Args:
-      main: the command.
-      first: the flags that --help shows first.
-      settings: what is given as a flag but is none of absl's: name -> help.
+      main: the command; its module's docstring is the text of --help.
+      first: names of the flags that --help lists first.
+      settings: flags that absl does not know, such as config.data.dir: name -> help.
 
-    Statuses: 0 success; 1 the work found a fault; 2 a wrong command, config or
-    data set; 130 after SIGINT and 143 after SIGTERM. A user's mistake is one line
-    on standard error; only an error in petseg itself shows a traceback.
+    The statuses are 0 for success, 1 if the work found a fault, 2 for a wrong command,
+    config or data set, 130 after SIGINT and 143 after SIGTERM. A user's mistake is one
+    line on standard error; only an error in petseg itself shows a traceback.
     """
     if help_page.wants_help(sys.argv[1:]):
         print(help_page.page(sys.modules[main.__module__].__doc__, first, settings))
         sys.exit(0)
     absl.logging.set_verbosity(absl.logging.WARNING)
-    # What Pillow makes of odd files is an error, or nothing that a user could act on.
+    # Pillow warns about odd files that it can read; nobody could act on that.
     warnings.filterwarnings("ignore", module="PIL")
     app.run(lambda argv: sys.exit(_call(main, argv[1:])), flags_parser=_parse_flags)
 
@@ -91,12 +91,23 @@ def _terminate(number: int, _frame: object) -> None:
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
-    """As absl's parser, but every wrong flag ends in one line and status 2."""
+    """Parses as absl does, but a wrong flag ends the process with one line and status 2."""
     try:
-        return flags.FLAGS(argv)
-    # A config file is its user's code, and ml_collections reports an unknown field or a
-    # wrong type in several ways: whatever it is, it is about the command.
+        return flags.FLAGS(_check_config(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    # A config file is its user's code, and ml_collections reports a wrong type in several
+    # ways: whatever it is, it is about the command.
     except Exception as error:
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         print(f"error: {' '.join(text.split())} (see --help)", file=sys.stderr)
-        sys.exit(UserError.exit_status)
+    sys.exit(UserError.exit_status)
+
+
+def _check_config(argv: Sequence[str]) -> list[str]:
+    """Refuses unknown settings and replaces a recipe's name by its file."""
+    argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+    if "config" not in flags.FLAGS:
+        return argv
+    setting_flags.refuse_unknown(argv)
+    return recipes.resolve_arguments(argv)

@@ -1,4 +1,4 @@
-"""What --help says: how a command is used, the flags that matter first, and all others."""
+"""The text of --help: how a command is used, its most important flags, and all others."""
 
 import sys
 import textwrap
@@ -16,42 +16,43 @@ def wants_help(argv: Sequence[str]) -> bool:
 
 
 def page(text: str, first: Sequence[str], settings: Mapping[str, str]) -> str:
-    """The page.
+    """The text that --help prints.
 
     Args:
       text: what the command does, examples and exit statuses: its module's docstring.
-      first: names of the flags, or of the keys of `settings`, that matter first.
-      settings: what is given as a flag but is none of absl's: name -> help.
+      first: names of flags, or keys of `settings`, that are listed first.
+      settings: flags that absl does not know, such as config.data.dir: name -> help.
     """
-    own = {
+    defined = {
         flag.name: _describe(flag)
-        for module, found in flags.FLAGS.flags_by_module_dict().items()
+        for module, module_flags in flags.FLAGS.flags_by_module_dict().items()
         if module == sys.argv[0] or module.startswith("petseg")
-        for flag in found
+        for flag in module_flags
     }
-    known = {**settings, **own}
+    known = {**settings, **defined}
     others = [name for name in known if name not in first]
     parts = [text.strip(), "", "The flags that matter first:"]
-    parts += [_line(name, known[name]) for name in first]
+    parts += [_entry(name, known[name]) for name in first]
     if others:
         parts += ["", "The others:"]
-        parts += [_line(name, known[name]) for name in others]
+        parts += [_entry(name, known[name]) for name in others]
     return "\n".join(parts)
 
 
 def _describe(flag: flags.Flag) -> str:
-    told = flag.help.rstrip()
+    """A flag's help, with its default if it has one."""
+    text = flag.help.rstrip()
     if flag.default not in (None, [], ""):
         default = flag.default
         shown = ",".join(map(str, default)) if isinstance(default, list) else default
-        told += f" (default: {shown})"
-    return told
+        text += f" (default: {shown})"
+    return text
 
 
-def _line(name: str, text: str) -> str:
+def _entry(name: str, text: str) -> str:
     lines = textwrap.wrap(text, _COLUMNS, initial_indent=_INDENT, subsequent_indent=_INDENT)
-    head = f"  --{name}"
-    if len(head) < len(_INDENT) and lines:
-        lines[0] = head + lines[0][len(head) :]
+    label = f"  --{name}"
+    if len(label) < len(_INDENT) and lines:
+        lines[0] = label + lines[0][len(label) :]
         return "\n".join(lines)
-    return "\n".join([head, *lines])
+    return "\n".join([label, *lines])

@@ -1,9 +1,10 @@
-"""From nothing to a trained model on toy pets: draws, converts, trains, scores, predicts.
+"""From nothing to a trained model on toy pets: draws, converts, trains, evaluates, predicts.
 
-  python tools/quickstart.py --dir=quickstart
+  petseg-quickstart --dir=quickstart
 
-Every step is a command that you could type; each is printed before it runs. Statuses: 0
-done; that of the first step that failed; 1 the model is worse than it should be.
+Every step is a command that you can type yourself; each is printed before it runs. The same
+command resumes a quickstart that was stopped. Statuses: 0 done; 1 the model is worse than it
+should be; otherwise the status of the step that failed.
 """
 
 import json
@@ -15,39 +16,39 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 
 from petseg.cli import help_page
+from petseg.errors import UserError
 
-_DIR = flags.DEFINE_string("dir", "quickstart", "Folder for everything that is made.")
+_DIR = flags.DEFINE_string("dir", "quickstart", "Folder for everything that the quickstart makes.")
 _EXPECTED_MEAN_IOU = 0.85
+_TYPED = {"draw_toy_pets": "python -m petseg.cli.draw_toy_pets"}  # has no command of its own
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs the steps; the first that fails ends it with that step's status."""
+    """Runs the steps; the first that fails ends the quickstart with its status."""
     del argv
     started_s = time.monotonic()
     out = Path(_DIR.value)
     raw, data, run, predictions = (out / n for n in ("raw", "data", "run", "predictions"))
     if out.exists():
         if not _is_ours(out):
-            sys.exit(f"error: --dir: {out} holds something else; name a new folder")
-        print(f"{out} is there already: what is finished is kept, the rest is done")
+            _stop(f"--dir: {out} holds something else; name a new folder")
+        print(f"{out} exists: finished steps are kept")
     out.mkdir(parents=True, exist_ok=True)
     (out / "MADE_BY_QUICKSTART").touch()
     if not (raw / "annotations" / "list.txt").exists():
         shutil.rmtree(raw, ignore_errors=True)
-        _step("-m", "petseg.cli.draw_toy_pets", f"--output_dir={raw}")
+        _step("draw_toy_pets", f"--output_dir={raw}")
     if not (data / "manifest.json").exists():
-        _step("-m", "petseg.convert", f"--raw_dir={raw}", f"--output_dir={data}", "--name=toy_pets")
-    _step(
-        *("-m", "petseg.train", "--config=configs/quickstart.py"),
-        *(f"--workdir={run}", f"--config.data.dir={data}"),
-    )
-    _step("-m", "petseg.evaluate", f"--workdir={run}", "--split=validation")
-    pictures = sorted(str(path) for path in (raw / "images").glob("*.jpg"))[::60]
-    _step("-m", "petseg.predict", f"--workdir={run}", f"--output_dir={predictions}", *pictures)
+        _step("convert", f"--raw_dir={raw}", f"--output_dir={data}", "--name=toy_pets")
+    _step("train", "--config=quickstart", f"--workdir={run}", f"--config.data.dir={data}")
+    _step("evaluate", f"--workdir={run}", "--split=validation")
+    images = sorted(str(path) for path in (raw / "images").glob("*.jpg"))[::60]
+    _step("predict", f"--workdir={run}", f"--output_dir={predictions}", *images)
     _summarize(run, predictions, time.monotonic() - started_s)
 
 
@@ -55,11 +56,19 @@ def _is_ours(folder: Path) -> bool:
     return (folder / "MADE_BY_QUICKSTART").exists() or not any(folder.iterdir())
 
 
-def _step(*arguments: str) -> None:
-    print(f"\n$ python {shlex.join(arguments)}", flush=True)
+def _stop(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(UserError.exit_status)
+
+
+def _step(name: str, *arguments: str) -> None:
+    """Runs a module of petseg.cli and prints it as the command that a user would type."""
+    module = f"petseg.cli.{name}"
+    typed = _TYPED.get(name, f"petseg-{name}")
+    print(f"\n$ {typed} {shlex.join(arguments)}", flush=True)
     try:
-        status = subprocess.run([sys.executable, *arguments], check=False).returncode
-    except KeyboardInterrupt:  # the step was told as well, and has said so
+        status = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+    except KeyboardInterrupt:  # the step got SIGINT too and has reported it
         sys.exit(128 + signal.SIGINT)
     if status:
         sys.exit(status)
@@ -73,12 +82,12 @@ def _summarize(run: Path, predictions: Path, seconds: float) -> None:
         f"\nmean IoU of the validation split, border ignored: {trained['mean_iou']:.3f} "
         f"(untrained: {by_step['0']['mean_iou']:.3f}), after {seconds:.0f} s\n"
         f"image | truth | prediction:  {trained['panel']}\n"
-        f"all figures, worst images:   {trained['report']}\n"
+        f"all metrics, worst images:   {trained['report']}\n"
         f"masks and overlays:          {predictions}\n"
         f"watch the training:          {tensorboard} --logdir {run}"
     )
     if trained["mean_iou"] < _EXPECTED_MEAN_IOU:
-        sys.exit(f"error: at least {_EXPECTED_MEAN_IOU} was to be expected")
+        sys.exit(f"error: a mean IoU of at least {_EXPECTED_MEAN_IOU} was expected")
 
 
 def run() -> None:

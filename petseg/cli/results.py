@@ -1,13 +1,13 @@
-"""A table of what runs came to, from the JSON that they wrote.
+"""Prints a table of the results of runs, from the JSON files that they wrote.
 
-  python tools/results.py RUN... [--reach_mean_iou=0.72] [--curves=FILE.png]
+  petseg-results RUN... [--reach_mean_iou=0.72] [--curves=FILE.png]
 
-Runs whose settings differ in nothing but the seed are one row: mean and spread; so are those
+Runs whose settings differ only in the seed are one row, with mean and range; so are runs
 that start from the weights of such runs. The mean IoU is that of RUN/evaluation/validation.json
-if petseg.evaluate wrote one about the newest checkpoint, else that of the last evaluation while
-training. Seconds are those of training alone, with the features that it computed, without
-loading. Markdown on standard output; with --curves also a picture of how each run learned.
-Statuses: 0 done; 2 a wrong command, or a folder that is no evaluated run.
+if petseg-evaluate evaluated the newest checkpoint, else that of the last evaluation during
+training. Seconds are training time including the computation of features, without start-up.
+Prints Markdown; --curves also draws the learning curves. Statuses: 0 done; 2 a wrong command,
+or a folder that is no evaluated run.
 """
 
 import dataclasses
@@ -29,10 +29,10 @@ from petseg.training import state
 from petseg.visualization import charts
 
 _REACH = flags.DEFINE_float(
-    "reach_mean_iou", None, "Also tell after how many seconds an evaluation came to this."
+    "reach_mean_iou", None, "Also print after how many seconds an evaluation reached this."
 )
 _CURVES = flags.DEFINE_string(
-    "curves", None, "PNG or SVG file: mean IoU of each run, by its folder's name, over minutes."
+    "curves", None, "PNG or SVG file to draw: mean IoU of each run over minutes of training."
 )
 _PETS = "border_is_pet"
 _NOT_TOLD = ("config.data.dir", "config.train.seed")
@@ -42,17 +42,17 @@ _HEADER = ("settings", "runs", "mean IoU", "pet, border is pet", "seconds", "par
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one run came to.
+    """The result of one run.
 
     Attributes:
-      settings: flags that differ from configs/oxford_pets.py, paths and seed left out.
-      start: the same of the run whose weights it began with, and so on; '' if there is none.
-      mean_iou: of the validation split.
-      pet_iou: of the pet where the border belongs to it; None where nobody looked.
-      seconds: of training; None where the run did not note them.
-      reached_s: seconds until the wanted mean IoU; None if it never came.
-      parameters: of the model.
-      trained: of these, in the stage that trains most.
+      settings: flags that differ from the defaults, without paths and seed.
+      start: settings of the run whose weights it started from, and so on; '' if there is none.
+      mean_iou: mean IoU of the validation split.
+      pet_iou: IoU of the pet if the border counts as pet; None if it was not evaluated.
+      seconds: training time; None if the run did not record it.
+      reached_s: seconds until --reach_mean_iou was reached; None if it never was.
+      parameters: number of the model's parameters.
+      trained: number of those that are trained, in the stage that trains most.
     """
 
     settings: str
@@ -66,11 +66,11 @@ class Result:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the table of the runs that are named."""
-    # A sweep's RUNS/* names TensorBoard's file as well.
+    """Prints the table of the runs on the command line."""
+    # RUNS/* of a sweep includes TensorBoard's file.
     runs = [path for path in arguments if not Path(path).is_file()]
     if not runs:
-        raise UserError("name at least one run: tools/results.py RUN...")
+        raise UserError("name at least one run: petseg-results RUN...")
     if _CURVES.value and Path(_CURVES.value).suffix not in (".png", ".svg"):
         raise UserError(f"--curves={_CURVES.value} must end in .png or .svg")
     print(table(runs, _REACH.value))
@@ -79,14 +79,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def table(runs: Sequence[str], reach: float | None = None) -> str:
-    """Markdown, a row for each group of runs that differ in nothing but the seed.
+    """Makes a Markdown table with a row for each group of runs that differ only in the seed.
 
     Args:
-      runs: folders.
-      reach: a mean IoU whose time is to be told, or None.
+      runs: run folders.
+      reach: also give the seconds until this mean IoU was reached; None leaves that out.
 
     Raises:
-      UserError: a folder is no run, or was never evaluated.
+      UserError: a folder is no run, or has no evaluation.
     """
     groups: dict[tuple[str, str], list[Result]] = {}
     for run in runs:
@@ -99,43 +99,43 @@ def table(runs: Sequence[str], reach: float | None = None) -> str:
 
 
 def curves(runs: Sequence[str]) -> Figure:
-    """The mean IoU of every evaluation over the minutes that training had taken.
+    """Draws the mean IoU of every evaluation over minutes of training.
 
     Args:
-      runs: folders; evaluations whose seconds were not noted are left out.
+      runs: run folders; evaluations without a recorded time are left out.
     """
     lines = {}
     for run in runs:
-        found, seconds = run_folder.read_evaluations(run), run_folder.read_seconds(run)
-        timed = sorted(step for step in found if step in seconds)
-        lines[Path(run).name] = {seconds[step] / 60: found[step]["mean_iou"] for step in timed}
+        by_step, seconds = run_folder.read_evaluations(run), run_folder.read_seconds(run)
+        timed = sorted(step for step in by_step if step in seconds)
+        lines[Path(run).name] = {seconds[step] / 60: by_step[step]["mean_iou"] for step in timed}
     return charts.curves(lines, "minutes of training", "validation mean IoU")
 
 
 def read_result(run: str, reach: float | None) -> Result:
-    """Reads one run; raises UserError if it is none, or was never evaluated."""
+    """Reads one run; raises UserError if it is no run or has no evaluation."""
     config, by_step = run_folder.read_config(run), run_folder.read_evaluations(run)
     seconds = run_folder.read_seconds(run)
     if not by_step:
         raise UserError(f"{run}: there is no evaluation yet")
     last = max(by_step)
-    newest = (checkpoints.saved_steps(run) or [last])[-1]  # they may be gone, to save room
-    judged = run_folder.evaluations_of(run, newest).get("validation", {})
-    pets = judged.get("label_maps", {}).get(_PETS, {}).get("model_size", {})
-    whole, trained = _count_parameters(config)
+    newest = (checkpoints.saved_steps(run) or [last])[-1]  # checkpoints may have been deleted
+    evaluated = run_folder.evaluations_of(run, newest).get("validation", {})
+    pets = evaluated.get("label_maps", {}).get(_PETS, {}).get("model_size", {})
+    parameters, trained = _count_parameters(config)
     reached = [
         seconds[step]
-        for step, found in by_step.items()
-        if reach and step in seconds and (found["mean_iou"] or 0) >= reach
+        for step, report in by_step.items()
+        if reach and step in seconds and (report["mean_iou"] or 0) >= reach
     ]
     return Result(
         shlex.join(_settings(config)) or "(the defaults)",
         _started(config),
-        judged.get("mean_iou") or by_step[last]["mean_iou"] or 0.0,
+        evaluated.get("mean_iou") or by_step[last]["mean_iou"] or 0.0,
         pets.get("iou", {}).get("pet"),
         seconds.get(last),
         min(reached, default=None),
-        whole,
+        parameters,
         trained,
     )
 
@@ -162,7 +162,7 @@ def _row(group: Sequence[Result], reach: float | None) -> list[str]:
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
-    """Mean, and least and most if there are several."""
+    """The mean, with minimum and maximum if there are several values."""
     if not values:
         return ""
     mean = f"{statistics.mean(values):,.{digits}f}"
@@ -172,7 +172,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 
 def _settings(config: Config) -> list[str]:
-    """The flags that make this config of configs/oxford_pets.py."""
+    """The flags that turn the default config into this one."""
     usual = config_lib.spell_out(Config())
     return [
         f"{name.removeprefix('config.')}={_shown(name, value)}"
@@ -182,7 +182,7 @@ def _settings(config: Config) -> list[str]:
 
 
 def _started(config: Config) -> str:
-    """The settings of the run that this one starts from, and so on; its path if it is gone."""
+    """Settings of the run that this one starts from, and so on; its path if it is missing."""
     start = config.model.start_from
     if not start or not Path(start).is_dir():
         return start
@@ -192,7 +192,7 @@ def _started(config: Config) -> str:
 
 def _shown(name: str, value: object) -> str:
     if name == "config.data.feature_cache_dir":
-        return "DIR"  # one is as good as another
+        return "DIR"  # the result does not depend on it
     if name == _START:
         return "RUN"
     if name == "config.model.backbone_weights":

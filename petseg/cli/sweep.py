@@ -1,13 +1,13 @@
-"""Trains the same run with every combination of some settings, and compares what came out.
+"""Trains one run for every combination of some settings, and compares the results.
 
-  python tools/sweep.py --sweep_dir=RUNS --vary=model.head=fcn8s,wide --vary=train.seed=0,1,2 \\
-      --config=configs/oxford_pets_features.py --config.data.dir=OUT [--config.ROOM.FIELD=VALUE]
+  petseg-sweep --sweep_dir=RUNS --vary=train.loss=dice,focal --vary=train.seed=0,1,2 \\
+      --config=oxford_pets_features --config.data.dir=OUT [--config.SECTION.FIELD=VALUE]
 
-Each combination is a run of petseg.train in RUNS/FIELD=VALUE,...; the settings' names and
-values are TensorBoard's hparams: tensorboard --logdir RUNS. The same command goes on where it
-was stopped, and leaves alone what is finished. With a feature cache in the config all runs
-read one. The table at the end is that of tools/results.py. Statuses: 0 done; 1 a run failed,
-the others went on; 2 a wrong command or config; 130 or 143 after a signal, saved.
+petseg-train trains each combination in RUNS/FIELD=VALUE,...; TensorBoard shows the varied
+settings as hparams: tensorboard --logdir RUNS. The same command resumes a sweep that was
+stopped and skips finished runs. With a feature cache in the config all runs share it. The
+table at the end is that of petseg-results. Statuses: 0 done; 1 a run failed and the others
+were trained; 2 a wrong command or config; 130 or 143 after a signal, with everything saved.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from petseg import config as config_lib
-from petseg.cli import results
+from petseg.cli import recipes, results, setting_flags
 from petseg.config import Config
 from petseg.data import label_map
 from petseg.errors import FaultFound, StoppedBySignal, UserError
@@ -31,44 +31,55 @@ from petseg.training import about_run, summaries
 
 _SWEEP_DIR = flags.DEFINE_string("sweep_dir", None, "Folder for the runs.", required=True)
 _VARY = flags.DEFINE_multi_string(
-    "vary", None, 'ROOM.FIELD=VALUE,VALUE,...; values with commas as JSON: ["1,1,2", "none"].'
+    "vary", None, 'SECTION.FIELD=VALUE,VALUE,...; as JSON if a value has commas: ["1,1,2", "none"].'
 )
-config_flags.DEFINE_config_file("config", None, "A file of configs/, as of petseg.train.")
+config_flags.DEFINE_config_file("config", None, recipes.FLAG_HELP)
 flags.mark_flags_as_required(["config", "vary"])
-_SIGNALLED = (130, 143)
+_STOPPED_BY_SIGNAL = (130, 143)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs what the flags name."""
+    """Trains every combination that the flags name, then prints the table."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    given = [a for a in sys.argv[1:] if re.match("--?config[.=]", a)]
+    given = _config_arguments(sys.argv[1:])
     varied = dict(map(_parse, _VARY.value))
     combinations = [
         dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())
     ]
     configs = [_check(given, combination) for combination in combinations]
-    _tell_columns(configs, varied)
+    _write_hparams(configs, varied)
     failed, runs = [], []
     for number, combination in enumerate(combinations, 1):
         name = _name(combination)
         print(f"run {number} of {len(combinations)}: {name}", file=sys.stderr, flush=True)
         run = Path(_SWEEP_DIR.value) / name
         runs.append(str(run))
-        command = ["-m", "petseg.train", *given, *_flags(combination), f"--workdir={run}"]
-        status = subprocess.run([sys.executable, *command], check=False).returncode
-        if status in _SIGNALLED:
-            raise StoppedBySignal(status - 128, f"in {name}, saved; the same command goes on")
+        train = ["-m", "petseg.cli.train", *given, *_flags(combination), f"--workdir={run}"]
+        status = subprocess.run([sys.executable, *train], check=False).returncode
+        if status in _STOPPED_BY_SIGNAL:
+            raise StoppedBySignal(status - 128, f"in {name}, saved; the same command resumes it")
         if status:
             failed.append(name)
-    print(results.table([run for run, name in zip(runs, map(_name, combinations), strict=True)
-                         if name not in failed]))  # fmt: skip
+    print(results.table([run for run in runs if Path(run).name not in failed]))
     if failed:
         raise FaultFound(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
 
 
-def _tell_columns(configs: Sequence[Config], varied: Sequence[str]) -> None:
-    """TensorBoard's table of hparams begins with what was varied."""
+def _config_arguments(arguments: Sequence[str]) -> list[str]:
+    """The part of a command line that makes the config: --config and its settings."""
+    given: list[str] = []
+    takes_value = False  # --config.data.dir OUT, without '='
+    for argument in arguments:
+        is_config = re.match(r"--?(no)?config([.=]|$)", argument) is not None
+        if is_config or (takes_value and not argument.startswith("-")):
+            given.append(argument)
+        takes_value = is_config and "=" not in argument
+    return given
+
+
+def _write_hparams(configs: Sequence[Config], varied: Sequence[str]) -> None:
+    """Writes the columns of TensorBoard's table of hparams: first what was varied."""
     compared = {name: None for config in configs for name in about_run.compared(config)}
     fields = {field.partition("[")[0]: None for field in varied}
     known = [field for field in fields if field in about_run.hparams(configs[0])]
@@ -77,16 +88,16 @@ def _tell_columns(configs: Sequence[Config], varied: Sequence[str]) -> None:
 
 
 def _parse(text: str) -> tuple[str, list[str]]:
-    """'model.head=fcn8s,wide' -> its field and values."""
+    """Splits 'train.loss=dice,focal' into its field and its values."""
     field, equals, values = text.partition("=")
     if not (equals and re.fullmatch(r"\w+(\.\w+|\[\d+\])+", field)):
-        raise UserError(f"--vary={text} must be ROOM.FIELD=VALUE,VALUE,...")
+        raise UserError(f"--vary={text} must be SECTION.FIELD=VALUE,VALUE,...")
     if not values.startswith("["):
         return field, values.split(",")
     try:
         return field, [str(value) for value in json.loads(values)]
     except ValueError as error:
-        raise UserError(f"--vary={text}: after = stands no JSON list: {error}") from error
+        raise UserError(f"--vary={text}: after = is no JSON list: {error}") from error
 
 
 def _flags(combination: dict[str, str]) -> list[str]:
@@ -94,12 +105,14 @@ def _flags(combination: dict[str, str]) -> list[str]:
 
 
 def _check(given: Sequence[str], combination: dict[str, str]) -> Config:
-    """Parses and validates one combination's settings, before any run begins."""
-    values, line = flags.FlagValues(), ["sweep", *given, *_flags(combination)]
+    """Parses and validates the settings of one combination, before any run starts."""
+    setting_flags.refuse_unknown(_flags(combination))
+    line = ["sweep", *recipes.resolve_arguments(given), *_flags(combination)]
+    values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
     try:
         values(line)
-    # ml_collections reports an unknown field or a wrong type in several ways.
+    # ml_collections reports a wrong type in several ways.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--vary, {_name(combination)}: {reason}") from error
@@ -108,7 +121,7 @@ def _check(given: Sequence[str], combination: dict[str, str]) -> Config:
 
 
 def _name(combination: dict[str, str]) -> str:
-    """A folder's name: 'head=wide,seed=1'; whole fields where their last parts are alike."""
+    """The folder's name: 'loss=dice,seed=1'; with sections where two fields end alike."""
     last = [field.rpartition(".")[2] for field in combination]
     fields = last if len(set(last)) == len(last) else list(combination)
     name = ",".join(f"{f}={v}" for f, v in zip(fields, combination.values(), strict=True))

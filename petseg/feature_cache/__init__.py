@@ -1,1 +1,1 @@
-"""."""
+"""Features of a data set's images, computed once and read instead of the images."""

@@ -1,7 +1,7 @@
 """The contract of one example of a feature cache: how it is written and read.
 
-A tf.train.Example whose values are plain bytes, so that reading is copying: the pools as
-modeling/features.py encodes them, and the raw mask at the size of the images that went in.
+A tf.train.Example whose values are plain bytes, so that reading is copying: the features as
+models.features.encode gives them, and the raw mask at the size of the image.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import tensorflow as tf
 from petseg.data import record
 from petseg.data.label_map import IGNORE
 from petseg.input_pipeline.class_ids import to_class_ids
-from petseg.models.features import pool_name, scale_name
+from petseg.models.features import features_key, scale_key
 
 _MASK = "mask"
 _SIDES = "mask/sides"
@@ -25,20 +25,20 @@ class Layout:
     """What every record of a cache holds.
 
     Attributes:
-      image_size: height and width of the images that went in, and of the masks, in pixels.
-      pools: block -> height, width and channels of its pool.
-      stored_as: 'uint8' or 'float16'; see modeling.features.encode.
+      image_size: Height and width of the images and of the masks, in pixels.
+      stages: Stage of the encoder -> height, width and channels of its output.
+      dtype: 'uint8' or 'float16'; see models.features.encode.
     """
 
     image_size: int
-    pools: Mapping[int, tuple[int, int, int]]
-    stored_as: str
+    stages: Mapping[str, tuple[int, int, int]]
+    dtype: str
 
     @property
     def record_bytes(self) -> int:
-        """About how much a record takes."""
-        values = sum(math.prod(shape) for shape in self.pools.values())
-        return values * tf.as_dtype(self.stored_as).size + self.image_size**2
+        """Approximate size of a record."""
+        values = sum(math.prod(shape) for shape in self.stages.values())
+        return values * tf.as_dtype(self.dtype).size + self.image_size**2
 
 
 def encode_record(
@@ -47,10 +47,10 @@ def encode_record(
     """Serializes an example; the same arguments, the same bytes.
 
     Args:
-      name: unique in its data set.
+      name: Unique in its data set.
       mask: uint8 [size, size], raw labels.
-      sides: rows and columns of the mask that show something; the rest fills it up.
-      encoded: one example's rows of modeling.features.encode.
+      sides: Rows and columns of the mask that show the image; the rest only fills it up.
+      encoded: One example's rows of models.features.encode.
     """
     example = tf.train.Example()
     feature = example.features.feature
@@ -63,39 +63,39 @@ def encode_record(
 
 
 def parse_records(
-    serialized: tf.Tensor, layout: Layout, blocks: Sequence[int], class_ids: np.ndarray
+    serialized: tf.Tensor, layout: Layout, stages: Sequence[str], class_ids: np.ndarray
 ) -> dict[str, tf.Tensor]:
-    """Reads some examples at once.
+    """Parses several examples at once.
 
     Args:
       serialized: string [n].
-      layout: of the cache.
-      blocks: whose pools are wanted.
+      layout: Layout of the cache.
+      stages: The wanted ones.
       class_ids: uint8 [256], raw mask value -> class id.
 
     Returns:
       A dict of tensors: `mask`, uint8 [n, size, size], class ids or IGNORE; and for each
-      block what modeling.features.encode gave.
+      stage what models.features.encode gave.
     """
-    size, is_scaled = layout.image_size, layout.stored_as == "uint8"
-    arrays = {pool_name(b): (tf.as_dtype(layout.stored_as), layout.pools[b]) for b in blocks}
-    if is_scaled:
-        arrays |= {scale_name(b): (tf.float32, layout.pools[b][2:]) for b in blocks}
+    size = layout.image_size
+    arrays = {features_key(s): (tf.as_dtype(layout.dtype), layout.stages[s]) for s in stages}
+    if layout.dtype == "uint8":
+        arrays |= {scale_key(s): (tf.float32, layout.stages[s][2:]) for s in stages}
     texts = {key: tf.io.FixedLenFeature([], tf.string) for key in (*arrays, _MASK)}
     fields = tf.io.parse_example(
         serialized, {**texts, _SIDES: tf.io.FixedLenFeature([2], tf.int64)}
     )
-    found = {
+    features = {
         key: tf.reshape(tf.io.decode_raw(fields[key], dtype), [-1, *shape])
         for key, (dtype, shape) in arrays.items()
     }
     raw = tf.reshape(tf.io.decode_raw(fields[_MASK], tf.uint8), [-1, size, size])
-    return {**found, "mask": _ignore_rest(to_class_ids(raw, class_ids), fields[_SIDES])}
+    return {**features, "mask": _ignore_filling(to_class_ids(raw, class_ids), fields[_SIDES])}
 
 
-def _ignore_rest(masks: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
-    """IGNORE for what fills masks up, below and to the right of their sides."""
-    places = tf.range(masks.shape[1], dtype=tf.int64)
-    rows, columns = places < sides[:, :1], places < sides[:, 1:]
+def _ignore_filling(masks: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
+    """IGNORE for what only fills masks up, below and to the right of their sides."""
+    positions = tf.range(masks.shape[1], dtype=tf.int64)
+    rows, columns = positions < sides[:, :1], positions < sides[:, 1:]
     is_shown = rows[:, :, None] & columns[:, None, :]
     return tf.where(is_shown, masks, tf.constant(IGNORE, tf.uint8))

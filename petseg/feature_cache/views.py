@@ -1,9 +1,10 @@
-"""The ways of seeing an image of which a feature cache holds the pools.
+"""The views of a training image whose features a cache holds.
 
 The whole image, its mirror image, and fixed windows: drawn once for each image, from its
-place in the split alone, so that every run over the cache sees the same ones.
+index in the split alone, so that every run over the cache gets the same ones.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from petseg.augmentation import Augmentation
 from petseg.data import record
-from petseg.input_pipeline import examples, resizing, shard_reading, windows
+from petseg.input_pipeline import preprocessing, reading, resizing, windows
 from petseg.seeds import Stream, fold_seed
 
 WHOLE = "whole"
@@ -20,12 +21,27 @@ _CROP = "crop"
 _RAW = np.arange(256, dtype=np.uint8)  # class ids that leave raw labels as they are
 
 
+@dataclasses.dataclass(frozen=True)
+class ViewOptions:
+    """How images become views.
+
+    Attributes:
+      augmentation: Whether there is a mirror image, and how windows are drawn.
+      image_size: Height and width of a view in pixels.
+      keep_aspect: See input_pipeline.pipeline.InputOptions.
+    """
+
+    augmentation: Augmentation
+    image_size: int
+    keep_aspect: bool
+
+
 def views_of(augmentation: Augmentation, crops: int) -> tuple[str, ...]:
-    """The names of the views of a training image.
+    """Names of the views of a training image.
 
     Args:
-      augmentation: with flips there is a mirror image.
-      crops: how many fixed windows.
+      augmentation: With flips there is a mirror image.
+      crops: Number of fixed windows.
     """
     mirrored = (MIRRORED,) if augmentation.flip else ()
     return (WHOLE, *mirrored, *(f"{_CROP}{number}" for number in range(1, crops + 1)))
@@ -35,75 +51,71 @@ def read_view(
     shard_paths: Sequence[str],
     view: str,
     wanted: np.ndarray,
-    *,
-    augmentation: Augmentation,
-    image_size: int,
-    keep_aspect: bool,
+    options: ViewOptions,
     batch_size: int,
 ) -> tf.data.Dataset:
-    """Examples of a split as one view shows them, in the order of batches.make_for_eval.
+    """Examples of a split in one view, in the order of pipeline.make_for_eval.
 
     Args:
       shard_paths: TFRecord files.
-      view: of views_of.
-      wanted: bool [records], which places of the split are wanted.
-      augmentation: of the windows.
-      image_size: pixels.
-      keep_aspect: as of resizing.resize_image, for whole images.
-      batch_size: examples; the last batch may hold fewer.
+      view: One of views_of.
+      wanted: bool [records], which examples of the split are wanted.
+      options: See ViewOptions.
+      batch_size: Examples in a batch; the last one may hold fewer.
 
     Returns:
-      A dataset of dicts: `place`, int64 [n], in the split; `name`, string [n]; `image`,
-      uint8 [n, size, size, 3]; `mask`, uint8 [n, size, size], raw labels; `sides`, int32
-      [n, 2], rows and columns that do not fill up.
+      A dataset of dicts:
+        index: int64 [n], positions in the split.
+        name: string [n].
+        image: uint8 [n, size, size, 3].
+        mask: uint8 [n, size, size], raw labels.
+        sides: int32 [n, 2], rows and columns that show the image, before what fills it up.
     """
-    is_wanted = tf.constant(wanted)
+    is_wanted, size = tf.constant(wanted), options.image_size
 
-    def see(place: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    def make_view(index: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         fields = record.parse_record(serialized)
         if view.startswith(_CROP):
-            crop = int(view.removeprefix(_CROP))
-            image, mask = _crop(fields, crop, place, augmentation, image_size, keep_aspect)
-            sides = (image_size, image_size)
+            image, mask = _crop(fields, int(view.removeprefix(_CROP)), index, options)
+            sides = (size, size)
         else:
-            image, mask = examples.whole(
-                serialized, _RAW, image_size, keep_aspect, is_mirrored=view == MIRRORED
+            image, mask = preprocessing.whole(
+                serialized, _RAW, size, options.keep_aspect, is_mirrored=view == MIRRORED
             )
             stored = (tf.cast(fields[key], tf.int32) for key in (record.HEIGHT, record.WIDTH))
-            sides = resizing.fitted(*stored, image_size, keep_aspect)
-        name = fields[record.SOURCE_ID]
+            sides = resizing.fitted(*stored, size, options.keep_aspect)
         return {
-            "place": place, "name": name, "image": image, "mask": mask, "sides": tf.stack(sides)
-        }  # fmt: skip
+            "index": index,
+            "name": fields[record.SOURCE_ID],
+            "image": image,
+            "mask": mask,
+            "sides": tf.stack(sides),
+        }
 
     return (
-        shard_reading.read(shard_paths)
+        reading.read(shard_paths)
         .enumerate()
-        .filter(lambda place, _: is_wanted[place])
-        .map(see, num_parallel_calls=tf.data.AUTOTUNE)
+        .filter(lambda index, _: is_wanted[index])
+        .map(make_view, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
 def _crop(
-    fields: dict[str, tf.Tensor],
-    crop: int,
-    place: tf.Tensor,
-    augmentation: Augmentation,
-    size: int,
-    keep_aspect: bool,
+    fields: dict[str, tf.Tensor], crop: int, index: tf.Tensor, options: ViewOptions
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The window of that number, as training would decode it."""
+    """An image's window of that number, as training would decode it."""
+    augmentation, size = options.augmentation, options.image_size
     drawn = windows.sample_windows(
         augmentation.min_crop_area,
         augmentation.max_crop_aspect,
         1,
-        fold_seed(crop, Stream.FIXED_WINDOW, place),
+        fold_seed(crop, Stream.FIXED_WINDOW, index),
     )
-    alone = {key: tf.expand_dims(values, 0) for key, values in fields.items()}
-    planned = examples.plan(alone, drawn, keep_aspect, size)
+    batch_of_one = {key: tf.expand_dims(values, 0) for key, values in fields.items()}
+    planned = preprocessing.plan(batch_of_one, drawn, options.keep_aspect, size)
     if augmentation.flip:
-        planned["flip"] = windows.sample_flips(1, fold_seed(crop, Stream.FIXED_FLIP, place))
-    made = examples.make({k: v[0] for k, v in planned.items()}, _RAW, size, letterbox=False)
-    return made["image"], made["mask"]
+        planned["flip"] = windows.sample_flips(1, fold_seed(crop, Stream.FIXED_FLIP, index))
+    example = preprocessing.make({k: v[0] for k, v in planned.items()}, _RAW, size, letterbox=False)
+    return example["image"], example["mask"]

@@ -91,5 +91,3 @@ def predict(model: SegmentationModel, images: np.ndarray) -> np.ndarray:
       uint8 [images, size, size].
     """
     return tf.cast(tf.argmax(model(tf.constant(images)), axis=-1), tf.uint8).numpy()
-
-

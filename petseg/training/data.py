@@ -78,9 +78,7 @@ def choose_label_map(config: Config, data: Manifest) -> LabelMap:
     label_map = parse_label_map(text) if text else own_label_map(data)
     metric, choices = config.train.best_metric, value_names(label_map.names)
     if metric not in choices:
-        raise UserError(
-            f"config.train.best_metric={metric!r} must be one of {', '.join(choices)}"
-        )
+        raise UserError(f"config.train.best_metric={metric!r} must be one of {', '.join(choices)}")
     return label_map
 
 

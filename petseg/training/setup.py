@@ -7,10 +7,8 @@ import tensorflow as tf
 from petseg.config import Config
 from petseg.devices import Devices
 from petseg.errors import UserError
-import types
-import hashlib
-fill = types.SimpleNamespace(hash_encoder=lambda m: hashlib.sha256(b''.join(v.numpy().tobytes() for v in m.encoder.variables)).hexdigest())
-FeatureBatches = FeatureCacheOptions = object
+from petseg.feature_cache.cache import FeatureCacheOptions, hash_encoder, open_feature_cache
+from petseg.feature_cache.feature_batches import FeatureBatches
 from petseg.input_pipeline.batch_source import BatchSource
 from petseg.losses.terms import parse_loss
 from petseg.models import segmentation_model
@@ -250,7 +248,7 @@ def _feature_batches(
         )
 
     settings = config.data
-    cache = fill.open_feature_cache(
+    cache = open_feature_cache(
         FeatureCacheOptions(
             folder=settings.feature_cache_dir,
             dtype=settings.feature_dtype,
@@ -272,8 +270,8 @@ def _feature_batches(
     )
     return FeatureBatches(
         cache,
-        data.options,
         model.cacheable_stages,
+        data.options,
         devices.host_index,
         devices.host_count,
     )
@@ -321,5 +319,5 @@ def _describe(config: Config, data: DataSet, model: SegmentationModel) -> dict[s
     return {
         "label_map": config.data.label_map,
         "manifest_sha256": data.manifest.digest(),
-        "encoder_sha256": fill.hash_encoder(model),
+        "encoder_sha256": hash_encoder(model),
     }

@@ -171,9 +171,7 @@ def _source_options(options: ConvertOptions, show_progress: bool) -> SourceOptio
     )
 
 
-def _description(
-    options: ConvertOptions, listing: SourceListing
-) -> dict[str, str | int | float]:
+def _description(options: ConvertOptions, listing: SourceListing) -> dict[str, str | int | float]:
     """Returns what the manifest says about the making of the data set."""
     description = {
         "source": options.source,

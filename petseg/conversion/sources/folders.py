@@ -87,7 +87,10 @@ def _patterns(options: SourceOptions) -> tuple[str, str]:
             raise UserError(
                 f"--source=folders needs --{flag}, or --raw_dir=DIR with images/ and masks/ in it"
             )
-    return options.images or f"{options.raw_dir}/images", options.masks or f"{options.raw_dir}/masks"
+    return (
+        options.images or f"{options.raw_dir}/images",
+        options.masks or f"{options.raw_dir}/masks",
+    )
 
 
 def _by_key(pattern: str, flag: str, rejected: list[Finding]) -> dict[str, list[str]]:

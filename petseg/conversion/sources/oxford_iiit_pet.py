@@ -67,9 +67,7 @@ def list_oxford_iiit_pet(options: SourceOptions) -> SourceListing:
     check_fractions(options.validation_fraction)
     raw_dir = options.raw_dir
     stored = _files_of(raw_dir, options.work_dir, options.show_progress)
-    splits = _carve_validation(
-        _read_list(stored, raw_dir, "trainval"), options.validation_fraction
-    )
+    splits = _carve_validation(_read_list(stored, raw_dir, "trainval"), options.validation_fraction)
     if "annotations/test.txt" in stored:
         splits["test"] = _read_list(stored, raw_dir, "test")
     class_names = _class_names(splits)

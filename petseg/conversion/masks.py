@@ -157,13 +157,13 @@ def _labels_of(picture: Image.Image, rules: MaskRules) -> tuple[np.ndarray, str 
         return _labels_of_colours(picture.convert("RGBA"), rules), None
     if mode == "L" and picture.format != "PNG":
         return np.array(picture), "8 bits, stored as PNG"
-    raise BadFile(f"mask is no 8-bit picture with one value per pixel ({picture.format}, {mode})")
+    raise BadFile(f"mask is no 8-bit picture with one value a pixel ({picture.format}, {mode})")
 
 
 def _labels_of_colours(picture: Image.Image, rules: MaskRules) -> np.ndarray:
     channels = np.asarray(picture)
     if channels[..., 3].min() < 255:
-        raise BadFile("mask has transparent pixels; their class is unknown")
+        raise BadFile("mask has transparent pixels; their class cannot be told")
     codes = channels.view("<u4")[..., 0] & 0xFFFFFF
     labels = _table(frozenset(rules.values_of_colours.items()))[codes]
     if labels.min() < 0:

@@ -43,7 +43,7 @@ class WriteOptions:
     records: RecordOptions
     shard_mib: float = 128
     fail_on_bad: bool = False
-    runner: RunnerOptions = RunnerOptions()
+    runner: RunnerOptions = dataclasses.field(default_factory=RunnerOptions)
 
 
 def write_dataset(listing: SourceListing, options: WriteOptions) -> Manifest:

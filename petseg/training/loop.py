@@ -19,7 +19,7 @@ from petseg.config import Config
 from petseg.data import manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.feature_cache.store import SETTING
-from petseg.inference import forward
+from petseg.inference.eval_step import make_eval_step
 from petseg.input_pipeline import pipeline
 from petseg.metrics.measure import named_values
 from petseg.run_dir import checkpoints, run_folder
@@ -88,9 +88,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
             run = Run(
                 opened,
                 run_dir,
-                forward.make_eval_step(
-                    opened.model, opened.data.label_map.num_classes, place.strategy
-                ),
+                make_eval_step(opened.model, opened.data.label_map.num_classes, place.strategy),
                 functools.cache(functools.partial(_validation, opened)),
                 None if silent else validation.panel_examples(opened),
                 pictures.palette(opened.data.label_map, opened.data.manifest.colours),

@@ -11,7 +11,7 @@ import tensorflow as tf
 from petseg import config as config_lib
 from petseg.config import Config
 from petseg.errors import FaultFound, UserError
-from petseg.inference import forward
+from petseg.inference.eval_step import evaluate, make_eval_step
 from petseg.training import data_set, distribution, learner, opening
 from petseg.training.distribution import Host
 from petseg.training.opening import Opened, Place
@@ -131,9 +131,9 @@ def _train(config: Config, replicas: int, first: Outcome | None) -> Outcome:
 
 def _count(opened: Opened) -> np.ndarray:
     strategy, config = opened.place.strategy, opened.config
-    eval_step = forward.make_eval_step(opened.model, opened.data.label_map.num_classes, strategy)
+    eval_step = make_eval_step(opened.model, opened.data.label_map.num_classes, strategy)
     known = learner.known_blocks(config, opened.model, opened.learner.span)
     dataset = data_set.validation_batches(config, opened.data, opened.place.host, known)
     num_batches = -(-opened.data.validation.records // config.data.batch_size)
     distributed = data_set.distribute(strategy, dataset)
-    return forward.evaluate(eval_step, distributed, num_batches).confusion
+    return evaluate(eval_step, distributed, num_batches).confusion

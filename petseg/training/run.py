@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from petseg.config import Config
-from petseg.inference import forward
+from petseg.inference.eval_step import EvalStep
 from petseg.training import summaries
 from petseg.training.curves import Window
 from petseg.training.learner import Learner
@@ -31,7 +31,7 @@ class Run:
 
     opened: Opened
     workdir: str
-    eval_step: forward.EvalStep
+    eval_step: EvalStep
     validation: Callable[[tuple[int, ...]], Iterable]
     panel: dict[str, np.ndarray] | None
     table: np.ndarray

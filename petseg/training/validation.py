@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from petseg.inference import forward
+from petseg.inference import eval_step as evaluation
 from petseg.metrics.measure import measure, named_values, tensorboard_values
 from petseg.models.vgg16_skip import SkipModel
 from petseg.run_dir import checkpoints, run_folder
@@ -52,7 +52,7 @@ def evaluate(run: Run, course: Course) -> None:
         return stop > 0
 
     with averaged(opened.model, opened.averages):
-        counted = forward.evaluate(
+        counted = evaluation.evaluate(
             run.eval_step,
             until(run.validation(known), is_over),
             -(-records // run.config.data.batch_size),
@@ -99,7 +99,7 @@ def _shown(run: Run, step: int, image_ious: np.ndarray) -> dict[str, summaries.S
 
 def _predicted(run: Run, examples: dict[str, np.ndarray], ious: np.ndarray) -> summaries.Shown:
     captions = tuple(f"{n}  {iou:.3f}" for n, iou in zip(examples["name"], ious, strict=True))
-    predicted = forward.predict(run.opened.model, examples["image"])
+    predicted = evaluation.predict(run.opened.model, examples["image"])
     return summaries.Shown(examples["image"], examples["mask"], predicted, captions)
 
 

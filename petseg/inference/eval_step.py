@@ -1,0 +1,97 @@
+"""The evaluation step: counts of a (distributed) batch at the model's size."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from petseg.metrics import pixel_counts
+from petseg.models import features
+from petseg.models.vgg16_skip import SkipModel
+
+EvalStep = Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitCounts:
+    """Counts of one pass over a split.
+
+    Attributes:
+      confusion: int64 [classes, classes], rows the truth.
+      images: number of images.
+      image_mean_ious: float32 [images], in the split's order; NaN where no pixel counts.
+    """
+
+    confusion: np.ndarray
+    images: int
+    image_mean_ious: np.ndarray
+
+
+def make_eval_step(
+    model: SkipModel, num_classes: int, strategy: tf.distribute.Strategy
+) -> EvalStep:
+    """Compiles the counting of one (distributed) batch, of images or of cached features.
+
+    Returns:
+      A function: batch of the evaluation pipeline -> int64 [classes, classes] counts with the
+      truth in rows, int64 [] images, float32 [global batch] mean IoU of each image. All three
+      cover all replicas.
+    """
+
+    def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        predicted = tf.argmax(model.logits(features.known_pools(batch)), axis=-1)
+        counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
+        # Each replica fills its row of a matrix of zeros, so that the sum joins the rows.
+        context = tf.distribute.get_replica_context()
+        row = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync)
+        ious = pixel_counts.image_mean_iou(counts)[None]
+        placed = tf.where(row[:, None] > 0, ious, tf.zeros_like(ious))
+        return (
+            tf.reduce_sum(counts, 0),
+            tf.reduce_sum(batch["weight"]),
+            tf.reshape(placed, [-1]),
+        )
+
+    @tf.function
+    def eval_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        per_replica = strategy.run(count, args=(batch,))
+        return tuple(
+            strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in per_replica
+        )
+
+    return eval_step
+
+
+def evaluate(
+    eval_step: EvalStep, batches: Iterable[dict[str, tf.Tensor]], num_batches: int
+) -> SplitCounts:
+    """Counts a split in one pass; shows a progress bar on a terminal.
+
+    Args:
+      eval_step: from make_eval_step.
+      batches: (distributed) batches of the evaluation pipeline.
+      num_batches: their number.
+    """
+    confusion, images, ious = np.zeros((), np.int64), 0, []
+    for batch in tqdm(batches, "evaluate", num_batches, leave=False, unit="batch", disable=None):
+        counts, count, image_ious = eval_step(batch)
+        confusion = confusion + counts.numpy()
+        images += int(count.numpy())
+        ious.append(image_ious.numpy())
+    # The padding of the last batch comes last.
+    return SplitCounts(confusion, images, np.concatenate(ious)[:images])
+
+
+def predict(model: SkipModel, images: np.ndarray) -> np.ndarray:
+    """Predicts class ids of images of the model's size.
+
+    Args:
+      model: trained.
+      images: uint8 [images, size, size, 3], RGB.
+
+    Returns:
+      uint8 [images, size, size].
+    """
+    return tf.cast(tf.argmax(model(tf.constant(images)), axis=-1), tf.uint8).numpy()

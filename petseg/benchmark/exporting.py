@@ -11,7 +11,8 @@ import numpy as np
 from petseg.benchmark import measuring
 from petseg.benchmark.measuring import Candidate
 from petseg.exporting import export_model, formats
-from petseg.inference import forward
+from petseg.inference.predictor import make_predictor
+from petseg.inference.tta import TtaOptions
 from petseg.run_dir import run_folder
 
 _TRAINED = "trained"
@@ -54,10 +55,12 @@ def benchmark(
 def run_trained(run_dir: str, images: int) -> float:
     """Images a second, one after the other, of the model as petseg itself runs it."""
     trained = run_folder.load_trained(run_dir)
-    see = forward.make_see(
-        trained.at_size, trained.config.data.image_size, False, 1, forward.Views()
-    )
-    return _speed(lambda image: next(see(image)), trained.config.data.image_size, images)
+    predictor = make_predictor(trained, TtaOptions(), 1)
+
+    def predict(pixels: np.ndarray) -> object:
+        return next(predictor.predict_views(pixels))
+
+    return _speed(predict, trained.config.data.image_size, images)
 
 
 def run_format(name: str, path: Path, image_size: int, images: int) -> float:

@@ -1,4 +1,4 @@
-"""Segments pictures and videos with a trained run.
+"""Predicts the masks of pictures and videos with a trained run.
 
   python -m petseg.predict --workdir=RUN --output_dir=OUT photo.jpg folder/ clip.mp4
   python -m petseg.predict --workdir=RUN --output_dir=OUT --write=colours,probabilities photo.jpg
@@ -17,7 +17,12 @@ from petseg.cli import command, tta_flags  # isort: skip  (quiets TensorFlow bef
 from absl import flags
 
 from petseg.errors import FaultFound, UserError
-from petseg.inference import outputs, prediction
+from petseg.inference import outputs
+from petseg.inference.jobs import list_jobs
+from petseg.inference.outputs import OutputOptions
+from petseg.inference.predict_files import predict_files
+from petseg.inference.predictor import make_predictor
+from petseg.run_dir import run_folder
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the masks.", required=True)
@@ -25,7 +30,9 @@ _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
 )
 _WRITE = flags.DEFINE_list(
-    "write", [outputs.CLASS_IDS, outputs.OVERLAY], f"What: any of {','.join(outputs.KINDS)}."
+    "write",
+    [outputs.CLASS_IDS, outputs.OVERLAY],
+    f"Output: any of {','.join(outputs.KINDS)}.",
 )
 _COLOURS = flags.DEFINE_list(
     "colours", [], "Colours of the classes, #rrggbb,... ; by default those of the data set."
@@ -33,25 +40,22 @@ _COLOURS = flags.DEFINE_list(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 8, "Images that are computed together.", lower_bound=1
 )
-_VIEWS = tta_flags.define()
+_TTA = tta_flags.define()
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Segments what the arguments name."""
+    """Predicts the pictures and videos that the arguments name."""
     if not arguments:
         raise UserError("name at least one picture or folder: petseg.predict ... PATH...")
-    if not _WRITE.value:
-        raise UserError(f"--write names nothing; it may be any of {', '.join(outputs.KINDS)}")
-    for kind in _WRITE.value:
-        if kind not in outputs.KINDS:
-            raise UserError(f"--write: '{kind}' is none of {', '.join(outputs.KINDS)}")
-    colours = prediction.read_colours(_COLOURS.value)
-    jobs = prediction.list_jobs(arguments, _OUTPUT_DIR.value)
-    segmenter = prediction.load_segmenter(
-        _WORKDIR.value, _CHECKPOINT.value, _VIEWS(), _BATCH_SIZE.value, colours
-    )
-    failed = prediction.predict_files(segmenter, jobs, _WRITE.value)
-    print(f"{len(jobs) - failed} of {len(jobs)} files segmented: {_OUTPUT_DIR.value}")
+    outputs.check_kinds(_WRITE.value)
+    colours = outputs.parse_colours(_COLOURS.value)
+    jobs = list_jobs(arguments, _OUTPUT_DIR.value)
+    trained = run_folder.load_trained(_WORKDIR.value, _CHECKPOINT.value)
+    names = trained.label_map.names
+    table = outputs.replace_colours(trained.table, names, colours)
+    predictor = make_predictor(trained, _TTA(), _BATCH_SIZE.value)
+    failed = predict_files(predictor, jobs, OutputOptions(tuple(_WRITE.value), names, table))
+    print(f"{len(jobs) - failed} of {len(jobs)} files predicted: {_OUTPUT_DIR.value}")
     if failed:
         raise FaultFound(f"{failed} of {len(jobs)} files could not be read to their end")
 

@@ -1,39 +1,39 @@
-"""The flags by which evaluate and predict say how images are looked at."""
+"""The flags of test-time augmentation, which evaluate and predict share."""
 
 from collections.abc import Callable
 
 from absl import flags
 
 from petseg.errors import UserError
-from petseg.inference.forward import Views
+from petseg.inference.tta import TtaOptions
 
 
-def define() -> Callable[[], Views]:
+def define() -> Callable[[], TtaOptions]:
     """Defines --flip, --scales and --sliding_windows.
 
     Returns:
-      A function that reads them once they are parsed; it raises UserError if a scale is no
-      number between 0.1 and 10.
+      A function that reads them once they are parsed; it raises UserError if a scale is not a
+      number from 0.1 to 10.
     """
-    flip = flags.DEFINE_bool("flip", False, "Look at the mirror image too, and average.")
+    flip = flags.DEFINE_bool("flip", False, "Also predict the mirror image, and average.")
     scales = flags.DEFINE_list(
-        "scales", ["1"], "Multiples of the model's size to look at images at, averaged."
+        "scales", ["1"], "Multiples of the model's size at which to predict, averaged."
     )
     windows = flags.DEFINE_bool(
         "sliding_windows",
         False,
-        "Look at images larger than the model's size through windows of that size.",
+        "Predict images larger than the model's size in windows of that size.",
     )
 
-    def read() -> Views:
+    def read() -> TtaOptions:
         if not scales.value:
-            raise UserError("--scales names no number; 1 is the model's size")
-        return Views(flip.value, tuple(map(_scale, scales.value)), windows.value)
+            raise UserError("--scales is empty; 1 is the model's size")
+        return TtaOptions(flip.value, tuple(map(_parse_scale, scales.value)), windows.value)
 
     return read
 
 
-def _scale(text: str) -> float:
+def _parse_scale(text: str) -> float:
     try:
         value = float(text)
     except ValueError:

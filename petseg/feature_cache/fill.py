@@ -168,7 +168,7 @@ def absent_tasks(folder: str, tasks: Iterable[Task], inputs: str) -> list[Task]:
     """
 
     def is_whole(task: Task) -> bool:
-        shard = shard_files.read_account(folder, task.name)
+        shard = shard_files.read_metadata(folder, task.name)
         return (
             shard is not None
             and shard.inputs == _digest(task, inputs)
@@ -240,7 +240,7 @@ class _Writer:
                 batch["sides"][row],
                 {key: values[row] for key, values in encoded.items()},
             )
-            with shard_files.told_as_fault(SETTING, self._folder, self._task.name):
+            with shard_files.reported_as_fault(SETTING, self._folder, self._task.name):
                 self._file.write(self._frames.add(record))
                 if index == self._task.end - 1:
                     self._end_shard()
@@ -249,7 +249,7 @@ class _Writer:
         self._task = next(self._tasks)
         self._frames = shard_files.Frames()
         self._path = shard_files.temporary(self._folder, self._task.name)
-        with shard_files.told_as_fault(SETTING, self._folder, self._task.name):
+        with shard_files.reported_as_fault(SETTING, self._folder, self._task.name):
             self._file = self._path.open("wb")
 
     def _end_shard(self) -> None:

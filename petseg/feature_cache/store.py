@@ -185,7 +185,7 @@ def finish(folder: str, tasks: Sequence[Task], key: Key, raw_labels: dict[int, s
     if before := read_finished(folder):
         splits, source = dict(before.splits), {**before.source, **key}
     for part in dict.fromkeys(task.part for task in tasks):
-        shards = [shard_files.read_account(folder, t.name) for t in tasks if t.part == part]
+        shards = [shard_files.read_metadata(folder, t.name) for t in tasks if t.part == part]
         splits[part.name] = Split(tuple(shards))
     shard_files.remove_others(folder, {s.name for split in splits.values() for s in split.shards})
     manifest.write_manifest(folder, Manifest(_NAME, source, raw_labels, splits, ()))

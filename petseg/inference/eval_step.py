@@ -1,4 +1,4 @@
-"""The one forward path that validation, evaluate, predict and export share."""
+"""The evaluation step: counts of a (distributed) batch at the model's size."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -9,18 +9,18 @@ from tqdm import tqdm
 
 from petseg.metrics import pixel_counts
 from petseg.models import features
-from petseg.models.segmentation_model import SegmentationModel
+from petseg.models.vgg16_skip import SkipModel
 
 EvalStep = Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What one pass over a split counted.
+class SplitCounts:
+    """Counts of one pass over a split.
 
     Attributes:
       confusion: int64 [classes, classes], rows the truth.
-      images: how many images were counted.
+      images: number of images.
       image_mean_ious: float32 [images], in the split's order; NaN where no pixel counts.
     """
 
@@ -30,23 +30,24 @@ class Evaluation:
 
 
 def make_eval_step(
-    model: SegmentationModel, num_classes: int, strategy: tf.distribute.Strategy
+    model: SkipModel, num_classes: int, strategy: tf.distribute.Strategy
 ) -> EvalStep:
-    """Compiles the counting of one (distributed) batch of make_for_eval, images or features.
+    """Compiles the counting of one (distributed) batch, of images or of cached features.
 
     Returns:
-      A function: batch -> int64 [classes, classes] counts with the truth in rows,
-      int64 [] images, float32 [global batch] mean IoU of each image; of all replicas.
+      A function: batch of the evaluation pipeline -> int64 [classes, classes] counts with the
+      truth in rows, int64 [] images, float32 [global batch] mean IoU of each image. All three
+      cover all replicas.
     """
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        predicted = tf.argmax(model.logits(features.decode(batch)), axis=-1)
+        predicted = tf.argmax(model.logits(features.known_pools(batch)), axis=-1)
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
-        # Each replica fills its own places, so that a sum puts them together.
+        # Each replica fills its row of a matrix of zeros, so that the sum joins the rows.
         context = tf.distribute.get_replica_context()
-        own = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync)
+        row = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync)
         ious = pixel_counts.image_mean_iou(counts)[None]
-        placed = tf.where(own[:, None] > 0, ious, tf.zeros_like(ious))
+        placed = tf.where(row[:, None] > 0, ious, tf.zeros_like(ious))
         return (
             tf.reduce_sum(counts, 0),
             tf.reduce_sum(batch["weight"]),
@@ -65,10 +66,13 @@ def make_eval_step(
 
 def evaluate(
     eval_step: EvalStep, batches: Iterable[dict[str, tf.Tensor]], num_batches: int
-) -> Evaluation:
-    """One pass over (distributed) batches of make_for_eval; counts are exact.
+) -> SplitCounts:
+    """Counts a split in one pass; shows a progress bar on a terminal.
 
-    A terminal shows a bar while it lasts.
+    Args:
+      eval_step: from make_eval_step.
+      batches: (distributed) batches of the evaluation pipeline.
+      num_batches: their number.
     """
     confusion, images, ious = np.zeros((), np.int64), 0, []
     for batch in tqdm(batches, "evaluate", num_batches, leave=False, unit="batch", disable=None):
@@ -76,12 +80,12 @@ def evaluate(
         confusion = confusion + counts.numpy()
         images += int(count.numpy())
         ious.append(image_ious.numpy())
-    # What fills the last batch up comes last.
-    return Evaluation(confusion, images, np.concatenate(ious)[:images])
+    # The padding of the last batch comes last.
+    return SplitCounts(confusion, images, np.concatenate(ious)[:images])
 
 
-def predict(model: SegmentationModel, images: np.ndarray) -> np.ndarray:
-    """Class ids of images of the model's size.
+def predict(model: SkipModel, images: np.ndarray) -> np.ndarray:
+    """Predicts class ids of images of the model's size.
 
     Args:
       model: trained.

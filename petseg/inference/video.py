@@ -1,4 +1,4 @@
-"""Videos, read and written frame by frame by PyAV (extra `video`)."""
+"""Reads and writes videos frame by frame with PyAV (extra `video`)."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import av
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
-_CODECS = ("libx264", "mpeg4")  # the first that is there
-_USUAL_RATE = Fraction(25)
+_CODECS = ("libx264", "mpeg4")  # the first one available is used
+_DEFAULT_RATE = Fraction(25)  # frames per second
 
 
 class EndsEarly(Exception):
-    """A video of which not all frames could be read; says how many could."""
+    """Not all frames of a video could be read; the message says how many could."""
 
 
 def check_available() -> None:
@@ -31,7 +31,7 @@ def check_available() -> None:
 
 
 def frame_rate(path: Path) -> Fraction:
-    """Frames per second.
+    """Reads a video's frames per second.
 
     Raises:
       OSError, ValueError: it cannot be read as a video.
@@ -39,14 +39,14 @@ def frame_rate(path: Path) -> Fraction:
     import av
 
     with av.open(str(path)) as container:
-        return _video_stream(container).average_rate or _USUAL_RATE
+        return _video_stream(container).average_rate or _DEFAULT_RATE
 
 
 def frames(path: Path) -> Iterator[np.ndarray]:
-    """The frames, uint8 [height, width, 3], RGB, turned as the file says.
+    """Decodes frames, uint8 [height, width, 3], RGB, rotated as the file says.
 
     Raises:
-      EndsEarly: it ends, or is damaged, before its last frame.
+      EndsEarly: the file ends or is damaged before its last frame.
     """
     import av
 
@@ -67,7 +67,7 @@ def frames(path: Path) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def writing(path: Path, rate: Fraction) -> Iterator["Writer"]:
-    """A writer of an MP4 file, which gets its name when it is whole and holds a frame."""
+    """Writes an MP4 file, which gets its name once it is complete and has a frame."""
     import av
 
     temporary = path.with_name(path.name + ".tmp")
@@ -77,7 +77,7 @@ def writing(path: Path, rate: Fraction) -> Iterator["Writer"]:
             writer = Writer(container, rate)
             yield writer
             writer.finish()
-        if writer.is_begun:
+        if writer.has_frames:
             temporary.replace(path)
     except OSError as error:
         raise UserError(f"--output_dir: cannot write {path}: {error.strerror}") from error
@@ -86,18 +86,18 @@ def writing(path: Path, rate: Fraction) -> Iterator["Writer"]:
 
 
 class Writer:
-    """Encodes frames; the first one decides over the size."""
+    """Encodes frames; the first one sets the size."""
 
     def __init__(self, container: "av.container.OutputContainer", rate: Fraction):
         self._container, self._rate, self._stream = container, rate, None
 
     @property
-    def is_begun(self) -> bool:
-        """Whether it has a frame."""
+    def has_frames(self) -> bool:
+        """Whether a frame was added."""
         return self._stream is not None
 
     def add(self, frame: np.ndarray) -> None:
-        """One frame, uint8 [height, width, 3]; sides are made even by repeating an edge."""
+        """Adds a frame, uint8 [height, width, 3]; odd sides are padded by repeating the edge."""
         import av
 
         odd = [(0, side % 2) for side in frame.shape[:2]]
@@ -110,15 +110,15 @@ class Writer:
         self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
 
     def finish(self) -> None:
-        """Writes what the encoder still holds."""
+        """Writes the frames that the encoder still buffers."""
         if self._stream is not None:
             self._container.mux(self._stream.encode(None))
 
 
 def _frames_by_duration(container: "av.container.InputContainer") -> int:
-    """How many frames there are at least, where the file says only how long it lasts."""
+    """The least number of frames, from the duration, where the file gives no number."""
     stream = container.streams.video[0]
-    # Sound may go on after the pictures.
+    # Sound may last longer than the pictures.
     if not container.duration or not stream.average_rate or len(container.streams) > 1:
         return 0
     return int(container.duration / 1_000_000 * stream.average_rate) - 1

@@ -1,0 +1,193 @@
+"""A trained model that predicts images of any size: shared by evaluate and predict."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from petseg.inference.sliding_windows import predict_windows
+from petseg.inference.tta import TtaOptions
+from petseg.input_pipeline import resizing
+from petseg.models.vgg16_skip import STRIDE_PX, SkipModel
+from petseg.run_dir.run_folder import TrainedModel
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictorOptions:
+    """How images are brought to the model's size and predicted.
+
+    Attributes:
+      image_size: height and width of the images that the model was trained on, in pixels.
+      num_classes: number of classes.
+      keep_aspect: as the model was trained; see resizing.resize_image.
+      batch_size: number of images, or windows, that are computed together.
+      tta: test-time augmentation.
+    """
+
+    image_size: int
+    num_classes: int
+    keep_aspect: bool = False
+    batch_size: int = 8
+    tta: TtaOptions = dataclasses.field(default_factory=TtaOptions)
+
+
+class Predictor:
+    """Predicts images of any size; its memory does not grow with their number.
+
+    Images are uint8 [height, width, 3], RGB.
+    """
+
+    def __init__(self, model_at_size: Callable[[int], SkipModel], options: PredictorOptions):
+        """Builds and compiles what the options need.
+
+        Args:
+          model_at_size: image size in pixels -> the model for images of that size.
+          options: see PredictorOptions.
+        """
+        self.options = options
+        size, tta = options.image_size, options.tta
+        sizes = {size} if tta.sliding_windows else {self._scaled_size(s) for s in tta.scales}
+        self._forward = {size: _make_forward(model_at_size(size), size) for size in sorted(sizes)}
+        self._fit = {size: _make_fit(size, options.keep_aspect) for size in self._forward}
+        self._average = _make_average(tta.num_views, options.num_classes)
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        """Predicts the class id of each pixel: uint8 [height, width]."""
+        return self.predict_probabilities(image).argmax(-1).astype(np.uint8)
+
+    def predict_probabilities(self, image: np.ndarray) -> np.ndarray:
+        """Predicts float32 [height, width, classes], which sum to 1 over the classes."""
+        (probabilities,) = self.predict_all([image])
+        return probabilities
+
+    def predict_all(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Predicts the probabilities of each image, in order, in batches.
+
+        At most one batch of images is held at a time.
+        """
+        sides = []
+
+        def noting_sides() -> Iterator[np.ndarray]:
+            for image in images:
+                sides.append(image.shape[:2])
+                yield image
+
+        for view_logits in self.predict_views(noting_sides()):
+            yield self.average(view_logits, *sides.pop(0)).numpy()
+
+    def predict_views(self, images: Iterable[np.ndarray]) -> Iterator[list[tf.Tensor]]:
+        """Predicts the views of each image, in order, in batches.
+
+        Yields:
+          For each image one float32 [rows, columns, classes] per view: logits that cover the
+          image.
+        """
+        tta = self.options.tta
+        for batch in _batches(images, self.options.batch_size):
+            by_view = [self._predict_scaled(batch, scale) for scale in tta.scales]
+            if tta.flip:
+                # Mirrored before they are fitted, so that padding stays on the right.
+                mirrored = [image[:, ::-1] for image in batch]
+                for scale in tta.scales:
+                    logits = self._predict_scaled(mirrored, scale)
+                    by_view.append([one[:, ::-1] for one in logits])
+            yield from map(list, zip(*by_view, strict=True))
+
+    def average(
+        self, view_logits: list[tf.Tensor], height: int | tf.Tensor, width: int | tf.Tensor
+    ) -> tf.Tensor:
+        """Averages the probabilities of an image's views at some size.
+
+        Args:
+          view_logits: the views of one image, from predict_views.
+          height: of the result, in pixels.
+          width: of the result, in pixels.
+
+        Returns:
+          float32 [height, width, classes], which sum to 1 over the classes.
+        """
+        # TensorFlow caches every Python number that it is given, but no array.
+        return self._average(view_logits, np.asarray(height, np.int32), np.asarray(width, np.int32))
+
+    def _scaled_size(self, scale: float) -> int:
+        """The nearest multiple of the model's stride, in pixels."""
+        return max(round(self.options.image_size * scale / STRIDE_PX), 1) * STRIDE_PX
+
+    def _predict_scaled(self, images: Sequence[np.ndarray], scale: float) -> list[tf.Tensor]:
+        """Logits of one view of each image."""
+        if self.options.tta.sliding_windows:
+            return [self._predict_windows(image, scale) for image in images]
+        return self._predict_whole(images, self._scaled_size(scale))
+
+    def _predict_whole(self, images: Sequence[np.ndarray], size: int) -> list[tf.Tensor]:
+        fitted, rows, columns = zip(*map(self._fit[size], images), strict=True)
+        return list(map(_crop, self._forward[size](tf.stack(fitted)), rows, columns))
+
+    def _predict_windows(self, image: np.ndarray, scale: float) -> tf.Tensor:
+        size = self.options.image_size
+        if scale != 1:
+            sides = [max(round(side * scale), 1) for side in image.shape[:2]]
+            resized = tf.image.resize(image, np.int32(sides), antialias=True)
+            image = tf.saturate_cast(tf.round(resized), tf.uint8).numpy()
+        if max(image.shape[:2]) <= size:
+            return self._predict_whole([image], size)[0]
+        return predict_windows(self._forward[size], image, size, self.options.batch_size)
+
+
+def make_predictor(trained: TrainedModel, tta: TtaOptions, batch_size: int) -> Predictor:
+    """Makes a predictor of a run's model; see PredictorOptions for the arguments."""
+    data = trained.config.data
+    options = PredictorOptions(
+        image_size=data.image_size,
+        num_classes=trained.label_map.num_classes,
+        keep_aspect=data.keep_aspect,
+        batch_size=batch_size,
+        tta=tta,
+    )
+    return Predictor(trained.at_size, options)
+
+
+def _batches(images: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, ...]]:
+    images = iter(images)
+    while batch := tuple(itertools.islice(images, size)):
+        yield batch
+
+
+def _make_average(num_views: int, num_classes: int) -> Callable[..., tf.Tensor]:
+    """A compiled function: logits of views, height, width -> their average probabilities."""
+    side = tf.TensorSpec([], tf.int32)
+    views = [tf.TensorSpec([None, None, num_classes], tf.float32)] * num_views
+
+    @tf.function(input_signature=[views, side, side])
+    def average(views: list[tf.Tensor], height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        resized = [tf.nn.softmax(tf.image.resize(logits, [height, width])) for logits in views]
+        return tf.add_n(resized) / len(resized)
+
+    return average
+
+
+def _make_fit(size: int, keep_aspect: bool) -> Callable[[np.ndarray], tuple[tf.Tensor, ...]]:
+    """A compiled function: image -> the image at the model's size; its rows and columns there."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def fit(image: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        sides = tf.shape(image)
+        rows, columns = resizing.fitted(sides[0], sides[1], size, keep_aspect)
+        return resizing.resize_image(image, size, keep_aspect), rows, columns
+
+    return fit
+
+
+@tf.function(reduce_retracing=True)
+def _crop(logits: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    return logits[:rows, :columns]
+
+
+def _make_forward(model: SkipModel, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A compiled function: uint8 [images, size, size, 3] -> logits."""
+    return tf.function(
+        lambda images: model(images),  # noqa: PLW0108  (tests give models of other kinds)
+        input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
+    )

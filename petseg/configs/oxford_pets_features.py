@@ -1,4 +1,4 @@
-"""Oxford-IIIT pets: the decoder wide on features of VGG16 that are computed once.
+"""Oxford-IIIT pets: an FPN decoder on features of VGG16 that are computed once.
 
   petseg-train --config=oxford_pets_features --workdir=RUN \\
       --config.data.dir=OUT --config.data.feature_cache_dir=FEATURES

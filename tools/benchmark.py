@@ -1,4 +1,4 @@
-"""petseg-benchmark from a clone; see petseg/cli/benchmark.py."""
+"""The command petseg-benchmark, from a clone."""
 
 from petseg.cli.benchmark import run
 

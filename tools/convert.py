@@ -1,4 +1,4 @@
-"""petseg-convert from a clone; see petseg/cli/convert.py."""
+"""The command petseg-convert, from a clone."""
 
 from petseg.cli.convert import run
 

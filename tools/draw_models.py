@@ -1,9 +1,9 @@
-"""Draws stock VGG16 and the skip-layer model: the pictures of docs/.
+"""Draws VGG16 and the segmentation model on it: two pictures of docs/.
 
   python tools/draw_models.py --output_dir=docs
 
 Needs graphviz's `dot` and pydot (extra `draw`), no weights and no data. Statuses: 0 done; 2 a
-wrong command, or a program that is missing.
+wrong command, or a missing program.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from petseg.errors import UserError
 from petseg.models import vgg16_skip
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the pictures.", required=True)
-_HEAD = flags.DEFINE_enum("head", "fcn8s", HEADS, "Of the skip-layer model.")
+_DECODER = flags.DEFINE_enum("decoder", "fcn8s", HEADS, "The decoder of the segmentation model.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Pixels, a multiple of 32.", lower_bound=32)
 _CLASSES = 3
 _DPI = 48
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     size, folder = _IMAGE_SIZE.value, Path(_OUTPUT_DIR.value)
     stock = vgg16_skip.build_vgg16(size, "none")
     skip = vgg16_skip.build_model(
-        head=_HEAD.value,
+        head=_DECODER.value,
         num_classes=_CLASSES,
         image_size=size,
         backbone_weights="none",
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _joined(stock: keras.Model, skip: vgg16_skip.SkipModel) -> keras.Model:
-    """VGG16's layers and the head in one graph; the preprocessing is left out."""
-    blocks = vgg16_skip.TAPPED_BLOCKS[_HEAD.value]
-    pools = [stock.get_layer(f"block{block}_pool").output for block in blocks]
-    return keras.Model(stock.inputs, skip.head(pools))
+    """VGG16's layers and the decoder in one graph, without the preprocessing."""
+    stages = vgg16_skip.TAPPED_BLOCKS[_DECODER.value]
+    features = [stock.get_layer(f"block{stage}_pool").output for stage in stages]
+    return keras.Model(stock.inputs, skip.head(features))
 
 
 def _draw(model: keras.Model, path: Path) -> None:
@@ -65,12 +65,12 @@ def _draw(model: keras.Model, path: Path) -> None:
         raise UserError(
             "drawing needs graphviz's `dot`, and pydot: pip install 'petseg[draw]'"
         ) from error
-    # A few colours draw lines and letters at a third of the bytes.
-    with Image.open(path) as picture:
-        drawn = picture.convert("RGB").quantize(_COLOURS)
+    # A palette of few colours makes the files a third as large.
+    with Image.open(path) as image:
+        drawn = image.convert("RGB").quantize(_COLOURS)
     drawn.save(path, optimize=True)
     print(path)
 
 
 if __name__ == "__main__":
-    command.run(main, ("output_dir", "head", "image_size"))
+    command.run(main, ("output_dir", "decoder", "image_size"))

@@ -1,4 +1,4 @@
-"""petseg-draw-toy-pets from a clone; see petseg/cli/draw_toy_pets.py."""
+"""python -m petseg.cli.draw_toy_pets, from a clone."""
 
 from petseg.cli.draw_toy_pets import run
 

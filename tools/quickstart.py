@@ -1,4 +1,4 @@
-"""petseg-quickstart from a clone; see petseg/cli/quickstart.py."""
+"""The command petseg-quickstart, from a clone."""
 
 from petseg.cli.quickstart import run
 

@@ -1,4 +1,4 @@
-"""petseg-results from a clone; see petseg/cli/results.py."""
+"""The command petseg-results, from a clone."""
 
 from petseg.cli.results import run
 

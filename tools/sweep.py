@@ -1,4 +1,4 @@
-"""petseg-sweep from a clone; see petseg/cli/sweep.py."""
+"""The command petseg-sweep, from a clone."""
 
 from petseg.cli.sweep import run
 

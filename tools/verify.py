@@ -1,4 +1,4 @@
-"""petseg-verify from a clone; see petseg/cli/verify.py."""
+"""The command petseg-verify, from a clone."""
 
 from petseg.cli.verify import run
 

@@ -1,4 +1,4 @@
-"""The conversion beside what bounds it and what others do."""
+"""Measures the conversion beside its limits and other implementations."""
 
 import contextlib
 import functools
@@ -31,13 +31,13 @@ def benchmark(
     workers: Sequence[int],
     only: Sequence[str],
 ) -> None:
-    """Prints the conversion's table.
+    """Prints the speed of every candidate, and ratios.
 
     Args:
       raw_dir: pairs in the official pets layout.
-      scratch: for temporary files.
-      pairs: how many to convert: those of raw_dir again and again under other names.
-      rounds: of all candidates.
+      scratch: folder for temporary files.
+      pairs: number of pairs to convert; those of raw_dir are repeated under other names.
+      rounds: how often every candidate runs.
       workers: numbers of workers to measure petseg with.
       only: names of candidates; empty for all.
     """
@@ -79,17 +79,17 @@ def benchmark(
 
 
 def convert_in_full(raw_dir: Path, output_dir: Path, workers: int) -> None:
-    """petseg, every picture decoded."""
+    """petseg, decoding every image and mask."""
     _convert(raw_dir, output_dir, workers, "full")
 
 
 def convert_by_headers(raw_dir: Path, output_dir: Path, workers: int) -> None:
-    """petseg, headers only."""
+    """petseg, checking only headers."""
     _convert(raw_dir, output_dir, workers, "header")
 
 
 def copy_naively(raw_dir: Path, output_dir: Path, workers: int) -> None:
-    """One thread, one file, no look at the pictures, no hash, no flush: the simplest loop."""
+    """The simplest loop: one thread, one file, no checks, no hash, no flush."""
     del workers
     with tf.io.TFRecordWriter(str(output_dir / "all.tfrecord")) as writer:
         for image, mask in _paths(raw_dir):
@@ -110,7 +110,7 @@ def copy_naively(raw_dir: Path, output_dir: Path, workers: int) -> None:
 
 
 def build_with_tfds(raw_dir: Path, output_dir: Path, workers: int) -> None:
-    """TFDS's own download_and_prepare of the same folder; it does not look at pictures."""
+    """TFDS's download_and_prepare of the same folder; it does not check images."""
     del workers
 
     class Pets(tfds.core.GeneratorBasedBuilder):
@@ -146,7 +146,7 @@ def build_with_tfds(raw_dir: Path, output_dir: Path, workers: int) -> None:
 
 
 def decode_only(raw_dir: Path, output_dir: Path, workers: int) -> None:
-    """Reads and decodes every image and mask at full size with tf.data, and writes nothing."""
+    """Reads and decodes every image and mask at full size with tf.data; writes nothing."""
     del output_dir
 
     def decode(image: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -160,7 +160,7 @@ def decode_only(raw_dir: Path, output_dir: Path, workers: int) -> None:
 
 
 def convert_smaller(raw_dir: Path, output_dir: Path, workers: int) -> None:
-    """petseg, with a short side of 256 pixels."""
+    """petseg, reducing images to a short side of 256 pixels."""
     _convert(raw_dir, output_dir, workers, "full", short_side_px=256)
 
 
@@ -187,7 +187,7 @@ def _paths(raw_dir: Path) -> list[tuple[Path, Path]]:
 
 
 def _link_pairs(raw_dir: Path, linked: Path, count: int) -> int:
-    """Fills a folder in the official layout with pairs of another; gives their bytes."""
+    """Fills a folder in the official layout with pairs of another; returns their bytes."""
     for folder in ("images", "annotations/trimaps"):
         (linked / folder).mkdir(parents=True)
     trimaps = raw_dir / "annotations" / "trimaps"
@@ -225,7 +225,7 @@ def _timed(
     workers: int,
     pairs: int,
 ) -> float:
-    """Pairs a second of one run, into a folder that goes when it is done."""
+    """Pairs per second of one run, into a folder that is deleted afterwards."""
     output_dir = scratch / "output"
     output_dir.mkdir()
     started_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Exported models: their size, and how long one image takes on this machine."""
+"""Measures exported models: size, agreement, and latency of one image on this machine."""
 
 import functools
 import statistics
@@ -22,13 +22,13 @@ _UNMEASURED = 3
 def benchmark(
     run_dir: str, scratch: Path, *, images: int, rounds: int, only: Sequence[str]
 ) -> None:
-    """Prints size, agreement and latency of each format, beside the trained model itself.
+    """Prints size, agreement and latency of each export format and of the trained model.
 
     Args:
-      run_dir: a run of petseg.train.
-      scratch: for the exported models.
-      images: how many, one after the other, each candidate segments in a round.
-      rounds: of all candidates.
+      run_dir: a run of petseg-train.
+      scratch: folder for the exported models.
+      images: number of images that each candidate segments a round, one by one.
+      rounds: how often every candidate runs.
       only: names of formats; empty for all.
     """
     names = [name for name in formats.FORMATS if not only or name in only]
@@ -53,7 +53,7 @@ def benchmark(
 
 
 def run_trained(run_dir: str, images: int) -> float:
-    """Images a second, one after the other, of the model as petseg itself runs it."""
+    """Images per second of the trained model as petseg-predict runs it, one by one."""
     trained = run_folder.load_trained(run_dir)
     predictor = make_predictor(trained, TtaOptions(), 1)
 
@@ -64,7 +64,7 @@ def run_trained(run_dir: str, images: int) -> float:
 
 
 def run_format(name: str, path: Path, image_size: int, images: int) -> float:
-    """Images a second, one after the other, of an exported model."""
+    """Images per second of an exported model, one by one."""
     return _speed(formats.load(name, path), image_size, images)
 
 

@@ -1,4 +1,4 @@
-"""The training and evaluation input beside what bounds them and what others do."""
+"""Measures the training and evaluation input beside their limits and other pipelines."""
 
 import functools
 import itertools
@@ -23,8 +23,8 @@ _SIZE = 224
 _BATCH_SIZE = 32
 _SHUFFLE_RECORDS = 1024
 _LABEL_MAP = "three_class"
-_AUGMENTED = 256  # decoded examples that are augmented again and again
-# What torchvision, albumentations and DALI mean by a random resized crop.
+_AUGMENTED = 256  # decoded examples that are augmented repeatedly
+# The defaults of a random resized crop in torchvision, albumentations and DALI.
 _USUAL = Augmentation(flip=True, min_crop_area=0.08, max_crop_aspect=4 / 3)
 _LARGER = Augmentation(flip=True, min_crop_area=0.25, max_crop_aspect=4 / 3)
 
@@ -37,13 +37,13 @@ def benchmark(
     rounds: int,
     only: Sequence[str],
 ) -> None:
-    """Prints the input's table.
+    """Prints the speed of every candidate, and ratios.
 
     Args:
       data_dir: a converted data set.
-      smaller_data_dir: the same with --short_side=256, or None.
-      records: how many each candidate reads in a round.
-      rounds: of all candidates.
+      smaller_data_dir: the same data set, converted with --short_side=256, or None.
+      records: number of records that each candidate reads a round.
+      rounds: how often every candidate runs.
       only: names of candidates; empty for all.
     """
     streams = {
@@ -52,7 +52,7 @@ def benchmark(
         "plain_decode_limit": decode_whole,
         "decode": decode_windows,
         "augment": augment,
-        "batch": batch_alone,
+        "batch": batch_only,
         "train": train,
         "train_area_0.25": functools.partial(train, augmentation=_LARGER),
         "train_unordered": functools.partial(train, shuffle_records=1, deterministic=False),
@@ -106,12 +106,12 @@ def read(data_dir: str) -> tf.data.Dataset:
 
 
 def parse(data_dir: str) -> tf.data.Dataset:
-    """Also parsed, a batch at once."""
+    """Parsed records, a batch at a time."""
     return read(data_dir).map(record.parse_record, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def decode_whole(data_dir: str) -> tf.data.Dataset:
-    """Both pictures decoded at full size, in no order: the limit of a plain pipeline."""
+    """Images and masks decoded at full size, unordered: the limit of a plain pipeline."""
 
     def decode(serialized: tf.Tensor) -> tf.Tensor:
         fields = record.parse_record(serialized)
@@ -123,7 +123,7 @@ def decode_whole(data_dir: str) -> tf.data.Dataset:
 
 
 def decode_windows(data_dir: str) -> tf.data.Dataset:
-    """Only the windows of images, and the masks whole: what training cannot go below."""
+    """Windows of images decoded, and whole masks: the least that training must decode."""
 
     def decode(encoded: tf.Tensor, encoded_mask: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3, fancy_upscaling=False)
@@ -134,7 +134,7 @@ def decode_windows(data_dir: str) -> tf.data.Dataset:
 
 
 def augment(data_dir: str) -> tf.data.Dataset:
-    """Windows that are already decoded, brought to size, flipped and given class ids."""
+    """Decoded windows resized, flipped and mapped to class ids, without decoding."""
     class_ids = parse_label_map(_LABEL_MAP).class_ids()
 
     def decode(encoded: tf.Tensor, encoded_mask: tf.Tensor, window: tf.Tensor) -> tuple:
@@ -153,8 +153,8 @@ def augment(data_dir: str) -> tf.data.Dataset:
     return decoded.cache().repeat().map(finish, tf.data.AUTOTUNE).batch(_BATCH_SIZE)
 
 
-def batch_alone(data_dir: str) -> tf.data.Dataset:
-    """One example, again and again, put together to batches."""
+def batch_only(data_dir: str) -> tf.data.Dataset:
+    """One example, repeated and batched."""
     example = next(iter(train(data_dir).unbatch()))
     dataset = tf.data.Dataset.from_tensors(example).cache().repeat()
     return dataset.batch(_BATCH_SIZE, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -192,7 +192,7 @@ def evaluate(data_dir: str) -> tf.data.Dataset:
 
 
 def tutorial(data_dir: str) -> tf.data.Dataset:
-    """As TensorFlow's guides write it: decode, random box, tf.image.resize, flip, batch."""
+    """The pipeline of TensorFlow's guides: decode, random box, tf.image.resize, flip, batch."""
 
     def decode(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         fields = record.parse_record(serialized)
@@ -208,7 +208,7 @@ def tutorial(data_dir: str) -> tf.data.Dataset:
 
 
 def with_tfds(data_dir: str) -> tf.data.Dataset:
-    """TFDS reads and decodes the same shards; augmentation as in the tutorial."""
+    """TFDS reading and decoding the same shards, with the tutorial's augmentation."""
     split = tfds.builder_from_directory(data_dir).as_dataset(split="train", shuffle_files=True)
 
     def pair(example: dict) -> tuple[tf.Tensor, tf.Tensor]:
@@ -220,7 +220,7 @@ def with_tfds(data_dir: str) -> tf.data.Dataset:
 
 
 def resume(data_dir: str) -> float:
-    """Seconds from nothing to the first batch, at the last step of an epoch."""
+    """Seconds until the first batch when resuming at the last step of an epoch."""
     last_step = _shards(data_dir).num_records // _BATCH_SIZE - 1
     started_s = time.perf_counter()
     next(iter(train(data_dir, start_step=last_step)))
@@ -265,7 +265,7 @@ def _shards(data_dir: str) -> Shards:
 
 
 def _speed(make: Callable[[str], tf.data.Dataset], data_dir: str, records: int) -> float:
-    """Images/s, from the first batch on: loading and building do not count."""
+    """Images per second after the first batch, without loading and building."""
     iterator = iter(make(data_dir))
     next(iterator)
     steps = -(-records // _BATCH_SIZE)

@@ -1,4 +1,4 @@
-"""Candidates, each run in a process of its own, and what they took."""
+"""Runs candidates, each in its own process, and prints their speed and memory."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import psutil
 
 from petseg.errors import FaultFound
 
-_SAMPLE_S = 0.5  # between two looks at the memory
+_SAMPLE_S = 0.5  # between two samples of the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Candidate:
     """One thing to measure.
 
     Attributes:
-      name: as printed.
-      run: does it in a process of its own and returns its speed; a module's function or
-        a functools.partial of one.
-      workers: threads or processes that it may use.
+      name: the name in the output.
+      run: does the work, in its own process, and returns the speed; a function of a module
+        or a functools.partial of one.
+      workers: number of threads or processes that it may use.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One run: its speed, and the most memory that its processes held together.
+    """Speed of one run, and the peak memory in MiB of its processes together.
 
-    Memory is the proportional set size: what several processes share counts once.
+    Memory is the proportional set size: memory that processes share counts once.
     """
 
     speed: float
@@ -44,10 +44,10 @@ class Measured:
 def run_rounds(
     candidates: Sequence[Candidate], rounds: int, unit: str
 ) -> dict[tuple[str, int], list[Measured]]:
-    """Every round runs every candidate once: what else the machine does meets all alike.
+    """Runs every candidate once a round, so that other load affects all alike.
 
     Returns:
-      By name and workers, one result a round.
+      (name, workers) -> one result for each round.
     """
     results: dict[tuple[str, int], list[Measured]] = {}
     for round_ in range(rounds):
@@ -69,20 +69,20 @@ def print_ratio(
     other: str,
     **more: object,
 ) -> None:
-    """The median of the rounds' own ratios of two candidates, each with its most workers."""
+    """Prints the median over the rounds of the ratio of two candidates, at their most workers."""
 
     def most_workers(wanted: str) -> Sequence[Measured] | None:
-        found = [key for key in results if key[0] == wanted]
-        return results[max(found)] if found else None
+        keys = [key for key in results if key[0] == wanted]
+        return results[max(keys)] if keys else None
 
-    ours, theirs = most_workers(name), most_workers(other)
-    if ours and theirs:
-        ratios = [a.speed / b.speed for a, b in zip(ours, theirs, strict=True)]
+    measured, reference = most_workers(name), most_workers(other)
+    if measured and reference:
+        ratios = [a.speed / b.speed for a, b in zip(measured, reference, strict=True)]
         print_line(stage, f"{name}/{other}", ratios, "ratio", **more)
 
 
 def print_line(stage: str, name: str, values: Sequence[float], unit: str, **more: object) -> None:
-    """One JSON line: median, least and most."""
+    """Prints one JSON line with median, minimum and maximum."""
     digits = 3 if unit == "ratio" else 1
     line = {
         "stage": stage,
@@ -116,7 +116,7 @@ def _run(function: Callable[[], float], queue: object) -> None:
 
 
 def _memory_bytes(pid: int) -> int:
-    """What a process and its descendants hold at this moment."""
+    """Memory that a process and its descendants hold now."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]

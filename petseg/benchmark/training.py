@@ -1,4 +1,4 @@
-"""Training steps and the loop around them, beside VGG16's forward pass; replicas; an estimate."""
+"""Measures training steps, the loop around them and replicas beside the encoder's forward pass."""
 
 import copy
 import dataclasses
@@ -31,14 +31,14 @@ from petseg.training.distribution import Host
 
 _SIZE = 224
 _BATCH_SIZE = 16
-_UNMEASURED_POINTS = 2  # of the curves: they hold the compilation
-_CACHED_STEPS = 8  # times as many, as they are so much faster
+_UNMEASURED_POINTS = 2  # the first of a curve, which include compilation
+_CACHED_STEPS = 8  # times more steps on cached features, which are much faster
 _TINY_STEPS = 10_000
 _MIB = 1 << 20
 _REDUCTIONS = 200
 _ESTIMATED = 8
 _SUM = tf.distribute.ReduceOp.SUM
-# What the estimate assumes of links, in bytes a second each way, and of a reduction's start.
+# Assumptions of the estimate: bytes per second of a link each way, latency of a reduction.
 _GPU_LINK, _HOST_LINK = 100e9, 1.25e9  # NVLink of a few lanes; 10 Gbit/s Ethernet
 _GPU_LATENCY_S, _HOST_LATENCY_S = 50e-6, 500e-6
 
@@ -53,17 +53,17 @@ def benchmark_train(
     batch_size: int,
     feature_cache_dir: str | None,
 ) -> None:
-    """Prints the table of the training step and the loop.
+    """Prints the speed of the training step and the loop, and ratios.
 
     Args:
       data_dir: a converted data set.
-      weights: of the backbone: 'none' or a file.
-      steps: that each candidate takes in a round; those on cached features take more.
-      rounds: of all candidates.
+      weights: the encoder's weights: 'none' or a file.
+      steps: steps that each candidate takes a round; more on cached features.
+      rounds: how often every candidate runs.
       only: names of candidates; empty for all.
-      batch_size: of all candidates.
-      feature_cache_dir: of features, filled first where it lacks some; None leaves the
-        candidates on features out.
+      batch_size: global batch of all candidates.
+      feature_cache_dir: folder of cached features, completed first; None leaves out the
+        candidates on features.
     """
     config = _config(data_dir, weights)
     config.data.batch_size = batch_size
@@ -122,20 +122,20 @@ def benchmark_train(
 
 
 def _print_shares(speeds: dict[str, list[float]]) -> None:
-    """What share of a training step on real input each part takes; noise may be below 0."""
+    """Prints the share of a training step that each part takes; noise can make it negative."""
     order = ("forward_only", "bare_step", "loop_constant", "loop_input")
     if not all(name in speeds for name in order):
         return
     rounds = zip(*(speeds[name] for name in order), strict=True)
     times = [[1 / speed for speed in round_] for round_ in rounds]
-    parts = ("forward", "head_loss_and_update", "loop", "input")
-    for place, part in enumerate(parts):
-        shares = [(t[place] - (t[place - 1] if place else 0)) / t[-1] for t in times]
+    parts = ("forward", "decoder_loss_and_update", "loop", "input")
+    for index, part in enumerate(parts):
+        shares = [(t[index] - (t[index - 1] if index else 0)) / t[-1] for t in times]
         measuring.print_line("train", f"share_{part}", shares, "ratio")
 
 
 def forward_only(config: Config, steps: int) -> float:
-    """Images/s of VGG16's forward pass alone, to its last pool, on one batch."""
+    """Images per second of the encoder's forward pass on one batch."""
     model = run_folder.build_from_config(config, 3, config.model.backbone_weights)
     images = _one_batch(config)["image"]
 
@@ -147,7 +147,7 @@ def forward_only(config: Config, steps: int) -> float:
 
 
 def bare_step(config: Config, steps: int) -> float:
-    """Images/s of a plain compiled step on one batch: a tape, a loss, Keras's Adam."""
+    """Images per second of a plain compiled step on one batch: a tape, a loss, Keras's Adam."""
     model = run_folder.build_from_config(config, 3, config.model.backbone_weights)
     optimizer = keras.optimizers.Adam(1e-4)
     variables = model.head.trainable_variables
@@ -158,9 +158,9 @@ def bare_step(config: Config, steps: int) -> float:
 
     @tf.function
     def step() -> tf.Tensor:
-        pools = model.backbone(batch["image"], training=False)
+        features = model.backbone(batch["image"], training=False)
         with tf.GradientTape() as tape:
-            logits = model.head(pools, training=True)
+            logits = model.head(features, training=True)
             per_pixel = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.minimum(truth, 2), logits)
             loss = tf.reduce_sum(per_pixel * valid) / tf.reduce_sum(valid)
         optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
@@ -170,7 +170,7 @@ def bare_step(config: Config, steps: int) -> float:
 
 
 def run_loop(config: Config, steps: int, *, is_constant: bool) -> float:
-    """Images/s of the trainer itself, as its own curve tells; median of the points."""
+    """Images per second of the trainer: the median of the curve that it logs."""
     config = copy.deepcopy(config)
     every = max(steps // 4, 1)
     config.train.log_every_steps = every
@@ -187,13 +187,13 @@ def run_loop(config: Config, steps: int, *, is_constant: bool) -> float:
 
 
 def fill_cache(config: Config) -> float:
-    """Makes the cache whole, for others to read; gives nothing."""
+    """Completes the feature cache for the candidates that read it; returns 0."""
     _open(config)
     return 0.0
 
 
 def build_cache(config: Config, images: int) -> float:
-    """Images/s of computing and writing the features of some images into a new cache."""
+    """Images per second of computing features and writing them to a new cache."""
     config = copy.deepcopy(config)
     opened = _open(config)
     part = dataclasses.replace(
@@ -226,14 +226,14 @@ def _open(config: Config) -> opening.Opened:
 def benchmark_scaling(
     data_dir: str, weights: str, *, steps: int, rounds: int, replicas: Sequence[int]
 ) -> None:
-    """Prints what replicas cost and bring, and an estimate for eight GPUs and eight hosts.
+    """Prints the speed and overhead of replicas, and estimates for eight GPUs and eight hosts.
 
     Args:
       data_dir: a converted data set.
-      weights: of the backbone: 'none' or a file.
-      steps: that each candidate takes in a round.
-      rounds: of all candidates.
-      replicas: how many, one number a candidate; logical devices where there is no GPU.
+      weights: the encoder's weights: 'none' or a file.
+      steps: steps that each candidate takes a round.
+      rounds: how often every candidate runs.
+      replicas: numbers of replicas to measure; logical CPU devices if there is no GPU.
     """
     config = _config(data_dir, weights)
     runs: dict[str, Callable[[], float]] = {
@@ -254,18 +254,21 @@ def benchmark_scaling(
     speeds = {name: [run.speed for run in measured] for (name, _), measured in results.items()}
     for count in replicas[1:]:
         times_ms = [1e3 / speed for speed in speeds.pop(f"all_reduce_{count}")]
-        measuring.print_line("scaling", f"all_reduce_{count}_ms", times_ms, "ms", trained="head")
+        measuring.print_line("scaling", f"all_reduce_{count}_ms", times_ms, "ms", trained="decoder")
         step_ms = 1e3 * _BATCH_SIZE / statistics.median(speeds[f"replicas_{count}"])
         shares = [time_ms / step_ms for time_ms in times_ms]
         measuring.print_line("scaling", f"all_reduce_{count}_share", shares, "ratio")
-    for name, found in speeds.items():
+    for name, values in speeds.items():
         measuring.print_line(
-            "scaling", name, found, "images/s", steps=steps, batch_size=_BATCH_SIZE
+            "scaling", name, values, "images/s", steps=steps, batch_size=_BATCH_SIZE
         )
     for count in replicas[1:]:
         measuring.print_ratio("scaling", results, f"replicas_{count}", "replicas_1", steps=steps)
-    for trained, name in (("head", "replicas_1"), ("all", "replicas_1_all")):
-        reduced = _reduced_bytes(config, trained)
+    for trained, part, name in (
+        ("decoder", "head", "replicas_1"),
+        ("all", "all", "replicas_1_all"),
+    ):
+        reduced = _reduced_bytes(config, part)
         measuring.print_line("scaling", f"all_reduce_bytes_{trained}", [reduced], "bytes/step")
         step_s = _BATCH_SIZE / statistics.median(speeds[name])
         for what, link, latency_s in (
@@ -276,7 +279,7 @@ def benchmark_scaling(
 
 
 def all_reduces(config: Config, replicas: int) -> float:
-    """Reductions a second of the head's gradients over some replicas, and nothing else."""
+    """All-reduces per second of the decoder's gradients over some replicas."""
     strategy = tf.distribute.MirroredStrategy(distribution.local_devices(replicas))
     model = run_folder.build_from_config(config, 3, "none")
     gradients = [tf.ones(v.shape) for v in model.head.trainable_variables]
@@ -298,7 +301,7 @@ def all_reduces(config: Config, replicas: int) -> float:
 
 
 def _print_estimate(name: str, step_s: float, reduced: int, link: float, latency_s: float) -> None:
-    """Images/s of eight times the measured device, each with the measured batch."""
+    """Prints the estimated speed of eight such devices, each with the measured batch."""
     reduce_s = 2 * (_ESTIMATED - 1) / _ESTIMATED * reduced / link + 2 * latency_s
     measuring.print_line(
         "scaling",
@@ -330,7 +333,7 @@ def _config(data_dir: str, weights: str) -> Config:
 
 
 def _changed(config: Config, **devices: object) -> Config:
-    """The same on other devices, or with other arithmetic."""
+    """The config with other settings of devices."""
     config = copy.deepcopy(config)
     config.devices = dataclasses.replace(config.devices, force=True, **devices)
     return config
@@ -349,7 +352,7 @@ def _one_batch(config: Config) -> dict[str, tf.Tensor]:
 
 
 def _feed_one_batch() -> None:
-    """From now on, in this process, training sees its first batch again and again."""
+    """Makes training in this process repeat its first batch from now on."""
     make = data_set.training_batches
 
     def make_constant(*arguments: object) -> tf.data.Dataset:
@@ -359,14 +362,14 @@ def _feed_one_batch() -> None:
 
 
 def _reduced_bytes(config: Config, trained: str) -> int:
-    """Of the gradients, the losses and the number of valid pixels, in float32."""
+    """Bytes of the gradients, the losses and the number of valid pixels, in float32."""
     model = run_folder.build_from_config(config, 3, "none")
     weights = sum(math.prod(w.shape) for w in state.trained_weights(model, trained))
     return 4 * (weights + len(parse_loss(config.train.loss)) + 1)
 
 
 def _grow(data_dir: str) -> float:
-    """MiB that the second half of 10,000 tiny steps of the trainer adds to its memory."""
+    """MiB by which memory grows in the second half of 10,000 tiny training steps."""
     config = _config(data_dir, "none")
     config.data.image_size = 32
     config.data.batch_size = 4
@@ -390,14 +393,14 @@ def _grow(data_dir: str) -> float:
 
 
 def _curve(folder: Path, tag: str) -> list[float]:
-    """The values of a curve, in the order of its steps."""
+    """The values of a curve, ordered by step."""
     reader = event_accumulator.EventAccumulator(str(folder), {"tensors": 0})
     reader.Reload()
     return [float(tf.make_ndarray(event.tensor_proto)) for event in reader.Tensors(tag)]
 
 
 def _speed(call: Callable[[], object], steps: int, batch_size: int) -> float:
-    """Images/s of some calls, after two that do not count."""
+    """Images per second of a call, after two warm-up calls."""
     for _ in range(2):
         call()
     started_s = time.perf_counter()

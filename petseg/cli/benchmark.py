@@ -1,17 +1,17 @@
-"""Measures petseg's stages beside what bounds them and what others do.
+"""Measures the speed of petseg beside its limits and other implementations.
 
-  python tools/benchmark.py --stage=convert [--raw_dir=DIR] [--pairs=7000] [--rounds=5]
-  python tools/benchmark.py --stage=input [--data_dir=OUT] [--smaller_data_dir=OUT256]
-  python tools/benchmark.py --stage=train [--data_dir=OUT] [--weights=FILE] [--steps=16]
+  petseg-benchmark --stage=convert [--raw_dir=DIR] [--pairs=7000] [--rounds=5]
+  petseg-benchmark --stage=input [--data_dir=OUT] [--smaller_data_dir=OUT256]
+  petseg-benchmark --stage=train [--data_dir=OUT] [--weights=FILE] [--steps=16]
       [--batch_size=16] [--feature_cache_dir=DIR]
-  python tools/benchmark.py --stage=scaling [--data_dir=OUT] [--replicas=1,2,4]
-  python tools/benchmark.py --stage=export --workdir=RUN
-  python tools/benchmark.py --stage=doctor --config=FILE --config.data.dir=OUT
+  petseg-benchmark --stage=scaling [--data_dir=OUT] [--replicas=1,2,4]
+  petseg-benchmark --stage=export --workdir=RUN
+  petseg-benchmark --stage=bottleneck --config=oxford_pets --config.data.dir=OUT
 
-Every round runs every candidate once, each in a process of its own, so that what else the
-machine does meets all alike. One JSON object a line on standard output: `value` is the
-median of the rounds, with `min` and `max`. Ratios are medians of the rounds' own ratios.
-Without data, toy pets are drawn. The doctor says in words, on standard error, what limits
+Each round runs every candidate once, in its own process, so that other load on the machine
+affects all candidates alike. Prints one JSON object a line: `value` is the median over the
+rounds, with `min` and `max`; a ratio is the median of the ratios in each round. Without
+data, toy pets are drawn. --stage=bottleneck also explains on standard error what limits
 training with these settings. Statuses: 0 done; 1 a candidate failed; 2 a wrong command,
 config or folder.
 """
@@ -30,57 +30,67 @@ from ml_collections import config_flags
 
 from petseg.benchmark import conversion, exporting, measuring, training
 from petseg.benchmark import input as input_benchmark
+from petseg.cli import recipes
 from petseg.errors import UserError
 from petseg.training import loop
 
-_STAGE = flags.DEFINE_enum(
-    "stage",
-    None,
-    ["convert", "input", "train", "scaling", "export", "doctor"],
-    "What is measured.",
-    required=True,
+_STAGES = ("convert", "input", "train", "scaling", "export", "bottleneck")
+_STAGE = flags.DEFINE_string(
+    "stage", None, f"What to measure: {', '.join(_STAGES)}.", required=True
 )
 _RAW_DIR = flags.DEFINE_string(
     "raw_dir", None, "convert: pairs in the official pets layout; default: toy pets."
 )
 _PAIRS = flags.DEFINE_integer(
-    "pairs", 7000, "convert: how many, those of raw_dir again and again.", lower_bound=1
+    "pairs", 7000, "convert: how many pairs; those of raw_dir are repeated.", lower_bound=1
 )
-_WORKERS = flags.DEFINE_list("workers", None, "convert: numbers of workers; 1 and all cores.")
+_WORKERS = flags.DEFINE_list(
+    "workers", None, "convert: numbers of workers; default: 1 and the cores."
+)
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "input, train, scaling: a data set; default: toy pets."
 )
 _SMALLER_DATA_DIR = flags.DEFINE_string(
-    "smaller_data_dir", None, "input: the same, converted with --short_side=256."
+    "smaller_data_dir", None, "input: the same data set, converted with --short_side=256."
 )
 _RECORDS = flags.DEFINE_integer(
-    "records", 7000, "input: how many each candidate reads a round.", lower_bound=1
+    "records", 7000, "input: records that each candidate reads a round.", lower_bound=1
 )
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of all candidates.", lower_bound=1)
-_ONLY = flags.DEFINE_list("only", [], "Names of the candidates; all by default.")
-_SCRATCH_DIR = flags.DEFINE_string("scratch_dir", None, "For temporary files; default: /tmp.")
-_WEIGHTS = flags.DEFINE_string("weights", "none", "train, scaling: VGG16's, or random ones.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "train: images a step.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "How often every candidate runs.", lower_bound=1)
+_ONLY = flags.DEFINE_list("only", [], "Names of the candidates to run; default: all.")
+_SCRATCH_DIR = flags.DEFINE_string(
+    "scratch_dir", None, "Folder for temporary files; default: the system's."
+)
+_WEIGHTS = flags.DEFINE_string(
+    "weights", "none", "train, scaling: the encoder's; none is random ones."
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "train: the global batch.", lower_bound=1)
 _FEATURE_CACHE_DIR = flags.DEFINE_string(
-    "feature_cache_dir", None, "train: measure steps on features in this folder too."
+    "feature_cache_dir", None, "train: also measure steps on features cached in this folder."
 )
 _STEPS = flags.DEFINE_integer(
-    "steps", 16, "train, scaling, export: how many each candidate takes a round.", lower_bound=4
+    "steps", 16, "train, scaling, export: steps that each candidate takes a round.", lower_bound=4
 )
-_REPLICAS = flags.DEFINE_list("replicas", ["1", "2"], "scaling: numbers of replicas, from 1 on.")
-_CONFIG = config_flags.DEFINE_config_file("config", None, "doctor: a file of configs/.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "export: a run of petseg.train.")
+_REPLICAS = flags.DEFINE_list(
+    "replicas", ["1", "2"], "scaling: numbers of replicas, starting with 1."
+)
+_CONFIG = config_flags.DEFINE_config_file("config", None, f"bottleneck: {recipes.FLAG_HELP}")
+_WORKDIR = flags.DEFINE_string("workdir", None, "export: a run of petseg-train.")
 _SECONDS = flags.DEFINE_float(
-    "seconds", 5.0, "doctor: how long each stage is measured.", lower_bound=0.1
+    "seconds", 5.0, "bottleneck: how long each stage is measured.", lower_bound=0.1
 )
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measures what the flags name."""
+    """Runs the benchmark that --stage names."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     if _STAGE.value == "doctor":
-        _examine()
+        raise UserError("--stage=doctor is now --stage=bottleneck")
+    if _STAGE.value not in _STAGES:
+        raise UserError(f"--stage={_STAGE.value} is not one of {', '.join(_STAGES)}")
+    if _STAGE.value == "bottleneck":
+        _measure_bottleneck()
         return
     with tempfile.TemporaryDirectory(dir=_SCRATCH_DIR.value) as scratch:
         if _STAGE.value == "convert":
@@ -108,12 +118,12 @@ def _measure_conversion(scratch: Path) -> None:
 
 
 def _data_dir(scratch: Path) -> str:
-    """The data set that the flags name, or toy pets."""
+    """The data set that --data_dir names, or toy pets."""
     if _DATA_DIR.value:
         return _DATA_DIR.value
     data_dir = str(scratch / "converted")
     _run_module(
-        "petseg.convert",
+        "petseg.cli.convert",
         "--source=oxford_iiit_pet",
         f"--raw_dir={_draw_toy_pets(scratch)}",
         f"--output_dir={data_dir}",
@@ -145,7 +155,7 @@ def _measure_scaling(data_dir: str) -> None:
 
 def _measure_export(scratch: Path) -> None:
     if not _WORKDIR.value:
-        raise UserError("--stage=export needs --workdir=RUN, a run of petseg.train")
+        raise UserError("--stage=export needs --workdir=RUN, a run of petseg-train")
     exporting.benchmark(
         _WORKDIR.value,
         scratch,
@@ -165,20 +175,20 @@ def _measure_input(data_dir: str) -> None:
     )
 
 
-def _examine() -> None:
+def _measure_bottleneck() -> None:
     if not _CONFIG.value:
-        raise UserError("--stage=doctor needs --config=FILE and --config.data.dir=OUT")
-    figures, found = loop.examine(_CONFIG.value, _SECONDS.value)
-    print(found.text(), file=sys.stderr)
+        raise UserError("--stage=bottleneck needs --config=NAME and --config.data.dir=OUT")
+    figures, bottleneck = loop.examine(_CONFIG.value, _SECONDS.value)
+    print(bottleneck.text(), file=sys.stderr)
     for name in ("read", "decode", "input", "model"):
-        measuring.print_line("doctor", name, [getattr(figures, name)], "images/s")
+        measuring.print_line("bottleneck", name, [getattr(figures, name)], "images/s")
     measuring.print_line(
-        "doctor",
+        "bottleneck",
         "input/model",
         [figures.input / figures.model],
         "ratio",
-        verdict=found.verdict,
-        advice=found.advice,
+        verdict=bottleneck.verdict,
+        advice=bottleneck.advice,
         **{
             key: value
             for key, value in dataclasses.asdict(figures).items()

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import absl.logging
-from absl import app, flags
+from absl import app
 
 from petseg import standard_error
-from petseg.cli import help_page, recipes, setting_flags
+from petseg.cli import flag_parsing, help_page
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 
 # What the machine refuses: no space, no permission, a file where a folder should be.
@@ -61,7 +61,7 @@ def run(
     absl.logging.set_verbosity(absl.logging.WARNING)
     # Pillow warns about odd files that it can read; nobody could act on that.
     warnings.filterwarnings("ignore", module="PIL")
-    app.run(lambda argv: sys.exit(_call(main, argv[1:])), flags_parser=_parse_flags)
+    app.run(lambda argv: sys.exit(_call(main, argv[1:])), flags_parser=flag_parsing.parse)
 
 
 def _call(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
@@ -88,26 +88,3 @@ def _call(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> in
 def _terminate(number: int, _frame: object) -> None:
     """SIGTERM unwinds the stack as Ctrl-C does, so that temporary files go."""
     raise StoppedBySignal(number, "before it was done")
-
-
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses as absl does, but a wrong flag ends the process with one line and status 2."""
-    try:
-        return flags.FLAGS(_check_config(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-    # A config file is its user's code, and ml_collections reports a wrong type in several
-    # ways: whatever it is, it is about the command.
-    except Exception as error:
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        print(f"error: {' '.join(text.split())} (see --help)", file=sys.stderr)
-    sys.exit(UserError.exit_status)
-
-
-def _check_config(argv: Sequence[str]) -> list[str]:
-    """Refuses unknown settings and replaces a recipe's name by its file."""
-    argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
-    if "config" not in flags.FLAGS:
-        return argv
-    setting_flags.refuse_unknown(argv)
-    return recipes.resolve_arguments(argv)

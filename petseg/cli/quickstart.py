@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from absl import app, flags
 
-from petseg.cli import help_page
+from petseg.cli import flag_parsing, help_page
 from petseg.errors import UserError
 
 _DIR = flags.DEFINE_string("dir", "quickstart", "Folder for everything that the quickstart makes.")
@@ -30,7 +30,8 @@ _TYPED = {"draw_toy_pets": "python -m petseg.cli.draw_toy_pets"}  # has no comma
 
 def main(argv: Sequence[str]) -> None:
     """Runs the steps; the first that fails ends the quickstart with its status."""
-    del argv
+    if argv[1:]:
+        _stop(f"unexpected argument '{argv[1]}'; every option is a --flag")
     started_s = time.monotonic()
     out = Path(_DIR.value)
     raw, data, run, predictions = (out / n for n in ("raw", "data", "run", "predictions"))
@@ -94,7 +95,7 @@ def run() -> None:
     """The console entry point."""
     if help_page.wants_help(sys.argv[1:]):
         sys.exit(print(help_page.page(__doc__, ("dir",), {})))
-    app.run(main)
+    app.run(main, flags_parser=flag_parsing.parse)
 
 
 if __name__ == "__main__":

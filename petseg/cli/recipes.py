@@ -47,8 +47,9 @@ def resolve_arguments(arguments: Sequence[str]) -> list[str]:
             return [*resolved, *arguments[index:]]
         flag, equals, value = argument.partition("=")
         if equals and flag in ("--config", "-config"):
-            argument = f"{flag}={find(value)}"
+            resolved.append(f"{flag}={find(value)}")
         elif resolved and re.fullmatch("--?config", resolved[-1]):
-            argument = find(argument)
-        resolved.append(argument)
+            resolved.append(find(argument))
+        else:
+            resolved.append(argument)
     return resolved

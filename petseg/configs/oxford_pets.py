@@ -1,11 +1,11 @@
-"""Oxford-IIIT pets: a skip head on frozen ImageNet VGG16.
+"""Oxford-IIIT pets: FCN-8s on a frozen VGG16 with ImageNet weights.
 
-python -m petseg.train --config=configs/oxford_pets.py --workdir=RUN --config.data.dir=OUT
+petseg-train --config=oxford_pets --workdir=RUN --config.data.dir=OUT
 """
 
 from petseg.config import Config
 
 
 def get_config() -> Config:
-    """The settings, all at their defaults."""
+    """All settings at their defaults."""
     return Config()

@@ -1,16 +1,16 @@
-"""VGG16's last two blocks with a head that was trained before, on images that vary.
+"""Oxford-IIIT pets: fine-tunes the last two blocks of VGG16 under a trained decoder.
 
-  python -m petseg.train --config=configs/oxford_pets_fine_tuned.py --workdir=RUN2 \\
+  petseg-train --config=oxford_pets_fine_tuned --workdir=RUN2 \\
       --config.data.dir=OUT --config.model.start_from=RUN
 
-RUN is one of configs/oxford_pets_features.py.
+RUN is a run of the recipe oxford_pets_features.
 """
 
 from petseg.config import Config
 
 
 def get_config() -> Config:
-    """What differs from the defaults."""
+    """The defaults with some changes."""
     config = Config()
     config.model.head = "wide"
     config.model.dropout_rate = 0.25
@@ -23,7 +23,7 @@ def get_config() -> Config:
     config.train.learning_rate = 5e-4
     config.optimizer.name = "adamw"
     config.optimizer.weight_decay = 0.5
-    # Adam moves every weight by about its rate a step, and VGG16 has no norms to absorb that.
+    # Adam moves every weight by about its rate a step; VGG16 has no norms to absorb that.
     config.optimizer.backbone_rate_factor = 0.04
     config.optimizer.warmup_steps = 100
     config.optimizer.average_decay = 0.99

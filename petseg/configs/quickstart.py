@@ -1,15 +1,15 @@
-"""The toy pets of `make quickstart`: a small network, trained whole, in about a minute.
+"""The toy pets of petseg-quickstart: a small network, trained whole in about a minute.
 
-  python -m petseg.train --config=configs/quickstart.py --workdir=RUN --config.data.dir=OUT
+  petseg-train --config=quickstart --workdir=RUN --config.data.dir=OUT
 
-It needs no download: the backbone is a narrow VGG16 that starts from random weights.
+Downloads nothing: the encoder is a narrow VGG16 with random weights.
 """
 
 from petseg.config import Config
 
 
 def get_config() -> Config:
-    """What differs from the defaults."""
+    """The defaults with some changes."""
     config = Config()
     config.data.label_map = "border_ignored"
     config.data.image_size = 128

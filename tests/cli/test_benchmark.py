@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from testing.commands import run_module
+from testing.commands import assert_one_line_error, run_module
 
 
 @pytest.mark.long
@@ -27,18 +27,26 @@ def test_the_input_is_measured_beside_its_limit_and_the_tutorial(data_dir):
 
 
 @pytest.mark.long
-def test_the_doctor_needs_a_config_and_ends_with_a_verdict(data_dir):
-    done = run_module("tools/benchmark.py", "--stage=doctor")
-    assert done.returncode == 2 and done.stderr.startswith("error: --stage=doctor needs --config")
+def test_the_bottleneck_needs_a_config_and_ends_with_a_verdict(data_dir):
+    done = run_module("tools/benchmark.py", "--stage=bottleneck")
+    assert_one_line_error(done, 2, "--stage=bottleneck needs --config")
     done = run_module(
         "tools/benchmark.py",
-        "--stage=doctor",
+        "--stage=bottleneck",
         "--seconds=0.2",
-        "--config=configs/quickstart.py",
+        "--config=quickstart",
         f"--config.data.dir={data_dir}",
     )
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
+    assert last["stage"] == "bottleneck"
     assert last["verdict"] in ("input bound", "model bound", "balanced")
     assert f"{last['verdict']}: " in done.stderr
     assert all(line.startswith("- ") for line in done.stderr.strip().splitlines()[-1:])
+
+
+def test_a_wrong_stage_is_refused_with_the_right_ones():
+    done = run_module("tools/benchmark.py", "--stage=doctor")
+    assert_one_line_error(done, 2, "--stage=doctor is now --stage=bottleneck")
+    done = run_module("tools/benchmark.py", "--stage=trian")
+    assert_one_line_error(done, 2, "--stage=trian", "convert, input, train, scaling, export")

@@ -1,7 +1,8 @@
-"""What a user sees: statuses, one-line errors, files. Each test starts real processes."""
+"""Statuses, one-line errors and files of the commands. Each test starts real processes."""
 
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -16,13 +17,15 @@ from testing.command_processes import ROOT
 from testing.commands import assert_one_line_error, run_module, run_python, train_command
 
 from petseg import config as config_lib
+from petseg.cli import recipes
 from petseg.run_dir import checkpoints
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--config.data.btch_size=4"], ["btch_size"]),
+        (["--config.data.btch_size=4"], ["config.data.btch_size", "config.data.batch_size"]),
+        (["--noconfig.data.verify_hash"], ["config.data.verify_hash", "config.data.verify_hashes"]),
         (["--config.data.batch_size=four"], ["batch_size", "four"]),
         (["--config.data.batch_size=0"], ["config.data.batch_size=0", "at least 1"]),
         (["--config.data.image_size=100"], ["config.data.image_size=100", "multiple of 32"]),
@@ -54,9 +57,16 @@ def test_a_wrong_command_is_one_line_and_status_2(data_dir, tmp_path, arguments,
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["-m", "petseg.train", "--config=configs/absent.py", "--workdir=x"], "absent.py"),
+        (
+            ["-m", "petseg.train", "--config=configs/absent.py", "--workdir=x"],
+            "absent.py is no file",
+        ),
+        (
+            ["-m", "petseg.train", "--config=oxford_cats", "--workdir=x"],
+            "--config=oxford_cats is no file and no recipe; the recipes are oxford_pets, ",
+        ),
         (["-m", "petseg.train", "--config=pyproject.toml", "--workdir=x"], "see --help"),
-        (["-m", "petseg.train", "--config=configs/oxford_pets.py"], "--workdir"),
+        (["-m", "petseg.train", "--config=oxford_pets"], "--workdir"),
         (["-m", "petseg.evaluate", "--workdir=absent"], "absent"),
         (["-m", "petseg.predict", "--workdir=absent", "--output_dir=x"], "at least one picture"),
         (["-m", "petseg.export", "--workdir=absent", "--output_dir=x"], "absent"),
@@ -70,7 +80,7 @@ def test_a_wrong_command_is_one_line_and_status_2(data_dir, tmp_path, arguments,
         (["tools/convert.py", "--raw_dir=absent", "--output_dir=x"], "absent is not a folder"),
     ],
 )
-def test_every_command_names_what_is_wrong(arguments, expected):
+def test_every_command_reports_what_is_wrong(arguments, expected):
     assert_one_line_error(run_module(*arguments), 2, expected)
     assert not (ROOT / "x").exists()
 
@@ -101,7 +111,7 @@ def test_evaluate_prints_a_table_and_one_json_line(run_dir):
     assert again["mean_iou"] == pytest.approx(history["5"]["mean_iou"])
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run_dir, tmp_path):
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(run_dir, tmp_path):
     run = shutil.copytree(run_dir, tmp_path / "run")
     shutil.copytree(run / "checkpoints" / "ckpt-5", run / "checkpoints" / "ckpt-7")
     (run / "checkpoints" / "ckpt-7" / "variables.data-00000-of-00001").write_bytes(b"")
@@ -115,7 +125,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run_dir
     assert (tmp_path / "out" / "a_mask.png").exists()
 
 
-def test_evaluate_names_the_splits_that_are_there(run_dir, tmp_path):
+def test_evaluate_lists_the_splits_of_the_data_set(run_dir, tmp_path):
     done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}", "--split=tset")
     assert_one_line_error(done, 2, "no split 'tset'", "train, validation, test")
 
@@ -124,7 +134,7 @@ def test_evaluate_names_the_splits_that_are_there(run_dir, tmp_path):
     ("number", "status"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)],
 )
-def test_a_signal_saves_ends_with_its_status_and_the_same_command_goes_on(
+def test_after_a_signal_a_run_is_saved_and_the_same_command_resumes_it(
     data_dir, tmp_path, number, status
 ):
     command = train_command(tmp_path / "run", data_dir, "--config.train.epochs=2000")
@@ -138,12 +148,12 @@ def test_a_signal_saves_ends_with_its_status_and_the_same_command_goes_on(
             time.sleep(0.1)
         time.sleep(float(np.random.default_rng().uniform(0, 2)))
         started.send_signal(number)
-        _, told = started.communicate(timeout=60)
+        _, errors = started.communicate(timeout=60)
     finally:
         started.kill()
-    assert started.returncode == status, told
-    assert "Traceback" not in told
-    (last,) = told.strip().splitlines()[-1:]
+    assert started.returncode == status, errors
+    assert "Traceback" not in errors
+    (last,) = errors.strip().splitlines()[-1:]
     step = checkpoints.saved_steps(str(tmp_path / "run"))[-1]
     assert last.startswith(f"stopped by {signal.Signals(number).name} at step {step}, saved")
     if number == signal.SIGINT:
@@ -156,24 +166,24 @@ def test_a_signal_saves_ends_with_its_status_and_the_same_command_goes_on(
 
 
 def test_the_model_is_printed_without_data_or_weights():
-    done = run_module("-m", "petseg.train", "--config=configs/oxford_pets.py", "--print_model")
+    done = run_module("-m", "petseg.train", "--config=oxford_pets", "--print_model")
     assert done.returncode == 0, done.stderr
     assert "VGG16 without its top: 14,714,688 parameters" in done.stdout
     assert "block5_conv3  14 x 14 x 512          2,359,808  frozen" in done.stdout
     assert "up_to_image" in done.stdout
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "configs").glob("*.py")))
-def test_every_config_is_one_that_can_be_run(file):
-    found = runpy.run_path(str(ROOT / "configs" / file))
-    config = found["get_config"]()
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_is_valid_and_shows_its_command(name):
+    module = runpy.run_path(recipes.find(name))
+    config = module["get_config"]()
     config.data.dir = "records"
     config_lib.validate(config)
-    assert f"--config=configs/{file}" in found["__doc__"]
+    assert f"petseg-train --config={name} " in module["__doc__"]
 
 
 def test_logs_are_quiet():
-    done = run_python("-m", "petseg.train", "--config=configs/oxford_pets.py", "--print_model")
+    done = run_python("-m", "petseg.train", "--config=oxford_pets", "--print_model")
     assert done.stderr == ""
 
 
@@ -181,17 +191,18 @@ def test_logs_are_quiet():
     "command",
     [
         *(["-m", f"petseg.{name}"] for name in ("train", "evaluate", "predict", "export")),
-        *([f"tools/{name}.py"] for name in ("convert", "verify", "benchmark", "quickstart")),
+        *(["-m", f"petseg.{name}"] for name in ("convert", "verify")),
+        *([f"tools/{name}.py"] for name in ("benchmark", "quickstart", "results", "sweep")),
         ["tools/draw_toy_pets.py"],
     ],
     ids=lambda command: command[-1],
 )
-def test_help_shows_examples_statuses_and_what_matters_first(command):
+def test_help_shows_examples_statuses_and_the_first_flags(command):
     done = run_module(*command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    head, _, rest = done.stdout.partition("The flags that matter first:\n")
-    assert f"python {' '.join(command)} --" in head
-    assert "tatuses:" in head
-    first = rest.partition("\nThe others:")[0]
+    text, _, flags = done.stdout.partition("The flags that matter first:\n")
+    assert re.search(r"^  (petseg-\w+|python -m petseg\.[\w.]+) (--|RUN)", text, re.MULTILINE)
+    assert "tatuses:" in text
+    first = flags.partition("\nThe others:")[0]
     assert 1 <= first.count("\n  --") + first.startswith("  --") <= 5
     assert max(map(len, done.stdout.splitlines())) <= 100

@@ -1,27 +1,27 @@
-"""Several runs: trained by one command, and told in one table."""
+"""Several runs: trained by one command, compared in one table."""
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from testing.command_processes import ROOT
 from testing.commands import TINY, assert_one_line_error, run_module
 
+from petseg.cli import results, sweep
 from petseg.run_dir import run_folder
 
-sys.path.insert(0, str(ROOT / "tools"))
 
-from petseg.cli import results
-
-
-def sweep(folder, data_dir, *varied, more=()):
+def run_sweep(folder, data_dir, *varied, more=()):
     return run_module(
         "tools/sweep.py", f"--sweep_dir={folder}", *(f"--vary={text}" for text in varied),
-        "--config=configs/oxford_pets.py", f"--config.data.dir={data_dir}", *TINY, *more,
+        "--config=oxford_pets", f"--config.data.dir={data_dir}", *TINY, *more,
     )  # fmt: skip
+
+
+def test_the_sweep_passes_on_every_way_to_write_a_setting():
+    line = "--sweep_dir=x --config=a -config b --config.c=1 --config.d 2 --noconfig.e --vary=f=g"
+    assert sweep._config_arguments([*line.split(), "h"]) == line.split()[1:-1]
 
 
 def rows(text):
@@ -33,45 +33,45 @@ def rows(text):
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_every_combination_over_one_cache_and_goes_on(data_dir, tmp_path):
+def test_a_sweep_trains_every_combination_with_one_feature_cache_and_resumes(data_dir, tmp_path):
     cache = f"--config.data.feature_cache_dir={tmp_path / 'features'}"
     varied = ("model.head=fcn8s,fcn16s", "train.loss=dice")
-    done = sweep(tmp_path / "runs", data_dir, *varied, more=[cache])
+    done = run_sweep(tmp_path / "runs", data_dir, *varied, more=[cache])
     assert done.returncode == 0, done.stderr
     names = ["head=fcn16s,loss=dice", "head=fcn8s,loss=dice"]
     everything = sorted((tmp_path / "runs").iterdir())
     assert [path.name for path in everything if path.is_dir()] == names
-    told_again = run_module("tools/results.py", *map(str, everything))
-    assert (told_again.returncode, told_again.stdout) == (0, done.stdout), told_again.stderr
+    table_again = run_module("tools/results.py", *map(str, everything))
+    assert (table_again.returncode, table_again.stdout) == (0, done.stdout), table_again.stderr
     assert done.stderr.count("computing features") == 1
     header, *body = rows(done.stdout)
     assert len(body) == 2
-    told = {row[0] for row in body}
-    assert all("train.loss=dice" in settings for settings in told)
-    assert sum("model.head=fcn16s" in settings for settings in told) == 1
+    settings_of = {row[0] for row in body}
+    assert all("train.loss=dice" in settings for settings in settings_of)
+    assert sum("model.head=fcn16s" in settings for settings in settings_of) == 1
     ious = [float(row[header.index("mean IoU")]) for row in body]
     assert ious == sorted(ious, reverse=True)
-    again = sweep(tmp_path / "runs", data_dir, "model.head=fcn8s", varied[1], more=[cache])
+    again = run_sweep(tmp_path / "runs", data_dir, "model.head=fcn8s", varied[1], more=[cache])
     assert again.returncode == 0
     (only,) = rows(again.stdout)[1:]
     assert only in body
 
 
-def test_a_combination_that_cannot_be_is_refused_before_any_run(data_dir, tmp_path):
+def test_an_invalid_combination_is_refused_before_any_run(data_dir, tmp_path):
     for varied, expected in (
         (["model.head=fcn8s,fcn7s"], "config.model.head='fcn7s'"),
         (["model.heads=fcn8s"], "heads"),
         (["train.seed=1,x"], "seed"),
-        (["train.seed"], "must be ROOM.FIELD=VALUE"),
+        (["train.seed"], "must be SECTION.FIELD=VALUE"),
         (['train.class_weights=["1,1,2", '], "no JSON list"),
     ):
-        done = sweep(tmp_path / "runs", data_dir, *varied)
+        done = run_sweep(tmp_path / "runs", data_dir, *varied)
         assert_one_line_error(done, 2, expected)
         assert not (tmp_path / "runs").exists()
 
 
 def copy_run(run_dir, folder, data=(), model=(), **train):
-    # As if petseg.evaluate had never been there.
+    # As if petseg-evaluate had never run.
     shutil.copytree(run_dir, folder, ignore=shutil.ignore_patterns("validation.json"))
     content = json.loads((folder / "config.json").read_text())
     content["train"].update(train)
@@ -81,36 +81,36 @@ def copy_run(run_dir, folder, data=(), model=(), **train):
     return str(folder)
 
 
-def test_runs_that_differ_in_the_seed_are_one_row(run_dir, tmp_path):
-    found = run_folder.read_evaluations(str(run_dir))
-    last = found[max(found)]["mean_iou"]
-    own = copy_run(run_dir, tmp_path / "own")
+def test_runs_that_differ_only_in_the_seed_are_one_row(run_dir, tmp_path):
+    by_step = run_folder.read_evaluations(str(run_dir))
+    last = by_step[max(by_step)]["mean_iou"]
+    first = copy_run(run_dir, tmp_path / "first")
     other = copy_run(run_dir, tmp_path / "seed", seed=7)
-    changed = {step: {**figures, "mean_iou": last / 2} for step, figures in found.items()}
+    changed = {step: {**figures, "mean_iou": last / 2} for step, figures in by_step.items()}
     path = tmp_path / "seed" / "evaluation" / "validation_by_step.json"
     path.write_text(json.dumps(changed))
     loss = copy_run(run_dir, tmp_path / "loss", loss="dice")
-    header, *body = rows(results.table([own, other, loss], reach=0.9 * last))
+    header, *body = rows(results.table([first, other, loss], reach=0.9 * last))
     assert [row[1] for row in body] == ["1", "2"]
     assert "train.loss=dice" in body[0][0]
     assert "seed" not in body[1][0]
     assert body[1][header.index("mean IoU")] == f"{0.75 * last:.4f} ({last / 2:.4f}-{last:.4f})"
     seconds = run_folder.read_seconds(str(run_dir))
-    reached = [seconds[s] for s in found if found[s]["mean_iou"] >= 0.9 * last]
+    reached = [seconds[s] for s in by_step if by_step[s]["mean_iou"] >= 0.9 * last]
     assert body[1][-1] == f"{min(reached):,.0f}"
 
 
-def test_runs_on_features_are_a_row_whatever_the_folder(run_dir, tmp_path):
-    own = copy_run(run_dir, tmp_path / "own")
+def test_runs_on_cached_features_are_one_row_whatever_the_folder(run_dir, tmp_path):
+    plain = copy_run(run_dir, tmp_path / "plain")
     cached = [copy_run(run_dir, tmp_path / n, {"feature_cache_dir": f"/{n}"}) for n in "ab"]
-    shutil.rmtree(tmp_path / "a" / "checkpoints")  # a run tells as much without them
-    _, *body = rows(results.table([own, *cached]))
+    shutil.rmtree(tmp_path / "a" / "checkpoints")  # the table does not need them
+    _, *body = rows(results.table([plain, *cached]))
     assert sorted((row[1], "data.feature_cache_dir=DIR" in row[0]) for row in body) == [
         ("1", False), ("2", True)
     ]  # fmt: skip
 
 
-def test_runs_that_start_from_runs_of_other_seeds_are_a_row(run_dir, tmp_path):
+def test_runs_that_start_from_runs_of_other_seeds_are_one_row(run_dir, tmp_path):
     starts = {
         "a": copy_run(run_dir, tmp_path / "a", seed=1),
         "b": copy_run(run_dir, tmp_path / "b", seed=2),
@@ -130,13 +130,13 @@ def test_the_curves_of_runs_are_drawn_over_minutes(run_dir, tmp_path):
     other = tmp_path / "with_$_in_its_name"
     shutil.copytree(run_dir, other)
     lines = results.curves([str(run_dir), str(other)]).axes[0].lines
-    found, seconds = (
+    by_step, seconds = (
         run_folder.read_evaluations(str(run_dir)),
         run_folder.read_seconds(str(run_dir)),
     )
-    assert len(found) > 1
+    assert len(by_step) > 1
     for line in lines:
-        expected = [(seconds[step] / 60, found[step]["mean_iou"]) for step in sorted(found)]
+        expected = [(seconds[step] / 60, by_step[step]["mean_iou"]) for step in sorted(by_step)]
         np.testing.assert_allclose(line.get_xydata(), expected)
     file = tmp_path / "curves.png"
     done = run_module("tools/results.py", str(run_dir), str(other), f"--curves={file}")
@@ -150,5 +150,5 @@ def test_the_curves_of_runs_are_drawn_over_minutes(run_dir, tmp_path):
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     done = run_module("tools/results.py", str(tmp_path))
-    assert_one_line_error(done, 2, "it is no run of petseg.train")
+    assert_one_line_error(done, 2, "it is no run of petseg")
     assert_one_line_error(run_module("tools/results.py"), 2, "name at least one run")

@@ -381,6 +381,14 @@ def test_a_folder_that_holds_something_else_is_left_alone(opener):
     assert [path.name for path in opener.folder.iterdir()] == ["thesis.txt"]
 
 
+def test_a_data_set_is_not_taken_for_a_feature_cache(opener):
+    opener.change(folder=str(opener.data_dir))
+    before = contents(opener.data_dir)
+    with pytest.raises(UserError, match="is not a feature cache; name another folder"):
+        opener.open()
+    assert contents(opener.data_dir) == before
+
+
 def test_a_damaged_shard_is_named(opener):
     opener.open()
     damaged = sorted(opener.folder.glob("*train_mirrored*"))[0]

@@ -123,7 +123,8 @@ def check_key(folder: str, source: Key, key: Key) -> None:
       key: The run's key; stages are not compared.
 
     Raises:
-      UserError: They differ, or the cache was written by petseg's first edition.
+      UserError: They differ, the folder is another kind of data set, or petseg's first edition
+        wrote it.
     """
     advice = "name another folder, or delete it"
     if any(name in source for name in _FIRST_EDITION_KEYS):
@@ -131,6 +132,8 @@ def check_key(folder: str, source: Key, key: Key) -> None:
             f"{SETTING}={folder} holds features of an older petseg, which this one cannot "
             f"read; {advice}"
         )
+    if STAGES not in source:
+        raise UserError(f"{SETTING}={folder} is not a feature cache; name another folder")
     for name, value in key.items():
         # A cache without windows has no value for them: they are added to it.
         if name != STAGES and source.get(name, value) != value:
@@ -147,7 +150,7 @@ def join_stages(stages: Iterable[str]) -> str:
 
 def split_stages(source: Key) -> tuple[str, ...]:
     """The stages of a key."""
-    return tuple(str(source.get(STAGES, "")).split(", "))
+    return tuple(str(source[STAGES]).split(", "))
 
 
 def check_space(folder: str, tasks: Iterable[Task], layout: Layout) -> int:

@@ -1,4 +1,4 @@
-"""Random changes of a batch beyond windows and flips, each in two pure halves.
+"""Random changes of a batch beyond windows and flips, each in two pure functions.
 
 `sample_...` draws numbers from a seed for the whole batch, in the input pipeline;
 `warp`, `cut_out`, `blur` and `recolour` apply them, on the device that trains: there they
@@ -32,15 +32,15 @@ def sample(
     """Draws what `apply` needs for one batch.
 
     Args:
-      augmentation: which changes, and how strong; flips and windows are not drawn here.
-      count: examples in the global batch.
-      size: height and width of the images in pixels.
-      seed: the run's.
+      augmentation: Which changes, and how strong; flips and windows are not drawn here.
+      count: Examples in the global batch.
+      size: Height and width of the images in pixels.
+      seed: The run's seed.
       step: int64 [], the batch's number.
 
     Returns:
       For each change that is on, of `warp`, `cutout`, `blur`, `colour`, a tensor with one
-      row an example.
+      row per example.
     """
     a, drawn = augmentation, {}
     if a.max_rotation_degrees or a.max_shear_degrees or a.max_zoom or a.max_shift:
@@ -62,8 +62,8 @@ def apply(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Applies what was drawn for a batch to its images and masks.
 
     Args:
-      batch: `mask`, uint8 [n, size, size]; what `sample` gave, and then `image`, uint8 [n,
-        size, size, 3]. Other entries are left as they are.
+      batch: `mask`, uint8 [n, size, size]; and where `sample` drew anything, its tensors and
+        `image`, uint8 [n, size, size, 3]. Other entries are left as they are.
 
     Returns:
       The batch without what `sample` gave.
@@ -88,7 +88,7 @@ def sample_warps(augmentation: Augmentation, count: int, size: int, seed: tf.Ten
 
     Returns:
       float32 [count, 8]: output pixel (x, y) shows input pixel (a0 x + a1 y + a2,
-      b0 x + b1 y + b2); the rest is 0. The image's centre is what turns.
+      b0 x + b1 y + b2); the rest is 0. Images turn about their centre.
     """
     a = augmentation
     draws = 2.0 * tf.random.stateless_uniform([5, count], seed) - 1.0
@@ -108,15 +108,15 @@ def sample_warps(augmentation: Augmentation, count: int, size: int, seed: tf.Ten
 
 
 def warp(images: tf.Tensor, masks: tf.Tensor, warps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Moves images (bilinear) and masks (nearest) as sample_warps says.
+    """Warps images (bilinear) and masks (nearest neighbour).
 
-    Outside an image lies its mirror image, so that no edge appears where none was; its
-    mask is IGNORE there.
+    An image is continued by its mirror image, so that no new edge appears; the mask is
+    IGNORE there.
 
     Args:
       images: uint8 [n, height, width, 3].
       masks: uint8 [n, height, width].
-      warps: float32 [n, 8].
+      warps: float32 [n, 8], from sample_warps.
     """
 
     def move(pictures: tf.Tensor, interpolation: str, fill_mode: str) -> tf.Tensor:
@@ -149,12 +149,12 @@ def sample_cutouts(max_area: float, count: int, size: int, seed: tf.Tensor) -> t
 
 
 def cut_out(images: tf.Tensor, masks: tf.Tensor, squares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Makes squares mid-grey, and IGNORE in the masks: what is not seen is not asked for.
+    """Makes squares mid-grey in the images and IGNORE in the masks.
 
     Args:
       images: uint8 [n, height, width, 3].
       masks: uint8 [n, height, width].
-      squares: int32 [n, 4], as of sample_cutouts.
+      squares: int32 [n, 4], from sample_cutouts.
     """
     inside = _inside(squares, tf.shape(masks)[1], tf.shape(masks)[2])
     grey = tf.constant(round(_MID_GREY), images.dtype)
@@ -165,9 +165,9 @@ def cut_out(images: tf.Tensor, masks: tf.Tensor, squares: tf.Tensor) -> tuple[tf
 
 
 def blur(images: tf.Tensor, sigmas: tf.Tensor) -> tf.Tensor:
-    """Gaussian blur of its own standard deviation for each image.
+    """Gaussian blur with a standard deviation for each image.
 
-    At the edges the kernel is cut off and the rest weighs 1.
+    At the edges the kernel is cut off and normalised again.
 
     Args:
       images: uint8 [n, height, width, 3].
@@ -175,8 +175,8 @@ def blur(images: tf.Tensor, sigmas: tf.Tensor) -> tf.Tensor:
     """
 
     def kernels(length: tf.Tensor) -> tf.Tensor:
-        places = tf.range(tf.cast(length, tf.float32))
-        distance = places[:, None] - places[None]
+        positions = tf.range(tf.cast(length, tf.float32))
+        distance = positions[:, None] - positions[None]
         sigma = tf.maximum(sigmas, _LEAST_SIGMA_PX)[:, None, None]
         weights = tf.exp(-0.5 * tf.square(distance / sigma))
         return weights / tf.reduce_sum(weights, axis=2, keepdims=True)
@@ -189,11 +189,11 @@ def blur(images: tf.Tensor, sigmas: tf.Tensor) -> tf.Tensor:
 def sample_colours(augmentation: Augmentation, count: int, seed: tf.Tensor) -> tf.Tensor:
     """Draws brightness, contrast, saturation and hue for each example.
 
-    Each of them is a linear map of RGB, so together they are one.
+    Each of them is an affine map of RGB, so together they are one.
 
     Returns:
-      float32 [count, 3, 4]: a matrix from RGB to RGB, and in the last column what is
-      added, in grey levels.
+      float32 [count, 3, 4]: a matrix from RGB to RGB, and in the last column the offset in
+      grey levels.
     """
     a = augmentation
     draws = 2.0 * tf.random.stateless_uniform([4, count], seed) - 1.0
@@ -222,11 +222,11 @@ def sample_colours(augmentation: Augmentation, count: int, seed: tf.Tensor) -> t
 
 
 def recolour(images: tf.Tensor, colours: tf.Tensor) -> tf.Tensor:
-    """Maps the colours of each image: matrix times RGB plus a constant, cut to 0-255.
+    """Maps the colours of each image: matrix times RGB plus an offset, clipped to 0-255.
 
     Args:
       images: uint8 [n, height, width, 3], RGB.
-      colours: float32 [n, 3, 4], as of sample_colours.
+      colours: float32 [n, 3, 4], from sample_colours.
     """
     mapped = tf.einsum("nij,nhwj->nhwi", colours[..., :3], tf.cast(images, tf.float32))
     return _to_uint8(mapped + colours[:, None, None, :, 3])
@@ -235,18 +235,18 @@ def recolour(images: tf.Tensor, colours: tf.Tensor) -> tf.Tensor:
 def cutmix(
     images: tf.Tensor, masks: tf.Tensor, probability: float, seed: int, step: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pastes a rectangle of its neighbour into each example, with its mask.
+    """Pastes a rectangle of the neighbouring example into each one, with its mask.
 
-    Examples are neighbours two by two, so that hosts which share a batch mix as one would;
-    the last of an odd number is left. One rectangle a batch, as in the paper's own code: its
-    area uniform between 0 and 1 of the image's, of the image's shape, its centre anywhere,
-    cut at the edges.
+    Neighbours are pairs, so that hosts which share a batch mix as one host would; the last of
+    an odd number stays as it is. A batch has one rectangle, as in the authors' code: of the
+    image's aspect, its area uniform between 0 and 1 of the image's, its centre anywhere, cut
+    at the edges.
 
     Args:
       images: uint8 [n, height, width, 3].
       masks: uint8 [n, height, width].
-      probability: of mixing this batch at all.
-      seed: the run's.
+      probability: Probability that this batch is mixed at all.
+      seed: The run's seed.
       step: int64 [], the batch's number.
     """
     draws = tf.random.stateless_uniform([4], fold_seed(seed, Stream.CUTMIX, step))

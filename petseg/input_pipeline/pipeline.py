@@ -122,7 +122,7 @@ def make_for_train(
         )
         return {**batch, "image": image, "mask": mask}
 
-    # A service may not drop records: each of its workers ends with a batch of its own.
+    # The workers of a service each end with a batch that need not be full.
     is_whole = not options.service_address
     dataset = (
         reading.read_epochs(

@@ -21,9 +21,9 @@ def whole(
     Args:
       serialized: string [].
       class_ids: uint8 [256], raw mask value -> class id.
-      size: pixels.
-      keep_aspect: as of resizing.resize_image.
-      is_mirrored: left and right are exchanged.
+      size: Height and width of the result in pixels.
+      keep_aspect: See resizing.resize_image.
+      is_mirrored: Exchange left and right.
 
     Returns:
       uint8 [size, size, 3], RGB; uint8 [size, size].
@@ -36,7 +36,7 @@ def whole(
     mask = resizing.resize_mask(mask, size, keep_aspect)
     if not is_mirrored:
         return image, mask
-    # What fills an image up stays on its right.
+    # What fills an image up stays on the right.
     return (
         resizing.fill_up(image[:, :columns][:, ::-1], size, 0),
         resizing.fill_up(mask[:, :columns][:, ::-1], size, IGNORE),
@@ -46,13 +46,13 @@ def whole(
 def plan(
     fields: dict[str, tf.Tensor], drawn: tf.Tensor | None, keep_aspect: bool, size: int
 ) -> dict[str, tf.Tensor]:
-    """Which part of each of some encoded images is to be decoded.
+    """Plans which part of each image is decoded, and at which reduction.
 
     Args:
-      fields: of record.parse_record, [n] each.
-      drawn: of windows.sample_windows; None for whole images.
-      keep_aspect: as of windows.place_windows.
-      size: pixels.
+      fields: From record.parse_record, [n] each.
+      drawn: From windows.sample_windows; None for whole images.
+      keep_aspect: See windows.place_windows.
+      size: Height and width of the result in pixels.
 
     Returns:
       What `make` needs of each example, [n, ...].
@@ -62,36 +62,37 @@ def plan(
         placed = windows.whole_windows(height, width)
     else:
         placed = windows.place_windows(height, width, drawn, keep_aspect)
-    level, placed = windows.choose_reductions(placed, size)
+    reduction, placed = windows.choose_reductions(placed, size)
     return {
         "encoded": fields[record.IMAGE],
         "encoded_mask": fields[record.MASK],
-        "placed": placed,
-        "level": level,
+        "window": placed,
+        "reduction": reduction,
     }
 
 
 def make(
     planned: dict[str, tf.Tensor], class_ids: np.ndarray, size: int, letterbox: bool
 ) -> dict[str, tf.Tensor]:
-    """Decodes what was planned.
+    """Decodes an example as `plan` has it.
 
     Args:
-      planned: one example of `plan`, and what was drawn for it: `flip` is done here, all
-        else comes through.
+      planned: One example of `plan`, and what was drawn for it: `flip` is applied here, all
+        else is passed on.
       class_ids: uint8 [256], raw mask value -> class id.
-      size: pixels.
-      letterbox: fit the longer side and fill the rest, as of resizing.resize_image.
+      size: Height and width of the result in pixels.
+      letterbox: Fit the longer side and fill the rest, as resizing.resize_image does.
 
     Returns:
-      `image`, uint8 [size, size, 3], `mask`, uint8 [size, size], and the rest of `planned`.
+      A dict of `image`, uint8 [size, size, 3], RGB; `mask`, uint8 [size, size]; and the rest
+      of `planned`.
     """
     planned = dict(planned)
-    placed, level = planned.pop("placed"), planned.pop("level")
-    sides = resizing.fitted(placed[2], placed[3], size, True) if letterbox else (size, size)
-    image = windows.decode_window(planned.pop("encoded"), placed, level, sides)
-    rows = resizing.nearest(placed[0], placed[2], sides[0])
-    columns = resizing.nearest(placed[1], placed[3], sides[1])
+    window, reduction = planned.pop("window"), planned.pop("reduction")
+    sides = resizing.fitted(window[2], window[3], size, True) if letterbox else (size, size)
+    image = windows.decode_window(planned.pop("encoded"), window, reduction, sides)
+    rows = resizing.nearest(window[0], window[2], sides[0])
+    columns = resizing.nearest(window[1], window[3], sides[1])
     if "flip" in planned:
         flip = planned.pop("flip")
         image = tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)

@@ -12,35 +12,35 @@ from petseg.errors import FaultFound
 def raw_values(data_dir: str, split: Split) -> set[int]:
     """The raw mask values of a split: by its manifest, or else by decoding every mask.
 
-    A data set that was converted with --validate=header has masks that nobody has
-    decoded yet; a value that the label map does not know must still not reach training.
+    The masks of a data set that was converted with --validate=header were never decoded; a
+    value that the label map does not cover must still not reach training.
 
     Args:
-      data_dir: the data set.
-      split: one of its splits.
+      data_dir: The data set.
+      split: One of its splits.
 
     Raises:
-      FaultFound: a mask cannot be decoded.
+      FaultFound: A mask cannot be decoded.
     """
     if split.pixels_per_label:
         return set(split.pixels_per_label)
     print(
-        f"{data_dir}: its masks were never decoded (--validate=header); "
-        f"looking at {split.records:,}",
+        f"{data_dir}: masks were never decoded (--validate=header); decoding "
+        f"{split.records:,} of them",
         file=sys.stderr,
     )
     masks = tf.data.TFRecordDataset(manifest.shard_paths(data_dir, split)).map(
         _values, num_parallel_calls=tf.data.AUTOTUNE
     )
-    found: set[int] = set()
+    all_values: set[int] = set()
     try:
         for values in masks:
-            found.update(values.numpy().tolist())
+            all_values.update(values.numpy().tolist())
     except tf.errors.InvalidArgumentError as error:
         raise FaultFound(
             f"{data_dir}: a mask cannot be decoded; tools/verify.py --data_dir={data_dir} names it"
         ) from error
-    return found
+    return all_values
 
 
 def _values(serialized: tf.Tensor) -> tf.Tensor:

@@ -10,9 +10,9 @@ def resize_image(image: tf.Tensor, size: int, keep_aspect: bool = False) -> tf.T
 
     Args:
       image: uint8 [height, width, channels].
-      size: pixels.
-      keep_aspect: fit the longer side and fill the rest with 0, below or to the right;
-        otherwise both sides are fitted.
+      size: Height and width of the result in pixels.
+      keep_aspect: Fit the longer side and fill the rest with 0, below or to the right;
+        otherwise fit both sides.
 
     Returns:
       uint8 [size, size, channels].
@@ -27,8 +27,8 @@ def resize_mask(mask: tf.Tensor, size: int, keep_aspect: bool = False) -> tf.Ten
 
     Args:
       mask: uint8 [height, width].
-      size: pixels.
-      keep_aspect: as of resize_image; the rest is filled with IGNORE.
+      size: Height and width of the result in pixels.
+      keep_aspect: As in resize_image, but the rest is filled with IGNORE.
 
     Returns:
       uint8 [size, size].
@@ -42,7 +42,7 @@ def resize_mask(mask: tf.Tensor, size: int, keep_aspect: bool = False) -> tf.Ten
 def fitted(
     height: tf.Tensor, width: tf.Tensor, size: int, keep_aspect: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The sides, int32, that an image of int32 sides has within [size, size]."""
+    """Height and width, int32, that an image gets within [size, size], from int32 sides."""
     if not keep_aspect:
         return tf.fill(tf.shape(height), size), tf.fill(tf.shape(width), size)
     longer = tf.maximum(height, width)
@@ -53,13 +53,13 @@ def fitted(
 
 
 def nearest(start: tf.Tensor, length: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
-    """Places, int32 [..., count], nearest to the centres of equal parts of start + length."""
+    """The pixels, int32 [count], nearest to the centres of `count` equal parts of a range."""
     centres = 2 * tf.range(count) + 1
     return start + centres * length // (2 * count)
 
 
 def sample(mask: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Every one of some columns of every one of some rows: [height, width] -> [rows, columns]."""
+    """Picks rows and columns of a mask: [height, width] -> [rows, columns]."""
     # Gathering single bytes along the last axis takes three times as long.
     return tf.transpose(tf.gather(tf.transpose(tf.gather(mask, rows)), columns))
 

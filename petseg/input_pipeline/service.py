@@ -1,4 +1,4 @@
-"""A tf.data service: other machines decode, this one trains."""
+"""A tf.data service: other machines decode while this one trains."""
 
 import socket
 import urllib.parse
@@ -7,34 +7,34 @@ import tensorflow as tf
 
 from petseg.errors import UserError
 
-_PATIENCE_S = 10
+_TIMEOUT_SECONDS = 10
 
 
 def check_reachable(address: str) -> None:
-    """Raises UserError if nothing answers there: TensorFlow would try for an hour.
+    """Raises UserError if nothing answers there: TensorFlow would retry for an hour.
 
     Args:
-      address: of the dispatcher, such as grpc://host:5050.
+      address: The dispatcher's address, such as grpc://host:5050.
     """
-    place = urllib.parse.urlsplit(address)
+    url = urllib.parse.urlsplit(address)
     try:
-        socket.create_connection((place.hostname, place.port), timeout=_PATIENCE_S).close()
+        socket.create_connection((url.hostname, url.port), timeout=_TIMEOUT_SECONDS).close()
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"config.data.service_address={address}: no dispatcher answers there ({error}); "
-            "BUILD.md says how one is started"
+            "start one, or leave it out"
         ) from error
 
 
 def distribute(dataset: tf.data.Dataset, address: str) -> tf.data.Dataset:
-    """The same elements, made by the workers of a service, each by one of them.
+    """The same elements, each made by one of the workers of a service.
 
-    The workers share out the elements of the dataset's source as they come to them, so
-    the order varies; each is made once (Audibert et al. 2023, "dynamic sharding").
+    A worker takes the next element of the dataset's source when it is ready for one, so the
+    order varies; each is made once (Audibert et al. 2023, "dynamic sharding").
 
     Args:
-      dataset: what the workers run.
-      address: of the dispatcher, such as grpc://host:5050.
+      dataset: What the workers run.
+      address: The dispatcher's address, such as grpc://host:5050.
     """
     return dataset.apply(
         tf.data.experimental.service.distribute(

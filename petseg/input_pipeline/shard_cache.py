@@ -14,34 +14,34 @@ from petseg.errors import FaultFound, UserError
 
 _CHUNK_BYTES = 8 << 20
 _MEMORY_ROOT = "ram://petseg"  # TensorFlow's file system in this process's memory
-_MOST_OF_MEMORY = 0.8  # what is free; shuffling and training need some too
+_SHARE_OF_FREE_MEMORY = 0.8  # shuffling and training need some too
 
 
 def cache_shards(data_dir: str, splits: Sequence[Split], digest: str, cache: str) -> str:
-    """Copies shards to where they can be read fast; what is there already stays.
+    """Copies shards to where they can be read fast; copies from before are kept.
 
-    Every copy's SHA-256 is compared with the manifest. A copy gets its name when it is
-    complete, so an interrupted one is made again.
+    Every copy's SHA-256 is compared with the manifest. A copy gets its final name when it is
+    complete, so an interrupted copy is made again.
 
     Args:
-      data_dir: the data set.
-      splits: whose shards to copy.
-      digest: of the manifest; the copies of each data set have a folder of their own.
+      data_dir: The data set.
+      splits: The splits whose shards are copied.
+      digest: Digest of the manifest; it names the folder of the copies.
       cache: 'memory' or a folder.
 
     Returns:
       The folder that now holds the shards, to be used in place of data_dir.
 
     Raises:
-      UserError: there is not enough room, or the folder cannot be written.
-      FaultFound: a copy differs from the manifest.
+      UserError: There is not enough space, or the folder cannot be written.
+      FaultFound: A copy differs from the manifest.
     """
     folder = f"{_MEMORY_ROOT if cache == 'memory' else cache}/{digest[:16]}"
     shards = [shard for split in splits for shard in split.shards]
     try:
         tf.io.gfile.makedirs(folder)
-        missing = [shard for shard in shards if not _is_there(f"{folder}/{shard.name}", shard)]
-        _check_room(sum(shard.bytes for shard in missing), cache)
+        missing = [shard for shard in shards if not _is_copied(f"{folder}/{shard.name}", shard)]
+        _check_space(sum(shard.bytes for shard in missing), cache)
         with tqdm(
             desc="cache",
             total=sum(shard.bytes for shard in missing),
@@ -57,7 +57,7 @@ def cache_shards(data_dir: str, splits: Sequence[Split], digest: str, cache: str
     return folder
 
 
-def _is_there(path: str, shard: Shard) -> bool:
+def _is_copied(path: str, shard: Shard) -> bool:
     return (
         tf.io.gfile.exists(path)
         and tf.io.gfile.stat(path).length == shard.bytes
@@ -73,17 +73,17 @@ def _sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def _check_room(needed_bytes: int, cache: str) -> None:
+def _check_space(needed_bytes: int, cache: str) -> None:
     if cache == "memory":
-        free_bytes = int(_MOST_OF_MEMORY * psutil.virtual_memory().available)
+        free_bytes = int(_SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available)
     elif "://" in cache:
         return
     else:
         free_bytes = shutil.disk_usage(Path(cache)).free
     if needed_bytes > free_bytes:
         raise UserError(
-            f"config.data.cache={cache}: the shards take {needed_bytes >> 20:,} MiB, there is "
-            f"room for {free_bytes >> 20:,}; take another place or none"
+            f"config.data.cache={cache}: the shards take {needed_bytes >> 20:,} MiB, "
+            f"{free_bytes >> 20:,} MiB are free; take another folder or 'none'"
         )
 
 

@@ -1,26 +1,26 @@
-"""Windows of an image: drawn, and decoded without the rest of it."""
+"""Random windows of images: drawn, and decoded without the rest of the image."""
 
 import numpy as np
 import tensorflow as tf
 
-# libjpeg leaves out what is not wanted while it decodes, at these parts of the size.
+# libjpeg can decode to 1, 1/2, 1/4 and 1/8 of the size, which takes less time.
 _REDUCTIONS = (1, 2, 4, 8)
 
 
 def sample_windows(min_area: float, max_aspect: float, count: int, seed: tf.Tensor) -> tf.Tensor:
     """Draws the windows of a batch before its images' sizes are known.
 
-    All at once: drawing one by one takes a quarter of the time that decoding takes.
+    All at once: drawing them one by one takes a quarter of the time that decoding takes.
 
     Args:
-      min_area: share of the image's area, above 0.
-      max_aspect: at least 1; aspects lie between 1/max_aspect and it.
-      count: how many.
+      min_area: Smallest share of the image's area, above 0.
+      max_aspect: At least 1; aspects lie between 1/max_aspect and max_aspect.
+      count: Number of windows.
       seed: int64 [2].
 
     Returns:
-      float32 [count, 4]: area, uniform between min_area and 1; aspect, log-uniform; two
-      places from 0 to below 1, uniform.
+      float32 [count, 4]: area, uniform between min_area and 1; aspect, log-uniform; and
+      the vertical and the horizontal position, uniform from 0 to below 1.
     """
     draws = tf.random.stateless_uniform([count, 4], seed)
     area = min_area + draws[:, 0] * (1.0 - min_area)
@@ -31,13 +31,13 @@ def sample_windows(min_area: float, max_aspect: float, count: int, seed: tf.Tens
 def place_windows(
     heights: tf.Tensor, widths: tf.Tensor, drawn: tf.Tensor, keep_aspect: bool
 ) -> tf.Tensor:
-    """Puts drawn windows into images. A side that would exceed the image is cut to it.
+    """Places drawn windows in images; a side that would exceed the image is cut to it.
 
     Args:
       heights: int32 [n], pixels.
       widths: int32 [n], pixels.
-      drawn: float32 [n, 4], of sample_windows.
-      keep_aspect: whether the aspects drawn are in pixels, or relative to the image's.
+      drawn: float32 [n, 4], from sample_windows.
+      keep_aspect: Whether the drawn aspects are in pixels, or relative to the image's.
 
     Returns:
       int32 [n, 4]: top, left, height, width, in pixels; never empty, always inside.
@@ -52,52 +52,52 @@ def place_windows(
 
     rows, columns = side(tf.sqrt(area / aspect), height), side(tf.sqrt(area * aspect), width)
 
-    def offset(draw: tf.Tensor, room: tf.Tensor) -> tf.Tensor:
-        return tf.minimum(tf.floor(draw * (room + 1.0)), room)
+    def offset(draw: tf.Tensor, most: tf.Tensor) -> tf.Tensor:
+        return tf.minimum(tf.floor(draw * (most + 1.0)), most)
 
     top, left = offset(down, height - rows), offset(across, width - columns)
     return tf.cast(tf.stack([top, left, rows, columns], 1), tf.int32)
 
 
 def whole_windows(heights: tf.Tensor, widths: tf.Tensor) -> tf.Tensor:
-    """The windows, int32 [n, 4], that show all of images of int32 [n] sides."""
+    """The windows, int32 [n, 4], that cover whole images with int32 [n] sides."""
     none = tf.zeros_like(heights)
     return tf.stack([none, none, heights, widths], 1)
 
 
 def choose_reductions(windows: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """How much smaller each window may be decoded and still be no smaller than needed.
+    """Chooses how much smaller each window is decoded, yet no smaller than needed.
 
     Args:
       windows: int32 [n, 4].
-      size: pixels that the window's sides are then brought to.
+      size: Pixels that the window's sides are then resized to.
 
     Returns:
-      int32 [n], places in (1, 1/2, 1/4, 1/8); the windows, their edges moved inwards to
+      int32 [n], indices into (1, 1/2, 1/4, 1/8); the windows, their edges moved inwards to
       whole pixels of the smaller image.
     """
     shorter = tf.reduce_min(windows[:, 2:], axis=1)
     wanted = tf.stack([shorter >= factor * size for factor in _REDUCTIONS[1:]])
-    level = tf.reduce_sum(tf.cast(wanted, tf.int32), axis=0)
-    factor = tf.gather(tf.constant(_REDUCTIONS), level)[:, None]
+    reduction = tf.reduce_sum(tf.cast(wanted, tf.int32), axis=0)
+    factor = tf.gather(tf.constant(_REDUCTIONS), reduction)[:, None]
     start = -(-windows[:, :2] // factor) * factor
     end = (windows[:, :2] + windows[:, 2:]) // factor * factor
-    return level, tf.concat([start, end - start], 1)
+    return reduction, tf.concat([start, end - start], 1)
 
 
 def decode_window(
-    encoded: tf.Tensor, window: tf.Tensor, level: tf.Tensor, sides: tuple[int, int] | tf.Tensor
+    encoded: tf.Tensor, window: tf.Tensor, reduction: tf.Tensor, sides: tuple[int, int] | tf.Tensor
 ) -> tf.Tensor:
-    """Decodes the part of a JPEG that a window shows and brings it to a size, bilinear.
+    """Decodes the part of a JPEG within a window and resizes it, bilinear.
 
-    A window of at least twice the size is decoded at 1/2, 1/4 or 1/8, which takes its
-    pixels' means; so the last step never leaves out more than every second one.
+    A window of at least twice the size is decoded at 1/2, 1/4 or 1/8, which averages pixels;
+    so resizing never skips more than every second one.
 
     Args:
       encoded: string [], RGB JPEG.
-      window: int32 [4], as choose_reductions gives it.
-      level: int32 [], as choose_reductions gives it.
-      sides: height and width in pixels.
+      window: int32 [4], from choose_reductions.
+      reduction: int32 [], from choose_reductions.
+      sides: Height and width of the result in pixels.
 
     Returns:
       uint8 [height, width, 3].
@@ -108,12 +108,12 @@ def decode_window(
             encoded, window // factor, channels=3, ratio=factor, fancy_upscaling=False
         )
 
-    pixels = tf.switch_case(level, [lambda f=factor: decode(f) for factor in _REDUCTIONS])
+    pixels = tf.switch_case(reduction, [lambda f=factor: decode(f) for factor in _REDUCTIONS])
     return to_size(pixels, sides)
 
 
 def to_size(pixels: tf.Tensor, sides: tuple[int, int] | tf.Tensor) -> tf.Tensor:
-    """uint8 [height, width, channels] to other sides, bilinear without antialiasing."""
+    """Resizes uint8 [height, width, channels], bilinear without antialiasing."""
     resized = tf.raw_ops.ResizeBilinear(
         images=tf.expand_dims(pixels, 0), size=sides, half_pixel_centers=True
     )
@@ -121,5 +121,5 @@ def to_size(pixels: tf.Tensor, sides: tuple[int, int] | tf.Tensor) -> tf.Tensor:
 
 
 def sample_flips(count: int, seed: tf.Tensor) -> tf.Tensor:
-    """Draws which of some examples are mirrored: bool [count], each with probability 1/2."""
+    """Draws which examples are mirrored: bool [count], each with probability 1/2."""
     return tf.random.stateless_uniform([count], seed) < 0.5

@@ -81,7 +81,7 @@ def test_masks_hold_values_that_they_held_or_ignore(name, seed):
 
 @pytest.mark.parametrize("name", ["rotation", "shear", "zoom", "shift"])
 def test_image_and_mask_move_together(name):
-    """Of an image that says where its pixels came from, and a mask that says so too."""
+    """An image and a mask that both hold the coordinates of their pixels."""
     ramp = np.arange(SIZE, dtype=np.uint8)
     image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     image[0, ..., 0], image[0, ..., 1] = 4 * ramp[None] + 20, 4 * ramp[:, None] + 20
@@ -103,7 +103,7 @@ def test_rotation_agrees_with_pillow():
         Augmentation(max_rotation_degrees=40.0), 1, SIZE, tf.constant([3, 4], tf.int64)
     )
     a0, a1, a2, b0, b1, b2 = drawn.numpy()[0, :6].astype(float).tolist()
-    assert np.isclose(a0 * b1 - a1 * b0, 1)  # nothing but a turn
+    assert np.isclose(a0 * b1 - a1 * b0, 1)  # a rotation alone
     moved, labels = augment.warp(smooth[None], masks, drawn)
     # Pillow's matrix maps pixel corners, ours pixel centres.
     shifted = (a0, a1, a2 + 0.5 - 0.5 * (a0 + a1), b0, b1, b2 + 0.5 - 0.5 * (b0 + b1))
@@ -115,10 +115,10 @@ def test_rotation_agrees_with_pillow():
     inside = labels.numpy()[0] != IGNORE
     inside[[0, -1]] = inside[:, [0, -1]] = False
     difference = np.abs(moved.numpy()[0].astype(int) - expected)[inside]
-    assert np.mean(difference <= 1) > 0.97  # the rest lies at the turned border
+    assert np.mean(difference <= 1) > 0.97  # the rest lies at the rotated border
 
 
-def test_a_turned_mask_shows_ignore_where_nothing_was():
+def test_a_rotated_mask_is_ignored_outside_of_the_image():
     masks = np.zeros((1, SIZE, SIZE), np.uint8)
     images = np.full((1, SIZE, SIZE, 3), 255, np.uint8)
     eighth = np.float32(np.sqrt(0.5))
@@ -173,7 +173,7 @@ def test_hue_and_saturation_leave_grey_as_it_is():
     )
 
 
-def test_cutout_takes_out_squares_of_the_sizes_asked_for():
+def test_cutout_removes_squares_of_the_requested_sizes():
     images, masks = pictures(400)
     batch = change(Augmentation(cutout_area=0.25), images, masks)
     gone = (batch["mask"].numpy() == IGNORE) & (masks != IGNORE)
@@ -199,9 +199,9 @@ def test_cutmix_pastes_the_same_rectangle_of_the_neighbour():
         box = np.zeros((SIZE, SIZE), bool)
         if rows.size:
             box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-        for pasted, own in ((mixed, images), (labels, masks)):
-            assert (pasted[:, ~box] == own[:, ~box]).all()
-            assert (pasted[:, box] == own[[1, 0, 3, 2, 4]][:, box]).all()
+        for pasted, before in ((mixed, images), (labels, masks)):
+            assert (pasted[:, ~box] == before[:, ~box]).all()
+            assert (pasted[:, box] == before[[1, 0, 3, 2, 4]][:, box]).all()
     assert 4 <= mixed_batches <= 16
 
 

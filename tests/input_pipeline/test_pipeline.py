@@ -7,15 +7,17 @@ import tensorflow as tf
 from petseg.augmentation import Augmentation
 from petseg.data import record, shard_files
 from petseg.data.label_map import IGNORE, parse_label_map
-from petseg.input_pipeline import augment, pipeline, resizing
-from petseg.input_pipeline.shard_reading import Shards
+from petseg.input_pipeline import augment, pipeline, reading, resizing, stored_examples
+from petseg.input_pipeline.image_batches import ImageBatches
+from petseg.input_pipeline.pipeline import InputOptions
+from petseg.input_pipeline.reading import Shards
 
 SIZE = 32
 CLASS_IDS = parse_label_map("a=0,1,2,3; b=4,5,6,7; ignored=8").class_ids()
 
 
 def coordinate_record(index: int, height: int, width: int) -> record.Record:
-    """An image that says in its blue channel which it is and in red and green where."""
+    """An image whose blue channel is its index, and whose red and green are coordinates."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = np.linspace(0, 255, width)[None, :]
     image[..., 1] = np.linspace(0, 255, height)[:, None]
@@ -43,22 +45,22 @@ def some(tmp_path_factory) -> Shards:
     """34 records of several sizes in five shards."""
     folder = tmp_path_factory.mktemp("shards")
     rng = np.random.default_rng(0)
-    found, index = [], 0
-    for place, count in enumerate(COUNTS):
-        path = str(folder / shard_files.shard_name("x", "train", place, len(COUNTS)))
+    paths, index = [], 0
+    for shard, count in enumerate(COUNTS):
+        path = str(folder / shard_files.shard_name("x", "train", shard, len(COUNTS)))
         with tf.io.TFRecordWriter(path) as writer:
             for _ in range(count):
                 height, width = (int(n) for n in rng.integers(40, 90, 2))
                 writer.write(record.encode_record(coordinate_record(index, height, width)))
                 index += 1
-        found.append(path)
-    return Shards(tuple(found), COUNTS)
+        paths.append(path)
+    return Shards(tuple(paths), COUNTS)
 
 
-def train_batches(some, start_step=0, **changes):
+def make_options(**changes) -> InputOptions:
     augmentation = {"flip": True, "min_crop_area": 0.3, "max_crop_aspect": 1.5}
     augmentation |= changes.pop("augmentation", {})
-    arguments = {
+    settings = {
         "class_ids": CLASS_IDS,
         "image_size": SIZE,
         "batch_size": 4,
@@ -66,7 +68,24 @@ def train_batches(some, start_step=0, **changes):
         "augmentation": Augmentation(**augmentation),
         "seed": 5,
     }
-    return pipeline.make_for_train(some, start_step=start_step, **{**arguments, **changes})
+    return InputOptions(**{**settings, **changes})
+
+
+def train_batches(some, start_step=0, epochs=None, worker=0, num_workers=1, **changes):
+    return pipeline.make_for_train(
+        some,
+        make_options(**changes),
+        start_step=start_step,
+        epochs=epochs,
+        worker=worker,
+        num_workers=num_workers,
+    )
+
+
+def eval_batches(some, worker=0, num_workers=1, **changes):
+    return pipeline.make_for_eval(
+        some.paths, make_options(**changes), worker=worker, num_workers=num_workers
+    )
 
 
 def take(dataset, count):
@@ -97,13 +116,13 @@ ALL_CHANGES = {
 
 
 @pytest.mark.parametrize("start", [1, 7, 8, 9, 16, 17, 18, 25])
-def test_a_resumed_run_sees_the_batches_of_the_straight_one(some, start):
+def test_a_resumed_run_gets_the_batches_of_the_straight_one(some, start):
     straight = take(train_batches(some, augmentation=ALL_CHANGES), 28)
     resumed = train_batches(some, start_step=start, augmentation=ALL_CHANGES)
     assert_same(straight[start:], take(resumed, 28 - start))
 
 
-def test_a_run_resumed_anywhere_goes_on_as_the_straight_one(some):
+def test_a_run_resumed_anywhere_gets_the_batches_of_the_straight_one(some):
     """At random steps, batch sizes, buffers and shards at once, across epochs."""
     seed = int(np.random.SeedSequence().entropy % 2**32)
     print(f"seed {seed}")
@@ -130,31 +149,29 @@ def test_two_runs_agree_and_another_seed_differs(some):
 
 
 @pytest.mark.parametrize("shards_at_once", [1, 2, 8])
-def test_every_epoch_shows_every_example_once_in_an_order_of_its_own(
-    some, shards_at_once, monkeypatch
-):
-    monkeypatch.setattr(pipeline.shard_reading, "SHARDS_AT_ONCE", shards_at_once)
+def test_every_epoch_has_every_example_once_in_another_order(some, shards_at_once, monkeypatch):
+    monkeypatch.setattr(reading, "SHARDS_AT_ONCE", shards_at_once)
     whole = train_batches(some, batch_size=NUM)
     orders = [[index_of(image) for image in batch["image"]] for batch in take(whole, 3)]
     assert all(sorted(order) == list(range(NUM)) for order in orders)
     assert orders[0] != orders[1] != orders[2]
     # Across epochs too, when batches do not divide them: 2 epochs are 17 batches of 4.
-    seen = [index_of(i) for batch in take(train_batches(some), 17) for i in batch["image"]]
+    indices = [index_of(i) for batch in take(train_batches(some), 17) for i in batch["image"]]
     for epoch in range(2):
-        assert sorted(seen[NUM * epoch : NUM * (epoch + 1)]) == list(range(NUM))
+        assert sorted(indices[NUM * epoch : NUM * (epoch + 1)]) == list(range(NUM))
 
 
 def test_epochs_can_be_counted(some):
-    seen = [
+    indices = [
         index_of(i)
         for batch in take(train_batches(some, batch_size=2, epochs=3), 99)
         for i in batch["image"]
     ]
-    assert np.bincount(seen).tolist() == [3] * NUM
+    assert np.bincount(indices).tolist() == [3] * NUM
 
 
 def test_augmentation_differs_from_epoch_to_epoch(some):
-    # One shard and no shuffle: an example has the same place in every epoch.
+    # One shard and no shuffle: an example has the same position in every epoch.
     first_shard = Shards(some.paths[:1], some.records[:1])
     ordered = train_batches(first_shard, batch_size=11, shuffle_records=1)
     first, second = take(ordered, 2)
@@ -196,10 +213,15 @@ def near(pixels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("num_workers", [2, 4])
 def test_workers_share_each_batch_record_by_record(some, num_workers, capfd):
-    """Five shards divide by neither: together the workers see what one alone would."""
+    """Five shards divide by neither: together the workers get what one alone would."""
     straight = take(train_batches(some, batch_size=8), 12)
     parts = [
-        take(train_batches(some, batch_size=8, worker=worker, num_workers=num_workers), 12)
+        take(
+            train_batches(
+                some, batch_size=8, worker=worker, num_workers=num_workers, share_files=True
+            ),
+            12,
+        )
         for worker in range(num_workers)
     ]
     for step, batch in enumerate(straight):
@@ -207,48 +229,92 @@ def test_workers_share_each_batch_record_by_record(some, num_workers, capfd):
             key: np.concatenate([part[step][key] for part in parts]) for key in ("image", "mask")
         }
         assert_same([batch], [joined])
-    said = capfd.readouterr().err
-    assert said.count(f"{num_workers} workers share the training images by record") == 1
+    printed = capfd.readouterr().err
+    assert printed.count(f"{num_workers} workers share the training images by record") == 1
 
 
 def test_workers_share_an_epoch_file_by_file(some, capfd):
-    own = [
+    shares = [
         [
             index_of(image)
             for batch in take(
-                train_batches(some, batch_size=5, worker=worker, num_workers=5, epochs=1), 99
+                train_batches(
+                    some, batch_size=5, worker=worker, num_workers=5, epochs=1, share_files=True
+                ),
+                99,
             )
             for image in batch["image"]
         ]
         for worker in range(5)
     ]
-    assert [len(indices) for indices in own] == list(COUNTS)
-    assert sorted(itertools.chain(*own)) == list(range(NUM))
+    assert [len(indices) for indices in shares] == list(COUNTS)
+    assert sorted(itertools.chain(*shares)) == list(range(NUM))
     assert capfd.readouterr().err.count("by file: 1 shard(s) each") == 1
 
 
 def test_the_images_of_any_batch_can_be_named(some):
-    for step, batch in enumerate(take(train_batches(some), 20)):
-        names = pipeline.names_in_batch([some], shuffle_records=10, seed=5, step=step, batch_size=4)
-        assert names == [f"image_{index_of(image)}" for image in batch["image"]]
+    source = ImageBatches(some, some, make_options())
+    for step, batch in enumerate(take(source.train("decoder", 0), 20)):
+        names = [f"image_{index_of(image)}" for image in batch["image"]]
+        assert source.names_in_batch(step) == names
+
+
+def test_names_are_those_of_the_global_batch_on_every_host(some):
+    alone = ImageBatches(some, some, make_options(share_files=True))
+    assert len(alone.names_in_batch(3)) == 4  # one host reads all files, in the usual order
+    second = ImageBatches(some, some, make_options(), worker=1, num_workers=2)
+    assert second.names_in_batch(3) == alone.names_in_batch(3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_workers"),
+    [
+        ({"deterministic": False}, 1),
+        ({"service_address": "grpc://localhost:5050"}, 1),
+        ({"share_files": True}, 2),
+    ],
+)
+def test_images_cannot_be_named_where_the_order_varies(some, changes, num_workers):
+    source = ImageBatches(some, some, make_options(**changes), num_workers=num_workers)
+    assert source.names_in_batch(0) is None
+
+
+def test_a_source_of_images_gives_the_same_batches_whatever_is_trained(some):
+    first = Shards(some.paths[:2], some.records[:2])
+    source = ImageBatches(some, first, make_options(), worker=1, num_workers=2)
+    expected = take(train_batches(some, 5, worker=1, num_workers=2), 3)
+    for trainable in ("decoder", "block3", "all"):
+        assert_same(expected, take(source.train(trainable, 5), 3))
+        validation = take(source.validation(trainable), 99)
+        assert_same(take(eval_batches(first, worker=1, num_workers=2), 99), validation)
+
+
+@pytest.mark.parametrize(("threads", "mib"), [(0, 0), (3, 0), (0, 64), (2, 32)])
+def test_a_pipeline_takes_no_more_of_the_machine_than_its_options_allow(some, threads, mib):
+    options = train_batches(some, threads=threads, ram_budget_mib=mib).options()
+    assert (options.threading.private_threadpool_size or 0) == threads
+    assert (options.autotune.ram_budget or 0) == mib << 20
+    assert_same(take(train_batches(some), 3), take(train_batches(some, threads=threads), 3))
+
+
+def test_a_batch_that_workers_cannot_share_evenly_is_refused(some):
+    with pytest.raises(ValueError, match="batches of 4 do not divide by 3 workers"):
+        train_batches(some, num_workers=3)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
 def test_workers_share_an_evaluation_and_all_get_as_many_batches(some, num_workers):
-    seen = []
+    indices = []
     for worker in range(num_workers):
-        dataset = pipeline.make_for_eval(
-            some.paths, class_ids=CLASS_IDS, image_size=SIZE, batch_size=8,
-            worker=worker, num_workers=num_workers,
-        )  # fmt: skip
-        own = take(dataset, 99)
-        assert len(own) == 5  # 34 records
-        for batch in own:
+        dataset = eval_batches(some, batch_size=8, worker=worker, num_workers=num_workers)
+        batches = take(dataset, 99)
+        assert len(batches) == 5  # 34 records
+        for batch in batches:
             assert len(batch["image"]) == 8 // num_workers
             filled = batch["weight"] == 0
             assert (batch["mask"][filled] == IGNORE).all() and not batch["image"][filled].any()
-            seen += [index_of(image) for image in batch["image"][~filled]]
-    assert sorted(seen) == list(range(NUM))
+            indices += [index_of(image) for image in batch["image"][~filled]]
+    assert sorted(indices) == list(range(NUM))
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -261,14 +327,14 @@ def test_a_service_gives_every_example_exactly_once_per_epoch(some, epochs):
         service.WorkerServer(service.WorkerConfig(dispatcher_address=address)) for _ in range(2)
     ]
     dataset = train_batches(some, batch_size=2, epochs=epochs, service_address=dispatcher.target)
-    seen = [index_of(image) for batch in take(dataset, 999) for image in batch["image"]]
-    assert np.bincount(seen).tolist() == [epochs] * NUM
+    indices = [index_of(image) for batch in take(dataset, 999) for image in batch["image"]]
+    assert np.bincount(indices).tolist() == [epochs] * NUM
     assert all(len(batch["image"]) == 2 for batch in take(dataset, 3))
     for server in (*workers, dispatcher):
         server._stop()
 
 
-def test_large_images_are_decoded_smaller_and_still_show_the_same(tmp_path):
+def test_large_images_are_decoded_smaller_with_the_same_content(tmp_path):
     """A window of 8 times the size and more goes through each of libjpeg's reductions."""
     for sides in ((64, 66), (131, 140), (259, 300), (517, 530)):
         path = str(tmp_path / f"{sides[0]}.tfrecord")
@@ -304,21 +370,19 @@ def test_types_and_shapes_are_those_of_the_docstring(some):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 8, 23, 30])
-def test_evaluation_shows_every_example_exactly_once(some, batch_size):
-    dataset = pipeline.make_for_eval(
-        some.paths, class_ids=CLASS_IDS, image_size=SIZE, batch_size=batch_size
-    )
-    found = take(dataset, 100)
-    assert len(found) == -(-NUM // batch_size)
-    assert all(batch["image"].shape == (batch_size, SIZE, SIZE, 3) for batch in found)
-    weights = np.concatenate([batch["weight"] for batch in found])
-    images = np.concatenate([batch["image"] for batch in found])
-    masks = np.concatenate([batch["mask"] for batch in found])
+def test_evaluation_has_every_example_exactly_once(some, batch_size):
+    dataset = eval_batches(some, batch_size=batch_size)
+    batches = take(dataset, 100)
+    assert len(batches) == -(-NUM // batch_size)
+    assert all(batch["image"].shape == (batch_size, SIZE, SIZE, 3) for batch in batches)
+    weights = np.concatenate([batch["weight"] for batch in batches])
+    images = np.concatenate([batch["image"] for batch in batches])
+    masks = np.concatenate([batch["mask"] for batch in batches])
     assert weights.tolist() == [1] * NUM + [0] * (len(weights) - NUM)
     assert sorted(index_of(image) for image in images[:NUM]) == list(range(NUM))
     assert (masks[:NUM] != IGNORE).all()
     assert (masks[NUM:] == IGNORE).all()
-    assert_same(found, take(dataset, 100))
+    assert_same(batches, take(dataset, 100))
 
 
 @pytest.mark.parametrize("keep_aspect", [False, True])
@@ -326,19 +390,19 @@ def test_single_examples_are_those_of_the_evaluation_and_originals_those_of_the_
     some, keep_aspect
 ):
     settings = {"class_ids": CLASS_IDS, "image_size": SIZE, "keep_aspect": keep_aspect}
-    (whole,) = take(pipeline.make_for_eval(some.paths, batch_size=NUM, **settings), 1)
-    places = [33, 0, 12, 5]
-    found = pipeline.read_examples(some.paths, places, **settings)
-    originals = {one.place: one for one in pipeline.read_originals(some.paths, places)}
-    assert sorted(originals) == sorted(places)
-    for row, place in enumerate(places):
-        np.testing.assert_array_equal(found["image"][row], whole["image"][place])
-        np.testing.assert_array_equal(found["mask"][row], whole["mask"][place])
-        one = originals[place]
-        assert one.name == found["name"][row] == one.filename.removesuffix(".jpg")
-        resized = resizing.resize_image(one.image, SIZE, keep_aspect)
-        np.testing.assert_array_equal(resized, whole["image"][place])
-    assert [one.place for one in pipeline.read_originals(some.paths)] == list(range(NUM))
+    (whole,) = take(eval_batches(some, batch_size=NUM, keep_aspect=keep_aspect), 1)
+    indices = [33, 0, 12, 5]
+    examples = stored_examples.read_examples(some.paths, indices, **settings)
+    originals = {o.index: o for o in stored_examples.read_originals(some.paths, indices)}
+    assert sorted(originals) == sorted(indices)
+    for row, index in enumerate(indices):
+        np.testing.assert_array_equal(examples["image"][row], whole["image"][index])
+        np.testing.assert_array_equal(examples["mask"][row], whole["mask"][index])
+        original = originals[index]
+        assert original.name == examples["name"][row] == original.filename.removesuffix(".jpg")
+        resized = resizing.resize_image(original.image, SIZE, keep_aspect)
+        np.testing.assert_array_equal(resized, whole["image"][index])
+    assert [o.index for o in stored_examples.read_originals(some.paths)] == list(range(NUM))
 
 
 def test_masks_are_sampled_at_pixel_centres():
@@ -355,9 +419,7 @@ def test_ignored_raw_values_become_the_ignore_id(tmp_path):
     path = str(tmp_path / "x.tfrecord")
     with tf.io.TFRecordWriter(path) as writer:
         writer.write(record.encode_record(record.Record(**{**vars(item), "mask": mask})))
-    (batch,) = take(
-        pipeline.make_for_eval([path], class_ids=CLASS_IDS, image_size=SIZE, batch_size=1), 2
-    )
+    (batch,) = take(eval_batches(Shards((path,), (1,)), batch_size=1), 2)
     assert (batch["mask"] == IGNORE).all()
 
 
@@ -366,12 +428,7 @@ def test_evaluation_keeps_the_aspect_if_asked(tmp_path):
     with tf.io.TFRecordWriter(path) as writer:
         for sides in ((40, 80), (80, 40)):
             writer.write(record.encode_record(coordinate_record(0, *sides)))
-    (batch,) = take(
-        pipeline.make_for_eval(
-            [path], class_ids=CLASS_IDS, image_size=SIZE, batch_size=2, keep_aspect=True
-        ),
-        2,
-    )
+    (batch,) = take(eval_batches(Shards((path,), (2,)), batch_size=2, keep_aspect=True), 2)
     wide, tall = batch["mask"]
     half = SIZE // 2
     assert (wide[:half] != IGNORE).all() and (wide[half:] == IGNORE).all()

@@ -7,7 +7,7 @@ from petseg.errors import FaultFound
 from petseg.input_pipeline.raw_values import raw_values
 
 
-def test_masks_that_nobody_has_decoded_are_looked_at(raw_pets, tmp_path, capsys):
+def test_masks_that_were_never_decoded_are_decoded(raw_pets, tmp_path, capsys):
     finished = convert(raw_pets, tmp_path / "out", validate="header")
     for split in finished.splits.values():
         assert split.pixels_per_label == {}
@@ -15,13 +15,13 @@ def test_masks_that_nobody_has_decoded_are_looked_at(raw_pets, tmp_path, capsys)
     assert "never decoded" in capsys.readouterr().err
 
 
-def test_the_manifest_is_believed(data_dir, capsys):
+def test_counts_of_the_manifest_are_used(data_dir, capsys):
     split = manifest.read_manifest(str(data_dir)).splits["train"]
     assert raw_values("/absent", split) == {1, 2, 3}
     assert capsys.readouterr().err == ""
 
 
-def test_a_value_that_no_label_map_knows_is_found(pets, tmp_path):
+def test_a_value_that_no_label_map_covers_is_reported(pets, tmp_path):
     path = pets / "annotations" / "trimaps" / "Slate_1.png"
     with Image.open(path) as mask:
         mask.putpixel((0, 0), 77)

@@ -23,33 +23,33 @@ def draw(sides, min_area, max_aspect, seed, keep_aspect=False) -> np.ndarray:
 @given(SIDES, st.floats(0.01, 1.0), st.floats(1.0, 4.0), SEEDS, st.booleans(), st.integers(8, 300))
 def test_a_window_lies_inside_the_image(sides, min_area, max_aspect, seed, keep_aspect, size):
     placed = draw(sides, min_area, max_aspect, seed, keep_aspect)
-    level, reduced = windows.choose_reductions(tf.constant(placed), size)
+    reduction, reduced = windows.choose_reductions(tf.constant(placed), size)
     for part in (placed, reduced.numpy()):
         for (height, width), (top, left, rows, columns) in zip(sides, part, strict=True):
             assert top >= 0 and left >= 0 and rows >= 1 and columns >= 1
             assert top + rows <= height and left + columns <= width
-    factor = 2 ** level.numpy()[:, None]
+    factor = 2 ** reduction.numpy()[:, None]
     assert (reduced.numpy() % factor == 0).all()
-    # No window is decoded smaller than it is then shown, and none twice as large as need be.
+    # No window is decoded smaller than its result, and none at twice the size needed.
     shorter = placed[:, 2:].min(axis=1)
     assert (shorter[factor[:, 0] > 1] >= size * factor[factor > 1]).all()
     assert (shorter < 2 * size * factor[:, 0])[factor[:, 0] < 8].all()
     assert np.abs(reduced.numpy()[:, 2:] - placed[:, 2:]).max() <= 2 * (factor.max() - 1)
 
 
-def test_windows_cover_the_areas_aspects_and_places_that_were_asked_for():
+def test_windows_cover_the_requested_areas_aspects_and_positions():
     top, left, rows, columns = draw([(1000, 2000)] * 2000, 0.25, 1.5, (7, 1)).T
     area, aspect = rows * columns / 2e6, (columns / 2) / rows
     assert area.min() > 0.24 and area.max() <= 1
     assert 0.58 < area.mean() < 0.64  # uniform between 0.25 and 1, a little cut at the sides
     assert aspect.min() > 1 / 1.52 and aspect.max() < 1.52
-    room = rows < 800
-    assert 0.47 < (top[room] / (1000 - rows[room])).mean() < 0.53
-    room = columns < 1600
-    assert 0.47 < (left[room] / (2000 - columns[room])).mean() < 0.53
+    movable = rows < 800
+    assert 0.47 < (top[movable] / (1000 - rows[movable])).mean() < 0.53
+    movable = columns < 1600
+    assert 0.47 < (left[movable] / (2000 - columns[movable])).mean() < 0.53
     # Independent of each other.
     assert abs(np.corrcoef(area, aspect)[0, 1]) < 0.15
-    assert abs(np.corrcoef(top[room] / (1001 - rows[room]), left[room])[0, 1]) < 0.1
+    assert abs(np.corrcoef(top[movable] / (1001 - rows[movable]), left[movable])[0, 1]) < 0.1
 
 
 def test_with_keep_aspect_windows_are_near_to_squares():
@@ -66,12 +66,12 @@ def test_half_of_the_images_are_flipped():
 
 @pytest.mark.parametrize("seed", [(0, 0), (1, 2), (-5, 9)])
 def test_the_same_seed_gives_the_same_result_eagerly_and_in_a_pipeline(seed):
-    def sample(place):
-        own = tf.stack([tf.constant(seed[0], tf.int64), place + seed[1]])
-        return windows.sample_windows(0.3, 1.5, 5, own), windows.sample_flips(5, own)
+    def sample(index):
+        folded = tf.stack([tf.constant(seed[0], tf.int64), index + seed[1]])
+        return windows.sample_windows(0.3, 1.5, 5, folded), windows.sample_flips(5, folded)
 
-    for place, drawn in zip(range(10), tf.data.Dataset.range(10).map(sample), strict=True):
-        for inside, eager in zip(drawn, sample(tf.constant(place, tf.int64)), strict=True):
+    for index, drawn in zip(range(10), tf.data.Dataset.range(10).map(sample), strict=True):
+        for inside, eager in zip(drawn, sample(tf.constant(index, tf.int64)), strict=True):
             np.testing.assert_allclose(inside.numpy(), eager.numpy(), rtol=1e-6)
 
 
@@ -97,15 +97,15 @@ def test_bilinear_agrees_with_its_definition(height, width, size):
     got = windows.to_size(tf.constant(image), (size, size)).numpy()
 
     def weights(full: int) -> np.ndarray:
-        place = np.clip((np.arange(size) + 0.5) * full / size - 0.5, 0, full - 1)
-        return np.maximum(1 - np.abs(place[:, None] - np.arange(full)[None]), 0)
+        position = np.clip((np.arange(size) + 0.5) * full / size - 0.5, 0, full - 1)
+        return np.maximum(1 - np.abs(position[:, None] - np.arange(full)[None]), 0)
 
     expected = np.einsum("ih,hwc,jw->ijc", weights(height), image.astype(float), weights(width))
     assert np.abs(got - expected).max() <= 0.51
 
 
 @pytest.mark.real_data
-def test_windows_of_real_images_look_as_with_antialiasing(real_data):
+def test_windows_of_real_images_are_as_good_as_with_antialiasing(real_data):
     """Both are compared with Lanczos's filter of the fully decoded image."""
 
     def psnr(some: np.ndarray, other: np.ndarray) -> float:
@@ -118,11 +118,11 @@ def test_windows_of_real_images_look_as_with_antialiasing(real_data):
             continue
         pixels = tf.io.decode_jpeg(content, channels=3).numpy()
         placed = draw([pixels.shape[:2]], 0.25, 4 / 3, (5, index))
-        level, placed = windows.choose_reductions(tf.constant(placed), 224)
+        reduction, placed = windows.choose_reductions(tf.constant(placed), 224)
         top, left, rows, columns = placed.numpy()[0]
         window = pixels[top : top + rows, left : left + columns]
         lanczos = np.asarray(Image.fromarray(window).resize((224, 224), Image.Resampling.LANCZOS))
-        got = windows.decode_window(content, placed[0], level[0], (224, 224)).numpy()
+        got = windows.decode_window(content, placed[0], reduction[0], (224, 224)).numpy()
         ours.append(psnr(got, lanczos))
         antialiased.append(psnr(resizing.resize_image(window, 224).numpy(), lanczos))
     print(f"{np.mean(ours):.1f} dB, antialiased {np.mean(antialiased):.1f} dB")

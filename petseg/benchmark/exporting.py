@@ -13,7 +13,7 @@ from petseg.benchmark.measuring import Candidate
 from petseg.exporting import export_model, formats
 from petseg.inference.predictor import make_predictor
 from petseg.inference.tta import TtaOptions
-from petseg.run_dir import run_folder
+from petseg.run_dir import trained_model
 
 _TRAINED = "trained"
 _UNMEASURED = 3
@@ -54,7 +54,7 @@ def benchmark(
 
 def run_trained(run_dir: str, images: int) -> float:
     """Images per second of the trained model as petseg-predict runs it, one by one."""
-    trained = run_folder.load_trained(run_dir)
+    trained = trained_model.load_trained_model(run_dir)
     predictor = make_predictor(trained, TtaOptions(), 1)
 
     def predict(pixels: np.ndarray) -> object:

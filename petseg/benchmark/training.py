@@ -16,7 +16,7 @@ import psutil
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from petseg import config as config_lib
+from petseg import config_rules
 from petseg.benchmark import measuring
 from petseg.benchmark.measuring import Candidate
 from petseg.config import Config
@@ -218,8 +218,8 @@ def build_cache(config: Config, images: int) -> float:
 
 
 def _open(config: Config) -> opening.Opened:
-    config_lib.validate(config)
-    config = config_lib.spell_out(config)
+    config_rules.validate(config)
+    config = config_rules.spell_out(config)
     return opening.open_run(config, None, opening.find_place(config))
 
 
@@ -346,7 +346,7 @@ def _training_all(config: Config) -> Config:
 
 
 def _one_batch(config: Config) -> dict[str, tf.Tensor]:
-    config = config_lib.spell_out(config)
+    config = config_rules.spell_out(config)
     data = data_set.open_data_set(config)
     return next(iter(data_set.training_batches(config, data, 0, Host(0, 1))))
 

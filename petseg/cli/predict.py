@@ -22,7 +22,7 @@ from petseg.inference.jobs import list_jobs
 from petseg.inference.outputs import OutputOptions
 from petseg.inference.predict_files import predict_files
 from petseg.inference.predictor import make_predictor
-from petseg.run_dir import run_folder
+from petseg.run_dir import trained_model
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the masks.", required=True)
@@ -50,9 +50,9 @@ def main(arguments: Sequence[str]) -> None:
     outputs.check_kinds(_WRITE.value)
     colours = outputs.parse_colours(_COLOURS.value)
     jobs = list_jobs(arguments, _OUTPUT_DIR.value)
-    trained = run_folder.load_trained(_WORKDIR.value, _CHECKPOINT.value)
+    trained = trained_model.load_trained_model(_WORKDIR.value, _CHECKPOINT.value)
     names = trained.label_map.names
-    table = outputs.replace_colours(trained.table, names, colours)
+    table = outputs.replace_colours(trained.palette, names, colours)
     predictor = make_predictor(trained, _TTA(), _BATCH_SIZE.value)
     failed = predict_files(predictor, jobs, OutputOptions(tuple(_WRITE.value), names, table))
     print(f"{len(jobs) - failed} of {len(jobs)} files predicted: {_OUTPUT_DIR.value}")

@@ -20,11 +20,11 @@ from petseg.cli import command  # isort: skip  (quiets TensorFlow before it load
 from absl import flags
 from matplotlib.figure import Figure
 
-from petseg import config as config_lib
+from petseg import config_rules
 from petseg.config import Config
 from petseg.data.label_map import parse_label_map
 from petseg.errors import UserError
-from petseg.run_dir import checkpoints, run_folder
+from petseg.run_dir import checkpoints, evaluations, run_folder
 from petseg.training import state
 from petseg.visualization import charts
 
@@ -106,7 +106,7 @@ def curves(runs: Sequence[str]) -> Figure:
     """
     lines = {}
     for run in runs:
-        by_step, seconds = run_folder.read_evaluations(run), run_folder.read_seconds(run)
+        by_step, seconds = evaluations.read_evaluations(run), evaluations.read_seconds(run)
         timed = sorted(step for step in by_step if step in seconds)
         lines[Path(run).name] = {seconds[step] / 60: by_step[step]["mean_iou"] for step in timed}
     return charts.curves(lines, "minutes of training", "validation mean IoU")
@@ -114,13 +114,13 @@ def curves(runs: Sequence[str]) -> Figure:
 
 def read_result(run: str, reach: float | None) -> Result:
     """Reads one run; raises UserError if it is no run or has no evaluation."""
-    config, by_step = run_folder.read_config(run), run_folder.read_evaluations(run)
-    seconds = run_folder.read_seconds(run)
+    config, by_step = run_folder.read_config(run), evaluations.read_evaluations(run)
+    seconds = evaluations.read_seconds(run)
     if not by_step:
         raise UserError(f"{run}: there is no evaluation yet")
     last = max(by_step)
     newest = (checkpoints.saved_steps(run) or [last])[-1]  # checkpoints may have been deleted
-    evaluated = run_folder.evaluations_of(run, newest).get("validation", {})
+    evaluated = evaluations.evaluations_of(run, newest).get("validation", {})
     pets = evaluated.get("label_maps", {}).get(_PETS, {}).get("model_size", {})
     parameters, trained = _count_parameters(config)
     reached = [
@@ -173,10 +173,10 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 def _settings(config: Config) -> list[str]:
     """The flags that turn the default config into this one."""
-    usual = config_lib.spell_out(Config())
+    usual = config_rules.spell_out(Config())
     return [
         f"{name.removeprefix('config.')}={_shown(name, value)}"
-        for name, (_, value) in sorted(config_lib.differences(usual, config).items())
+        for name, (_, value) in sorted(config_rules.differences(usual, config).items())
         if name not in _NOT_TOLD
     ]
 

@@ -22,7 +22,7 @@ from petseg.cli import command  # isort: skip  (quiets TensorFlow before it load
 from absl import flags
 from ml_collections import config_flags
 
-from petseg import config as config_lib
+from petseg import config_rules
 from petseg.cli import recipes, results, setting_flags
 from petseg.config import Config
 from petseg.data import label_map
@@ -116,7 +116,7 @@ def _check(given: Sequence[str], combination: dict[str, str]) -> Config:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--vary, {_name(combination)}: {reason}") from error
-    config_lib.validate(holder.value)
+    config_rules.validate(holder.value)
     return holder.value
 
 

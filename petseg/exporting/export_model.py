@@ -17,8 +17,8 @@ from petseg.exporting.formats import FORMATS
 from petseg.exporting.serving import ServingModel
 from petseg.inference import forward
 from petseg.input_pipeline import pipeline
-from petseg.run_dir import checkpoints, run_folder
-from petseg.run_dir.run_folder import TrainedModel
+from petseg.run_dir import checkpoints, evaluations, trained_model
+from petseg.run_dir.trained_model import TrainedModel
 
 _CARD = "model_card.json"
 _CHECKED_IMAGES = 16
@@ -56,7 +56,7 @@ def export_model(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output_dir: {output} is not an empty folder")
     form.check_installed()
-    trained = run_folder.load_trained(run_dir, checkpoint)
+    trained = trained_model.load_trained_model(run_dir, checkpoint)
     data_dir = data_dir or trained.config.data.dir
     checked = _images(trained, data_dir, "validation", _CHECKED_IMAGES)
     examples = _images(trained, data_dir, "train", _REPRESENTATIVE_IMAGES)
@@ -112,7 +112,7 @@ def _about_model(trained: TrainedModel) -> dict:
     label_map = trained.label_map
     return {
         "class_names": list(label_map.names),
-        "colours": trained.table[: label_map.num_classes].tolist(),
+        "colours": trained.palette[: label_map.num_classes].tolist(),
         "label_map": label_map.spec(),
         "image_size": trained.config.data.image_size,
         "keep_aspect": trained.config.data.keep_aspect,
@@ -121,9 +121,9 @@ def _about_model(trained: TrainedModel) -> dict:
 
 def _about_run(trained: TrainedModel, run_dir: str) -> dict:
     """Where the weights come from, and how good they are."""
-    page = checkpoints.read_page(run_dir, trained.step)
+    page = checkpoints.read_metadata(run_dir, trained.step)
     data = manifest.read_manifest(run_dir)
-    evaluations = run_folder.evaluations_of(run_dir, trained.step)
+    evaluations = evaluations.evaluations_of(run_dir, trained.step)
     kept = ("images", "mean_iou", "iou", "image_mean_iou", "mean_boundary_iou", "views")
     return {
         "checkpoint_step": trained.step,

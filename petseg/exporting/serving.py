@@ -4,16 +4,18 @@ import tensorflow as tf
 
 from petseg.data.label_map import IGNORE, LabelMap
 from petseg.input_pipeline import resizing
-from petseg.models.vgg16_skip import SkipModel
+from petseg.models.segmentation_model import SegmentationModel
 
 
 class ServingModel(tf.Module):
     """What a SavedModel holds. A class id of 255 is a pixel that is not of the picture."""
 
-    def __init__(self, model: SkipModel, label_map: LabelMap, image_size: int, keep_aspect: bool):
+    def __init__(
+        self, model: SegmentationModel, label_map: LabelMap, image_size: int, keep_aspect: bool
+    ):
         super().__init__()
         # Tracked, so that the variables are saved.
-        self.model = model.joined()
+        self.model = model.keras_model()
         self._label_map, self._size, self._keep_aspect = label_map, image_size, keep_aspect
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from petseg.metrics import pixel_counts
 from petseg.models import features
-from petseg.models.vgg16_skip import SkipModel
+from petseg.models.segmentation_model import SegmentationModel
 
 EvalStep = Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, ...]]
 
@@ -30,7 +30,7 @@ class SplitCounts:
 
 
 def make_eval_step(
-    model: SkipModel, num_classes: int, strategy: tf.distribute.Strategy
+    model: SegmentationModel, num_classes: int, strategy: tf.distribute.Strategy
 ) -> EvalStep:
     """Compiles the counting of one (distributed) batch, of images or of cached features.
 
@@ -41,7 +41,7 @@ def make_eval_step(
     """
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        predicted = tf.argmax(model.logits(features.known_pools(batch)), axis=-1)
+        predicted = tf.argmax(model.logits(features.decode(batch)), axis=-1)
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
         # Each replica fills its row of a matrix of zeros, so that the sum joins the rows.
         context = tf.distribute.get_replica_context()
@@ -84,7 +84,7 @@ def evaluate(
     return SplitCounts(confusion, images, np.concatenate(ious)[:images])
 
 
-def predict(model: SkipModel, images: np.ndarray) -> np.ndarray:
+def predict(model: SegmentationModel, images: np.ndarray) -> np.ndarray:
     """Predicts class ids of images of the model's size.
 
     Args:

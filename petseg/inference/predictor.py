@@ -10,8 +10,8 @@ import tensorflow as tf
 from petseg.inference.sliding_windows import predict_windows
 from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import resizing
-from petseg.models.vgg16_skip import STRIDE_PX, SkipModel
-from petseg.run_dir.run_folder import TrainedModel
+from petseg.models.segmentation_model import STRIDE_PX, SegmentationModel
+from petseg.run_dir.trained_model import TrainedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Predictor:
     Images are uint8 [height, width, 3], RGB.
     """
 
-    def __init__(self, model_at_size: Callable[[int], SkipModel], options: PredictorOptions):
+    def __init__(
+        self, model_at_size: Callable[[int], SegmentationModel], options: PredictorOptions
+    ):
         """Builds and compiles what the options need.
 
         Args:
@@ -185,7 +187,7 @@ def _crop(logits: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return logits[:rows, :columns]
 
 
-def _make_forward(model: SkipModel, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def _make_forward(model: SegmentationModel, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """A compiled function: uint8 [images, size, size, 3] -> logits."""
     return tf.function(
         lambda images: model(images),  # noqa: PLW0108  (tests give models of other kinds)

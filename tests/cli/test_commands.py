@@ -16,7 +16,7 @@ from PIL import Image
 from testing.command_processes import ROOT
 from testing.commands import assert_one_line_error, run_module, run_python, train_command
 
-from petseg import config as config_lib
+from petseg import config_rules
 from petseg.cli import recipes
 from petseg.run_dir import checkpoints
 
@@ -178,7 +178,7 @@ def test_every_recipe_is_valid_and_shows_its_command(name):
     module = runpy.run_path(recipes.find(name))
     config = module["get_config"]()
     config.data.dir = "records"
-    config_lib.validate(config)
+    config_rules.validate(config)
     assert f"petseg-train --config={name} " in module["__doc__"]
 
 

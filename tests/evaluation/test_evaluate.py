@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import tensorflow as tf
+from petseg.inference.forward import Views
 from PIL import Image
 from testing.conversion import convert
 
@@ -18,9 +19,8 @@ from petseg.data import manifest
 from petseg.data.label_map import IGNORE
 from petseg.errors import UserError
 from petseg.evaluation import scoring
-from petseg.inference.forward import Views
 from petseg.input_pipeline import pipeline
-from petseg.run_dir import run_folder
+from petseg.run_dir import evaluations, trained_model
 from petseg.training import loop
 
 SIZE = 32
@@ -46,7 +46,7 @@ def examples(data_dir):
 @pytest.fixture(scope="module")
 def predictions(run, data_dir):
     """(truth, softmax of the logits) of each image, at its own size: by other means."""
-    model = run_folder.load_trained(str(run)).model
+    model = trained_model.load_trained_model(str(run)).model
     results = []
     for one in examples(data_dir):
         with tf.device("CPU"):
@@ -182,7 +182,7 @@ def test_a_letterboxed_model_counts_no_filling(tiny_config, tmp_path):
         longer = max(one.mask.shape)
         expected += np.prod([max(round(SIZE * side / longer), 1) for side in one.mask.shape])
     assert found["pixels"] == pytest.approx(expected, abs=SIZE * len(originals))
-    by_step = run_folder.read_evaluations(str(tmp_path))
+    by_step = evaluations.read_evaluations(str(tmp_path))
     assert found["mean_iou"] == pytest.approx(by_step[5]["mean_iou"], abs=1e-6)
 
 

@@ -18,7 +18,7 @@ from petseg.exporting import export_model, formats
 from petseg.exporting.serving import ServingModel
 from petseg.inference import forward
 from petseg.models import vgg16_skip
-from petseg.run_dir import run_folder
+from petseg.run_dir import trained_model
 from petseg.training import loop
 
 SERVE = """
@@ -66,7 +66,7 @@ def test_a_format_gives_the_masks_of_the_trained_model(run_dir, raw_pets, tmp_pa
     assert card["metrics"]["mean_iou"] > 0 and card["checkpoint_step"] == 5
     assert set(card["files"]) == {formats.FORMATS[name].file}
     # Pictures that it was not checked with.
-    trained = run_folder.load_trained(str(run_dir))
+    trained = trained_model.load_trained_model(str(run_dir))
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     given = formats.load(name, tmp_path / "out" / formats.FORMATS[name].file)(images)
     assert (given.dtype, given.shape) == (np.uint8, (3, 32, 32))
@@ -93,7 +93,7 @@ def test_a_model_that_differs_is_refused_and_leaves_nothing(run_dir, tmp_path, m
     form = formats.FORMATS["keras"]
     other = type(form)(**{**vars(form), "write": write_other})
     monkeypatch.setitem(formats.FORMATS, "keras", other)
-    expected = run_folder.load_trained(str(run_dir))
+    expected = trained_model.load_trained_model(str(run_dir))
     monkeypatch.setattr(
         forward, "predict", lambda _, images, model=expected.model, own=forward.predict:
         own(model, images)

@@ -7,6 +7,7 @@ import shutil
 import signal
 
 import pytest
+from petseg.inference.forward import Views
 from testing.clusters import log_of, train, write_config
 from testing.commands import assert_one_line_error, run_module, train_command
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
@@ -16,7 +17,6 @@ from petseg.config import Stage
 from petseg.data import manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.evaluation import scoring
-from petseg.inference.forward import Views
 from petseg.run_dir import checkpoints, evaluations
 from petseg.training import trainer
 

@@ -20,7 +20,7 @@ from petseg.inference.outputs import OutputOptions
 from petseg.inference.predict_files import predict_files
 from petseg.inference.predictor import make_predictor
 from petseg.inference.tta import TtaOptions
-from petseg.run_dir import run_folder
+from petseg.run_dir import trained_model
 from petseg.visualization import pictures
 
 RATE = 10
@@ -28,7 +28,7 @@ RATE = 10
 
 @pytest.fixture(scope="module")
 def trained(run_dir):
-    return run_folder.load_trained(str(run_dir))
+    return trained_model.load_trained_model(str(run_dir))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def predict(trained):
 
     def predict(paths, output, kinds=(outputs.CLASS_IDS, outputs.OVERLAY)):
         jobs = list_jobs([str(path) for path in paths], str(output))
-        options = OutputOptions(kinds, trained.label_map.names, trained.table)
+        options = OutputOptions(kinds, trained.label_map.names, trained.palette)
         return predict_files(predictor, jobs, options)
 
     return predict
@@ -91,7 +91,7 @@ def test_all_kinds_of_output_agree(predict, trained, tmp_path):
     assert predict([tmp_path / "a.png"], tmp_path / "out", outputs.KINDS) == 0
     class_ids = read(tmp_path / "out" / "a_mask.png")
     np.testing.assert_array_equal(
-        read(tmp_path / "out" / "a_colours.png"), trained.table[class_ids]
+        read(tmp_path / "out" / "a_colours.png"), trained.palette[class_ids]
     )
     saved = np.load(tmp_path / "out" / "a_probabilities.npz")
     probabilities = saved["probabilities"].astype(np.float32)
@@ -102,7 +102,7 @@ def test_all_kinds_of_output_agree(predict, trained, tmp_path):
     predicted = np.take_along_axis(probabilities, class_ids[..., None].astype(int), -1)[..., 0]
     np.testing.assert_array_equal(predicted, probabilities.max(-1))
     overlay = read(tmp_path / "out" / "a_overlay.jpg").astype(int)
-    drawn = pictures.overlay(smooth, class_ids, trained.table)
+    drawn = pictures.overlay(smooth, class_ids, trained.palette)
     assert np.abs(overlay - drawn).mean() < 8  # a small JPEG
 
 
@@ -148,15 +148,15 @@ def test_a_wrong_number_of_colours_is_refused(trained, colours):
     parsed = outputs.parse_colours(colours)
     message = f"has {len(colours)} colours, the model 3 classes: pet, b"
     with pytest.raises(UserError, match=message):
-        outputs.replace_colours(trained.table, trained.label_map.names, parsed)
+        outputs.replace_colours(trained.palette, trained.label_map.names, parsed)
 
 
 def test_colours_replace_those_of_the_classes_alone(trained):
     names = trained.label_map.names
     colours = outputs.parse_colours(["#010203", "#0405ff", "#a0b0c0"])
-    table = outputs.replace_colours(trained.table, names, colours)
+    table = outputs.replace_colours(trained.palette, names, colours)
     assert table[:3].tolist() == [[1, 2, 3], [4, 5, 255], [160, 176, 192]]
-    np.testing.assert_array_equal(table[3:], trained.table[3:])
+    np.testing.assert_array_equal(table[3:], trained.palette[3:])
     np.testing.assert_array_equal(outputs.replace_colours(table, names, []), table)
 
 
@@ -170,7 +170,7 @@ def test_a_workdir_without_a_checkpoint_is_refused(run_dir, tmp_path):
     for name in ("config.json", "manifest.json"):
         (tmp_path / name).write_bytes((run_dir / name).read_bytes())
     with pytest.raises(UserError, match="holds no checkpoint; train first"):
-        run_folder.load_trained(str(tmp_path))
+        trained_model.load_trained_model(str(tmp_path))
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from petseg.inference.predictor import Predictor, PredictorOptions, make_predictor
 from petseg.inference.sliding_windows import window_starts
 from petseg.inference.tta import TtaOptions
-from petseg.run_dir import run_folder
+from petseg.run_dir import trained_model
 
 SIZE = 32
 PLAIN = TtaOptions()
@@ -127,7 +127,7 @@ def test_windows_cover_every_pixel_and_overlap_by_half(side):
 
 def test_a_run_predicts_single_arrays_of_any_size(run_dir):
     """Against the model called by hand, averaged over an image and its mirror image."""
-    trained = run_folder.load_trained(str(run_dir))
+    trained = trained_model.load_trained_model(str(run_dir))
     image = np.random.default_rng(0).integers(0, 256, (45, 70, 3), np.uint8)
     expected = 0
     for flip in (1, -1):

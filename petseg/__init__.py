@@ -4,8 +4,35 @@ import os
 
 # Both must be set before TensorFlow or Keras is imported anywhere.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# At level 2 every graph with a transpose prints that oneDNN wants AVX-512, even where the
-# CPU has it. What goes wrong comes as a Python exception.
+# At level 2 every graph with a transpose prints that oneDNN wants AVX-512, even where the CPU
+# has it. What goes wrong is raised as a Python exception.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+from petseg.api import (
+    Run,
+    build_model,
+    convert,
+    load_dataset,
+    load_recipe,
+    load_run,
+    train,
+)
+from petseg.config import Config, Stage
+from petseg.errors import FaultFound, StoppedBySignal, UserError
+
+__all__ = [
+    "Config",
+    "FaultFound",
+    "Run",
+    "Stage",
+    "StoppedBySignal",
+    "UserError",
+    "build_model",
+    "convert",
+    "load_dataset",
+    "load_recipe",
+    "load_run",
+    "train",
+]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from testing.commands import TINY, assert_one_line_error, run_module
 
-from petseg.cli import results, sweep
+from petseg.cli import results
 from petseg.run_dir import run_folder
 
 
@@ -17,11 +17,6 @@ def run_sweep(folder, data_dir, *varied, more=()):
         "tools/sweep.py", f"--sweep_dir={folder}", *(f"--vary={text}" for text in varied),
         "--config=oxford_pets", f"--config.data.dir={data_dir}", *TINY, *more,
     )  # fmt: skip
-
-
-def test_the_sweep_passes_on_every_way_to_write_a_setting():
-    line = "--sweep_dir=x --config=a -config b --config.c=1 --config.d 2 --noconfig.e --vary=f=g"
-    assert sweep._config_arguments([*line.split(), "h"]) == line.split()[1:-1]
 
 
 def rows(text):

@@ -83,7 +83,7 @@ def open_workers(
         with _bar(what, pictures, show_progress) as bar:
             yield Workers(None, None, bar)
         return
-    context = multiprocessing.get_context("fork" if _fork_is_safe() else "spawn")
+    context = multiprocessing.get_context("fork" if can_fork() else "spawn")
     shared = _Worker(context.Event(), context.Value("q", 0), os.getpid())
     gc.freeze()  # or a garbage collection in a forked process would copy all shared pages
     pool = concurrent.futures.ProcessPoolExecutor(
@@ -185,7 +185,7 @@ def _call(function: Callable[..., R], *arguments: object) -> R:
     return function(*arguments, _worker.advance)
 
 
-def _fork_is_safe() -> bool:
+def can_fork() -> bool:
     """Whether this process has no threads that a fork would lose, TensorFlow's included."""
     if sys.platform != "linux" or threading.active_count() > 1:
         return False

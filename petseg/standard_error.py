@@ -29,3 +29,17 @@ def held_back() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines that its libraries print while they load.
+
+    TensorFlow 2.21 writes several lines to file descriptor 2 whatever TF_CPP_MIN_LOG_LEVEL
+    says. Set that variable to 0 to see them.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    with held_back():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()

@@ -30,7 +30,7 @@ from ml_collections import config_flags
 
 from petseg.benchmark import conversion, exporting, measuring, training
 from petseg.benchmark import input as input_benchmark
-from petseg.cli import recipes
+from petseg import recipes
 from petseg.errors import UserError
 from petseg.training import loop
 

@@ -24,19 +24,7 @@ _MACHINE_ERRORS = {
 }
 
 
-def _import_tensorflow_quietly() -> None:
-    """Imports TensorFlow without the lines that its libraries print while they load.
-
-    TensorFlow 2.21 writes several lines to file descriptor 2 whatever
-    TF_CPP_MIN_LOG_LEVEL says. Set that variable to 0 to see them.
-    """
-    with standard_error.held_back():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-
-
-_import_tensorflow_quietly()
+standard_error.import_tensorflow()
 
 
 def run(

@@ -33,7 +33,8 @@ def _check_config(argv: Sequence[str]) -> list[str]:
     if "config" not in flags.FLAGS:
         return list(argv)
     # Loads the config's modules, which commands without a config do not need.
-    from petseg.cli import recipes, setting_flags
+    from petseg import recipes
+    from petseg.cli import setting_flags
 
     argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
     setting_flags.refuse_unknown(argv)

@@ -23,7 +23,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from petseg import config_rules
-from petseg.cli import recipes, results, setting_flags
+from petseg import recipes
+from petseg.cli import results, setting_flags
 from petseg.config import Config
 from petseg.data import label_map
 from petseg.errors import FaultFound, StoppedBySignal, UserError
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     """Trains every combination that the flags name, then prints the table."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    given = _config_arguments(sys.argv[1:])
+    given = setting_flags.config_arguments(sys.argv[1:])
     varied = dict(map(_parse, _VARY.value))
     combinations = [
         dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())
@@ -64,18 +65,6 @@ def main(arguments: Sequence[str]) -> None:
     print(results.table([run for run in runs if Path(run).name not in failed]))
     if failed:
         raise FaultFound(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
-
-
-def _config_arguments(arguments: Sequence[str]) -> list[str]:
-    """The part of a command line that makes the config: --config and its settings."""
-    given: list[str] = []
-    takes_value = False  # --config.data.dir OUT, without '='
-    for argument in arguments:
-        is_config = re.match(r"--?(no)?config([.=]|$)", argument) is not None
-        if is_config or (takes_value and not argument.startswith("-")):
-            given.append(argument)
-        takes_value = is_config and "=" not in argument
-    return given
 
 
 def _write_hparams(configs: Sequence[Config], varied: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from testing.command_processes import ROOT
 from testing.commands import assert_one_line_error, run_module, run_python, train_command
 
 from petseg import config_rules
-from petseg.cli import recipes
+from petseg import recipes
 from petseg.run_dir import checkpoints
 
 

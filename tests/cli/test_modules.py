@@ -1,8 +1,5 @@
 """`python -m petseg.train` and its kin beside the library's functions of the same names."""
 
-import runpy
-import sys
-
 import pytest
 from testing.commands import run_python
 
@@ -18,8 +15,9 @@ def test_a_command_that_shares_its_name_with_a_function_cannot_be_imported(name)
 
 @pytest.mark.parametrize("name", ["train", "convert"])
 def test_multiprocessing_can_import_the_main_module_again(name):
-    module = runpy.run_module(f"petseg.{name}", run_name="__mp_main__")
-    assert module["run"] is sys.modules[f"petseg.cli.{name}"].run
+    again = f"runpy.run_module('petseg.{name}', run_name='__mp_main__')['run'].__module__"
+    done = run_python("-c", f"import runpy; print({again})")
+    assert (done.returncode, done.stdout) == (0, f"petseg.cli.{name}\n"), done.stderr
 
 
 @pytest.mark.slow

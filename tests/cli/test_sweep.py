@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from testing.commands import TINY, assert_one_line_error, run_module
 
-from petseg.cli import results, sweep
-from petseg.run_dir import evaluations
+from petseg.cli import results
+from petseg.run_dir import run_folder
 
 
 def run_sweep(folder, data_dir, *varied, more=()):
@@ -17,11 +17,6 @@ def run_sweep(folder, data_dir, *varied, more=()):
         "tools/sweep.py", f"--sweep_dir={folder}", *(f"--vary={text}" for text in varied),
         "--config=oxford_pets", f"--config.data.dir={data_dir}", *TINY, *more,
     )  # fmt: skip
-
-
-def test_the_sweep_passes_on_every_way_to_write_a_setting():
-    line = "--sweep_dir=x --config=a -config b --config.c=1 --config.d 2 --noconfig.e --vary=f=g"
-    assert sweep._config_arguments([*line.split(), "h"]) == line.split()[1:-1]
 
 
 def rows(text):
@@ -82,7 +77,7 @@ def copy_run(run_dir, folder, data=(), model=(), **train):
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_row(run_dir, tmp_path):
-    by_step = evaluations.read_evaluations(str(run_dir))
+    by_step = run_folder.read_evaluations(str(run_dir))
     last = by_step[max(by_step)]["mean_iou"]
     first = copy_run(run_dir, tmp_path / "first")
     other = copy_run(run_dir, tmp_path / "seed", seed=7)
@@ -95,7 +90,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_row(run_dir, tmp_path):
     assert "train.loss=dice" in body[0][0]
     assert "seed" not in body[1][0]
     assert body[1][header.index("mean IoU")] == f"{0.75 * last:.4f} ({last / 2:.4f}-{last:.4f})"
-    seconds = evaluations.read_seconds(str(run_dir))
+    seconds = run_folder.read_seconds(str(run_dir))
     reached = [seconds[s] for s in by_step if by_step[s]["mean_iou"] >= 0.9 * last]
     assert body[1][-1] == f"{min(reached):,.0f}"
 
@@ -131,8 +126,8 @@ def test_the_curves_of_runs_are_drawn_over_minutes(run_dir, tmp_path):
     shutil.copytree(run_dir, other)
     lines = results.curves([str(run_dir), str(other)]).axes[0].lines
     by_step, seconds = (
-        evaluations.read_evaluations(str(run_dir)),
-        evaluations.read_seconds(str(run_dir)),
+        run_folder.read_evaluations(str(run_dir)),
+        run_folder.read_seconds(str(run_dir)),
     )
     assert len(by_step) > 1
     for line in lines:

@@ -1,6 +1,6 @@
 import pytest
 
-from petseg.cli import recipes
+from petseg import recipes
 from petseg.errors import UserError
 
 

@@ -14,9 +14,10 @@ from petseg.benchmark import measuring
 from petseg.benchmark.measuring import Candidate
 from petseg.data import manifest, record
 from petseg.data.label_map import parse_label_map
-from petseg.input_pipeline import pipeline, resizing, shard_reading, windows
+from petseg.input_pipeline import pipeline, reading, resizing, windows
 from petseg.input_pipeline.class_ids import to_class_ids
-from petseg.input_pipeline.shard_reading import Shards
+from petseg.input_pipeline.pipeline import InputOptions
+from petseg.input_pipeline.reading import Shards
 
 _STAGE = "input"
 _SIZE = 224
@@ -118,7 +119,7 @@ def decode_whole(data_dir: str) -> tf.data.Dataset:
         mask = record.decode_mask(fields[record.MASK])
         return tf.size(record.decode_image(fields[record.IMAGE])) + tf.size(mask)
 
-    serialized = shard_reading.read(_shards(data_dir).paths, deterministic=False).repeat()
+    serialized = reading.read(_shards(data_dir).paths, deterministic=False).repeat()
     return serialized.map(decode, tf.data.AUTOTUNE, deterministic=False).batch(_BATCH_SIZE)
 
 
@@ -168,27 +169,22 @@ def train(
     start_step: int = 0,
 ) -> tf.data.Dataset:
     """petseg's training input."""
-    return pipeline.make_for_train(
-        _shards(data_dir),
+    options = InputOptions(
         class_ids=parse_label_map(_LABEL_MAP).class_ids(),
         image_size=_SIZE,
         batch_size=_BATCH_SIZE,
         shuffle_records=shuffle_records,
         augmentation=augmentation,
-        seed=0,
-        start_step=start_step,
         deterministic=deterministic,
     )
+    return pipeline.make_for_train(_shards(data_dir), options, start_step=start_step)
 
 
 def evaluate(data_dir: str) -> tf.data.Dataset:
     """petseg's evaluation input."""
-    return pipeline.make_for_eval(
-        _shards(data_dir).paths,
-        class_ids=parse_label_map(_LABEL_MAP).class_ids(),
-        image_size=_SIZE,
-        batch_size=_BATCH_SIZE,
-    ).repeat()
+    class_ids = parse_label_map(_LABEL_MAP).class_ids()
+    options = InputOptions(class_ids=class_ids, image_size=_SIZE, batch_size=_BATCH_SIZE)
+    return pipeline.make_for_eval(_shards(data_dir).paths, options).repeat()
 
 
 def tutorial(data_dir: str) -> tf.data.Dataset:
@@ -256,12 +252,12 @@ def _with_windows(fields: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, t
 
 
 def _serialized(shards: Shards) -> tf.data.Dataset:
-    return shard_reading.read_epochs(shards, shuffle_records=_SHUFFLE_RECORDS, seed=0)
+    return reading.read_epochs(shards, shuffle_records=_SHUFFLE_RECORDS, seed=0)
 
 
 def _shards(data_dir: str) -> Shards:
     split = manifest.read_manifest(data_dir).split("train", data_dir)
-    return shard_reading.shards_in(data_dir, split)
+    return reading.shards_in(data_dir, split)
 
 
 def _speed(make: Callable[[str], tf.data.Dataset], data_dir: str, records: int) -> float:

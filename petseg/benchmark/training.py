@@ -16,21 +16,26 @@ import psutil
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from petseg import config_rules
+from petseg import config_rules, progress
 from petseg.benchmark import measuring
 from petseg.benchmark.measuring import Candidate
 from petseg.config import Config
 from petseg.data import manifest, output_folder
 from petseg.data.label_map import IGNORE
-from petseg.feature_cache import source as feature_source
-from petseg.feature_cache import store as feature_store
+from petseg.devices import Devices
+from petseg.feature_cache import fill, store
+from petseg.feature_cache.feature_batches import FeatureBatches
+from petseg.feature_cache.views import ViewOptions
+from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.losses.terms import parse_loss
-from petseg.run_dir import run_folder
-from petseg.training import data_set, distribution, loop, opening, progress, state
-from petseg.training.distribution import Host
+from petseg.models import segmentation_model
+from petseg.models.segmentation_model import IMAGE, SegmentationModel
+from petseg.run_dir.trained_model import model_options
+from petseg.training import data, distribution, setup, trainer
 
 _SIZE = 224
 _BATCH_SIZE = 16
+_CLASSES = 3
 _UNMEASURED_POINTS = 2  # the first of a curve, which include compilation
 _CACHED_STEPS = 8  # times more steps on cached features, which are much faster
 _TINY_STEPS = 10_000
@@ -136,21 +141,21 @@ def _print_shares(speeds: dict[str, list[float]]) -> None:
 
 def forward_only(config: Config, steps: int) -> float:
     """Images per second of the encoder's forward pass on one batch."""
-    model = run_folder.build_from_config(config, 3, config.model.backbone_weights)
-    images = _one_batch(config)["image"]
+    model = _build_model(config)
+    images = _one_batch(config)[IMAGE]
 
     @tf.function
     def forward() -> tf.Tensor:
-        return tf.reduce_sum(model.backbone(images, training=False)[0])
+        return tf.reduce_sum(model.features({IMAGE: images})[0])
 
     return _speed(lambda: forward().numpy(), steps, config.data.batch_size)
 
 
 def bare_step(config: Config, steps: int) -> float:
     """Images per second of a plain compiled step on one batch: a tape, a loss, Keras's Adam."""
-    model = run_folder.build_from_config(config, 3, config.model.backbone_weights)
+    model = _build_model(config)
     optimizer = keras.optimizers.Adam(1e-4)
-    variables = model.head.trainable_variables
+    variables = model.decoder.trainable_variables
     optimizer.build(variables)
     batch = _one_batch(config)
     truth = tf.cast(batch["mask"], tf.int32)
@@ -158,9 +163,9 @@ def bare_step(config: Config, steps: int) -> float:
 
     @tf.function
     def step() -> tf.Tensor:
-        features = model.backbone(batch["image"], training=False)
+        features = model.features({IMAGE: batch[IMAGE]})
         with tf.GradientTape() as tape:
-            logits = model.head(features, training=True)
+            logits = model.decoder(features, training=True)
             per_pixel = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.minimum(truth, 2), logits)
             loss = tf.reduce_sum(per_pixel * valid) / tf.reduce_sum(valid)
         optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
@@ -181,46 +186,55 @@ def run_loop(config: Config, steps: int, *, is_constant: bool) -> float:
     if is_constant:
         _feed_one_batch()
     with tempfile.TemporaryDirectory() as run:
-        loop.train_and_evaluate(config, run)
+        trainer.train_and_evaluate(config, run)
         points = _curve(Path(run) / "train", "input/images_per_second")
     return statistics.median(points[_UNMEASURED_POINTS:])
 
 
 def fill_cache(config: Config) -> float:
     """Completes the feature cache for the candidates that read it; returns 0."""
-    _open(config)
+    _prepare(config)
     return 0.0
 
 
 def build_cache(config: Config, images: int) -> float:
     """Images per second of computing features and writing them to a new cache."""
-    config = copy.deepcopy(config)
-    opened = _open(config)
+    run = _prepare(config)
+    train = run.data.train
     part = dataclasses.replace(
-        feature_store.plan_parts(["whole"], opened.data.train, opened.data.train)[0],
-        records=min(images, opened.data.train.records),
+        store.plan_parts(["whole"], train, train)[0], records=min(images, train.records)
     )
-    source, strategy, host = feature_source, opened.place.strategy, opened.place.host
-    layout = opened.data.features.layout
-    extract = source.make_extract(opened.model, layout, strategy, host)
+    layout = run.batches.cache.layout
+    extract = fill.make_extract(run.model, layout, run.devices)
     extract(np.zeros((1, _SIZE, _SIZE, 3), np.uint8))  # compiles
-    wanted = np.arange(opened.data.train.records) < part.records
+    wanted = np.arange(train.records) < part.records
+    views = ViewOptions(config.augment, config.data.image_size)
+    source = fill.Source(config.data.dir, run.data.manifest, views)
     with tempfile.TemporaryDirectory() as folder, output_folder.claim(folder, "benchmark"):
         started_s = time.perf_counter()
-        written = feature_store.write_shards(
+        written = fill.write_shards(
             folder,
-            feature_store.plan_tasks([part], layout),
+            store.plan_tasks([part], layout),
             "benchmark",
-            lambda part, _: source.read_part(opened.config, opened.data.manifest, 16, part, wanted),
+            lambda part, _: source.read(part, wanted, _BATCH_SIZE),
             extract,
         )
         return sum(written) / (time.perf_counter() - started_s)
 
 
-def _open(config: Config) -> opening.Opened:
+def _prepare(config: Config) -> setup.RunSetup:
     config_rules.validate(config)
     config = config_rules.spell_out(config)
-    return opening.open_run(config, None, opening.find_place(config))
+    return setup.prepare_run(config, None, setup.choose_devices(config))
+
+
+def _build_model(config: Config, weights: str | None = None) -> SegmentationModel:
+    return segmentation_model.build_model(
+        model_options(config),
+        num_classes=_CLASSES,
+        image_size=config.data.image_size,
+        weights=weights or config.model.encoder_weights,
+    )
 
 
 def benchmark_scaling(
@@ -281,8 +295,8 @@ def benchmark_scaling(
 def all_reduces(config: Config, replicas: int) -> float:
     """All-reduces per second of the decoder's gradients over some replicas."""
     strategy = tf.distribute.MirroredStrategy(distribution.local_devices(replicas))
-    model = run_folder.build_from_config(config, 3, "none")
-    gradients = [tf.ones(v.shape) for v in model.head.trainable_variables]
+    model = _build_model(config, "none")
+    gradients = [tf.ones(v.shape) for v in model.decoder.trainable_variables]
 
     def reduce() -> tf.Tensor:
         context = tf.distribute.get_replica_context()
@@ -326,8 +340,8 @@ def _config(data_dir: str, weights: str) -> Config:
     config.data.dir = data_dir
     config.data.image_size = _SIZE
     config.data.batch_size = _BATCH_SIZE
-    config.model.backbone_weights = weights
-    config.train.doctor_seconds = 0.0
+    config.model.encoder_weights = weights
+    config.train.bottleneck_seconds = 0.0
     config.train.panel_images = 1
     return config
 
@@ -341,31 +355,34 @@ def _changed(config: Config, **devices: object) -> Config:
 
 def _training_all(config: Config) -> Config:
     config = copy.deepcopy(config)
-    config.train.trained = "all"
+    config.train.trainable = "all"
     return config
 
 
 def _one_batch(config: Config) -> dict[str, tf.Tensor]:
-    config = config_rules.spell_out(config)
-    data = data_set.open_data_set(config)
-    return next(iter(data_set.training_batches(config, data, 0, Host(0, 1))))
+    found = data.open_data_set(config_rules.spell_out(config))
+    batches = found.image_batches(Devices(tf.distribute.get_strategy()))
+    return next(iter(batches.train(config.train.trainable, 0)))
 
 
 def _feed_one_batch() -> None:
     """Makes training in this process repeat its first batch from now on."""
-    make = data_set.training_batches
+    for source in (ImageBatches, FeatureBatches):
+        make = source.train
 
-    def make_constant(*arguments: object) -> tf.data.Dataset:
-        return make(*arguments).take(1).cache().repeat()
+        def train(
+            self: ImageBatches | FeatureBatches, *arguments: object, make: Callable = make
+        ) -> tf.data.Dataset:
+            return make(self, *arguments).take(1).cache().repeat()
 
-    data_set.training_batches = make_constant
+        source.train = train
 
 
 def _reduced_bytes(config: Config, trained: str) -> int:
     """Bytes of the gradients, the losses and the number of valid pixels, in float32."""
-    model = run_folder.build_from_config(config, 3, "none")
-    weights = sum(math.prod(w.shape) for w in state.trained_weights(model, trained))
-    return 4 * (weights + len(parse_loss(config.train.loss)) + 1)
+    weights = _build_model(config, "none").trainable_weights(trained)
+    numbers = sum(math.prod(weight.shape) for weight in weights)
+    return 4 * (numbers + len(parse_loss(config.train.loss)) + 1)
 
 
 def _grow(data_dir: str) -> float:
@@ -373,8 +390,8 @@ def _grow(data_dir: str) -> float:
     config = _config(data_dir, "none")
     config.data.image_size = 32
     config.data.batch_size = 4
-    config.model.backbone_width = 1
-    config.model.backbone_convs = (1, 1, 1, 1, 1)
+    config.model.encoder_width = 1
+    config.model.encoder_convs = (1, 1, 1, 1, 1)
     records = manifest.read_manifest(data_dir).splits["train"].records
     config.train.epochs = _TINY_STEPS * 4 / records
     config.train.evaluate_every_epochs = 1e9
@@ -388,7 +405,7 @@ def _grow(data_dir: str) -> float:
     progress.Progress.show = note
     _feed_one_batch()
     with tempfile.TemporaryDirectory() as run:
-        loop.train_and_evaluate(config, run)
+        trainer.train_and_evaluate(config, run)
     return (held[_TINY_STEPS] - held[_TINY_STEPS // 2]) / _MIB
 
 

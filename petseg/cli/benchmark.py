@@ -28,11 +28,11 @@ from petseg.cli import command  # isort: skip  (quiets TensorFlow before it load
 from absl import flags
 from ml_collections import config_flags
 
+from petseg import recipes
 from petseg.benchmark import conversion, exporting, measuring, training
 from petseg.benchmark import input as input_benchmark
-from petseg import recipes
 from petseg.errors import UserError
-from petseg.training import loop
+from petseg.training import bottleneck
 
 _STAGES = ("convert", "input", "train", "scaling", "export", "bottleneck")
 _STAGE = flags.DEFINE_string(
@@ -178,8 +178,8 @@ def _measure_input(data_dir: str) -> None:
 def _measure_bottleneck() -> None:
     if not _CONFIG.value:
         raise UserError("--stage=bottleneck needs --config=NAME and --config.data.dir=OUT")
-    figures, bottleneck = loop.examine(_CONFIG.value, _SECONDS.value)
-    print(bottleneck.text(), file=sys.stderr)
+    figures, diagnosis = bottleneck.examine(_CONFIG.value, _SECONDS.value)
+    print(diagnosis.text(), file=sys.stderr)
     for name in ("read", "decode", "input", "model"):
         measuring.print_line("bottleneck", name, [getattr(figures, name)], "images/s")
     measuring.print_line(
@@ -187,8 +187,8 @@ def _measure_bottleneck() -> None:
         "input/model",
         [figures.input / figures.model],
         "ratio",
-        verdict=bottleneck.verdict,
-        advice=bottleneck.advice,
+        verdict=diagnosis.verdict,
+        advice=diagnosis.advice,
         **{
             key: value
             for key, value in dataclasses.asdict(figures).items()

@@ -11,21 +11,25 @@ or a folder that is no evaluated run.
 """
 
 import dataclasses
+import math
 import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+import keras
 from absl import flags
 from matplotlib.figure import Figure
 
 from petseg import config_rules
 from petseg.config import Config
-from petseg.data.label_map import parse_label_map
+from petseg.data import manifest
+from petseg.data.label_map import own_label_map, parse_label_map
 from petseg.errors import UserError
 from petseg.run_dir import checkpoints, evaluations, run_folder
-from petseg.training import state
+from petseg.run_dir.trained_model import build_untrained
+from petseg.setting import Hparam
 from petseg.visualization import charts
 
 _REACH = flags.DEFINE_float(
@@ -35,8 +39,9 @@ _CURVES = flags.DEFINE_string(
     "curves", None, "PNG or SVG file to draw: mean IoU of each run over minutes of training."
 )
 _PETS = "border_is_pet"
-_NOT_TOLD = ("config.data.dir", "config.train.seed")
-_START = "config.model.start_from"
+_SEED = "config.train.seed"
+# The result does not depend on these names.
+_SHOWN_AS = {"config.data.feature_cache_dir": "DIR", "config.model.start_from": "RUN"}
 _HEADER = ("settings", "runs", "mean IoU", "pet, border is pet", "seconds", "parameters")
 
 
@@ -129,7 +134,7 @@ def read_result(run: str, reach: float | None) -> Result:
         if reach and step in seconds and (report["mean_iou"] or 0) >= reach
     ]
     return Result(
-        shlex.join(_settings(config)) or "(the defaults)",
+        shlex.join(_settings(run, config)) or "(the defaults)",
         _started(config),
         evaluated.get("mean_iou") or by_step[last]["mean_iou"] or 0.0,
         pets.get("iou", {}).get("pet"),
@@ -171,13 +176,14 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{mean} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
-def _settings(config: Config) -> list[str]:
-    """The flags that turn the default config into this one."""
+def _settings(run: str, config: Config) -> list[str]:
+    """The flags that turn the default config into this one, those that move no weight left out."""
     usual = config_rules.spell_out(Config())
+    usual.data.label_map = own_label_map(manifest.read_manifest(run)).spec()
     return [
         f"{name.removeprefix('config.')}={_shown(name, value)}"
         for name, (_, value) in sorted(config_rules.differences(usual, config).items())
-        if name not in _NOT_TOLD
+        if name != _SEED and config_rules.find_rules(name).hparam != Hparam.NEVER
     ]
 
 
@@ -187,27 +193,28 @@ def _started(config: Config) -> str:
     if not start or not Path(start).is_dir():
         return start
     before = run_folder.read_config(start)
-    return shlex.join([*_settings(before), _started(before)])
+    return shlex.join([*_settings(start, before), _started(before)])
 
 
 def _shown(name: str, value: object) -> str:
-    if name == "config.data.feature_cache_dir":
-        return "DIR"  # the result does not depend on it
-    if name == _START:
-        return "RUN"
-    if name == "config.model.backbone_weights":
+    if name in _SHOWN_AS:
+        return _SHOWN_AS[name]
+    if config_rules.find_rules(name).is_path:
         return Path(str(value)).name
-    if name == "config.train.then":
-        return " ".join(f"{s.trained}:{s.epochs:g}:{s.learning_rate:g}" for s in value)
+    if isinstance(value, list):
+        return " ".join(f"{s.trainable}:{s.epochs:g}:{s.learning_rate:g}" for s in value)
     return str(value)
 
 
 def _count_parameters(config: Config) -> tuple[int, int]:
     classes = parse_label_map(config.data.label_map).num_classes
-    model = run_folder.build_from_config(config, classes, backbone_weights="none")
-    trained = [state.trained_weights(model, stage.trained) for stage in config.stages()]
-    count = [sum(int(w.value.shape.num_elements()) for w in weights) for weights in trained]
-    return sum(int(v.value.shape.num_elements()) for v in model.variables), max(count)
+    model = build_untrained(config, classes, config.data.image_size)
+    trained = [model.trainable_weights(stage.trainable) for stage in config.stages()]
+    return _count(model.variables), max(map(_count, trained))
+
+
+def _count(variables: Sequence[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
 
 
 def run() -> None:

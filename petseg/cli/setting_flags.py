@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from petseg.cli.config_rules_stub import explain_unknown_setting, is_setting
+from petseg.config_rules import explain_unknown_setting, is_setting
 from petseg.errors import UserError
 
 

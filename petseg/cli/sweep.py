@@ -22,13 +22,12 @@ from petseg.cli import command  # isort: skip  (quiets TensorFlow before it load
 from absl import flags
 from ml_collections import config_flags
 
-from petseg import config_rules
-from petseg import recipes
+from petseg import config_rules, recipes
 from petseg.cli import results, setting_flags
 from petseg.config import Config
-from petseg.data import label_map
+from petseg.data import manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.training import about_run, summaries
+from petseg.training import data, run_summary, tensorboard
 
 _SWEEP_DIR = flags.DEFINE_string("sweep_dir", None, "Folder for the runs.", required=True)
 _VARY = flags.DEFINE_multi_string(
@@ -69,11 +68,12 @@ def main(arguments: Sequence[str]) -> None:
 
 def _write_hparams(configs: Sequence[Config], varied: Sequence[str]) -> None:
     """Writes the columns of TensorBoard's table of hparams: first what was varied."""
-    compared = {name: None for config in configs for name in about_run.compared(config)}
+    columns = {name: None for config in configs for name in run_summary.hparam_columns(config)}
     fields = {field.partition("[")[0]: None for field in varied}
-    known = [field for field in fields if field in about_run.hparams(configs[0])]
-    classes = label_map.parse_label_map(configs[0].data.label_map)
-    summaries.write_sweep(_SWEEP_DIR.value, known, list(compared), classes.names)
+    known = [field for field in fields if field in run_summary.hparams(configs[0])]
+    found = manifest.read_manifest(configs[0].data.dir)
+    classes = data.choose_label_map(configs[0], found)
+    tensorboard.write_sweep(_SWEEP_DIR.value, known, list(columns), classes.names)
 
 
 def _parse(text: str) -> tuple[str, list[str]]:

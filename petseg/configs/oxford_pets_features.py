@@ -10,7 +10,7 @@ from petseg.config import Config
 def get_config() -> Config:
     """The defaults with some changes."""
     config = Config()
-    config.model.head = "wide"
+    config.model.decoder = "fpn"
     config.model.dropout_rate = 0.25
     config.train.learning_rate = 2e-3
     config.train.epochs = 16.0

@@ -14,11 +14,11 @@ def get_config() -> Config:
     config.data.label_map = "border_ignored"
     config.data.image_size = 128
     config.data.batch_size = 8
-    config.model.head = "five_tap"
-    config.model.backbone_weights = "none"
-    config.train.trained = "all"
-    config.model.backbone_width = 16
-    config.model.backbone_convs = (1, 1, 2, 2, 2)
+    config.model.decoder = "fcn2s"
+    config.model.encoder_weights = "none"
+    config.train.trainable = "all"
+    config.model.encoder_width = 16
+    config.model.encoder_convs = (1, 1, 2, 2, 2)
     config.model.dropout_rate = 0.0
     config.train.epochs = 10.0
     config.train.learning_rate = 4e-3

@@ -16,8 +16,7 @@ from PIL import Image
 from testing.command_processes import ROOT
 from testing.commands import assert_one_line_error, run_module, run_python, train_command
 
-from petseg import config_rules
-from petseg import recipes
+from petseg import config_rules, recipes
 from petseg.run_dir import checkpoints
 
 

@@ -1,4 +1,4 @@
-"""Draws VGG16 and the segmentation model on it: two pictures of docs/.
+"""Draws an encoder and a segmentation model with it: two pictures of docs/.
 
   python tools/draw_models.py --output_dir=docs
 
@@ -14,12 +14,13 @@ import keras
 from absl import flags
 from PIL import Image
 
-from petseg.config import HEADS
 from petseg.errors import UserError
-from petseg.models import vgg16_skip
+from petseg.models.segmentation_model import ModelOptions, build_model
+from petseg.registry import DECODERS, ENCODERS
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the pictures.", required=True)
-_DECODER = flags.DEFINE_enum("decoder", "fcn8s", HEADS, "The decoder of the segmentation model.")
+_ENCODER = flags.DEFINE_enum("encoder", "vgg16", list(ENCODERS), "The encoder.")
+_DECODER = flags.DEFINE_enum("decoder", "fcn8s", list(DECODERS), "The decoder.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Pixels, a multiple of 32.", lower_bound=32)
 _CLASSES = 3
 _DPI = 48
@@ -27,28 +28,26 @@ _COLOURS = 16
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes vgg16.png and skip_model.png."""
+    """Writes ENCODER.png and ENCODER_DECODER.png."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    size, folder = _IMAGE_SIZE.value, Path(_OUTPUT_DIR.value)
-    stock = vgg16_skip.build_vgg16(size, "none")
-    skip = vgg16_skip.build_model(
-        head=_DECODER.value,
+    encoder, decoder = _ENCODER.value, _DECODER.value
+    model = build_model(
+        ModelOptions(encoder=encoder, decoder=decoder),
         num_classes=_CLASSES,
-        image_size=size,
-        backbone_weights="none",
-        score_channels=32,
+        image_size=_IMAGE_SIZE.value,
+        weights="none",
     )
+    folder = Path(_OUTPUT_DIR.value)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, model in (("vgg16", stock), ("skip_model", _joined(stock, skip))):
-        _draw(model, folder / f"{name}.png")
+    joined = model.keras_model()
+    _draw(_encoder_alone(joined), folder / f"{encoder}.png")
+    _draw(joined, folder / f"{encoder}_{decoder}.png")
 
 
-def _joined(stock: keras.Model, skip: vgg16_skip.SkipModel) -> keras.Model:
-    """VGG16's layers and the decoder in one graph, without the preprocessing."""
-    stages = vgg16_skip.TAPPED_BLOCKS[_DECODER.value]
-    features = [stock.get_layer(f"block{stage}_pool").output for stage in stages]
-    return keras.Model(stock.inputs, skip.head(features))
+def _encoder_alone(joined: keras.Model) -> keras.Model:
+    """The layers of a model but for its last one, the decoder."""
+    return keras.Model(joined.inputs, joined.layers[-2].output)
 
 
 def _draw(model: keras.Model, path: Path) -> None:

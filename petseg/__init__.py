@@ -8,8 +8,6 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # has it. What goes wrong is raised as a Python exception.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-__version__ = "0.2.0"
-
 from petseg.api import (
     Run,
     build_model,
@@ -21,6 +19,7 @@ from petseg.api import (
 )
 from petseg.config import Config, Stage
 from petseg.errors import FaultFound, StoppedBySignal, UserError
+from petseg.version import __version__
 
 __all__ = [
     "Config",
@@ -29,6 +28,7 @@ __all__ = [
     "Stage",
     "StoppedBySignal",
     "UserError",
+    "__version__",
     "build_model",
     "convert",
     "load_dataset",

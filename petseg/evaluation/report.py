@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from petseg import __version__
 from petseg.evaluation.counting import MODEL_SIZE, OWN_SIZE, SIZES
+from petseg.version import __version__
 from petseg.visualization import charts
 
 _JPEG_QUALITY = 88

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from petseg import __version__
 from petseg.data import manifest
 from petseg.errors import FaultFound, UserError
 from petseg.exporting import formats
@@ -19,6 +18,7 @@ from petseg.inference import forward
 from petseg.input_pipeline import pipeline
 from petseg.run_dir import checkpoints, evaluations, trained_model
 from petseg.run_dir.trained_model import TrainedModel
+from petseg.version import __version__
 
 _CARD = "model_card.json"
 _CHECKED_IMAGES = 16

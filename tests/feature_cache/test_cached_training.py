@@ -13,7 +13,7 @@ from testing.commands import assert_one_line_error, run_module, train_command
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
 
 from petseg import config_rules, progress
-from petseg.config import Stage
+from petseg.config import Stage, TrainConfig
 from petseg.data import manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.evaluation import scoring
@@ -29,6 +29,7 @@ def cached_config(tiny_config, tmp_path):
 
 @pytest.fixture
 def staged(cached_config):
+    cached_config.train.epochs = TrainConfig().epochs
     cached_config.train.stages = [Stage("decoder", 1.0, 5e-3), Stage("block4", 1.0, 2e-3)]
     cached_config.model.dropout_rate = 0.2
     cached_config.optimizer.average_decay = 0.9

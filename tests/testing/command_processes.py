@@ -47,6 +47,8 @@ def _run(arguments: list[str], environment: dict[str, str], out: Path, err: Path
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.environ.update(environment)
     os.chdir(ROOT)
+    # Python itself reads it only when it starts.
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.stdin = open(os.devnull)  # noqa: SIM115  (the process's own, to its end)
     try:
         if arguments[0] == "-m":

@@ -1,4 +1,4 @@
-"""Work spread over the processes of this machine."""
+"""Runs functions on several processes of this machine."""
 
 import concurrent.futures
 import contextlib
@@ -21,31 +21,31 @@ R = TypeVar("R")
 Advance = Callable[[], None]
 
 _POLL_S = 0.2
-_COUNTED_AT_ONCE = 16  # locks between processes cost as much as a small picture
-tqdm.monitor_interval = 0  # its monitor would be a thread, which a fork would lose
+_COUNTED_AT_ONCE = 16  # a lock between processes costs as much as a small picture
+tqdm.monitor_interval = 0  # no monitor thread, because a process with threads cannot fork
 
 # Set in a worker process when it starts.
 _worker: "_Worker | None" = None
 
 
 class _Stopped(Exception):
-    """Another shard has failed, a signal came, or the parent is gone."""
+    """Raised in a worker when another task has failed or a signal came."""
 
 
 class Workers:
     """Calls functions on several processes, or in this one if there is one worker.
 
-    Processes, because a third of the work on a picture holds Python's lock. They are
-    forked where that is safe, which costs neither time nor memory, and spawned elsewhere.
-    They end with this process, however it ends.
+    These are processes because a third of the work on a picture holds Python's global lock.
+    They are forked where that is safe, which costs neither time nor memory, and spawned
+    elsewhere. They end with this process, however it ends.
     """
 
     def __init__(self, pool: concurrent.futures.Executor | None, shared: "_Worker", bar: tqdm):
-        """`open_workers` makes it."""
+        """See open_workers."""
         self._pool, self._shared, self._bar = pool, shared, bar
 
     def submit(self, function: Callable[..., R], *arguments: object) -> concurrent.futures.Future:
-        """Has function(*arguments, advance) called; it calls advance after each picture."""
+        """Schedules function(*arguments, advance), which calls advance after each picture."""
         if self._pool:
             return self._pool.submit(_call, function, *arguments)
         future: concurrent.futures.Future = concurrent.futures.Future()
@@ -53,7 +53,7 @@ class Workers:
         return future
 
     def first_done(self, futures: set[concurrent.futures.Future]) -> set[concurrent.futures.Future]:
-        """Waits until at least one has its result; raises what one of them raised."""
+        """Waits until at least one future has its result; raises what one of them raised."""
         done: set[concurrent.futures.Future] = set()
         while not done:
             done, _ = concurrent.futures.wait(futures, _POLL_S, concurrent.futures.FIRST_COMPLETED)
@@ -68,16 +68,16 @@ class Workers:
 def open_workers(
     workers: int, *, what: str, pictures: int, show_progress: bool
 ) -> Iterator[Workers]:
-    """Workers for one piece of work.
+    """Starts workers, and stops them at the end of the context.
 
     Args:
-      workers: how many processes; one works in this process.
-      what: the progress bar's title.
-      pictures: how many there are, for the bar.
-      show_progress: draw a bar on standard error.
+      workers: Number of processes; with one, the functions run in this process.
+      what: Title of the progress bar.
+      pictures: Number of pictures, for the progress bar.
+      show_progress: Draw a progress bar on standard error.
 
     Raises:
-      FaultFound: a worker was killed.
+      FaultFound: A worker was killed.
     """
     if workers <= 1:
         with _bar(what, pictures, show_progress) as bar:
@@ -85,19 +85,19 @@ def open_workers(
         return
     context = multiprocessing.get_context("fork" if _fork_is_safe() else "spawn")
     shared = _Worker(context.Event(), context.Value("q", 0), os.getpid())
-    gc.freeze()  # else a collection in a forked process would copy every page it shares
+    gc.freeze()  # or a garbage collection in a forked process would copy all shared pages
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, context, initializer=_start_worker, initargs=(shared,)
     )
     try:
-        # The processes are there before the bar, whose threads a fork would lose.
+        # The processes start before the progress bar, whose threads a fork would lose.
         pool.submit(os.getpid).result()
         with _bar(what, pictures, show_progress) as bar:
             yield Workers(pool, shared, bar)
             bar.update(bar.total - bar.n)
     except concurrent.futures.process.BrokenProcessPool as error:
         raise FaultFound(
-            "a worker process was killed, perhaps for want of memory; run again to go on, with "
+            "a worker process was killed, perhaps for lack of memory; run again to resume, with "
             f"fewer than --workers={workers}"
         ) from error
     finally:
@@ -115,24 +115,24 @@ def map_in_processes(
     what: str,
     show_progress: bool,
 ) -> list[R]:
-    """Calls a function for each task and gives the results in order.
+    """Calls a function for each task and returns the results in order.
 
     Args:
-      function: called with a task and a function to call after each of its pictures; can
-        be pickled.
-      tasks: what to do.
-      sizes: how many pictures each has.
-      workers: how many processes.
-      what: the progress bar's title.
-      show_progress: draw a bar on standard error.
+      function: Called with a task and a function to call after each of its pictures; it
+        must be picklable.
+      tasks: The tasks.
+      sizes: The number of pictures of each task.
+      workers: Number of processes.
+      what: Title of the progress bar.
+      show_progress: Draw a progress bar on standard error.
 
     Raises:
-      FaultFound: a worker was killed; also whatever the function raises.
+      FaultFound: A worker was killed. Exceptions of the function are raised as well.
     """
     with open_workers(
         min(workers, len(tasks)), what=what, pictures=sum(sizes), show_progress=show_progress
     ) as pool:
-        # The largest first, so that none is left for last.
+        # The largest first, so that no worker starts a large one at the end.
         order = sorted(range(len(tasks)), key=lambda index: -sizes[index])
         futures = {index: pool.submit(function, tasks[index]) for index in order}
         waiting = set(futures.values())
@@ -146,12 +146,12 @@ class _Worker:
 
     def __init__(self, stop: object, done: object, parent: int):
         self.stop = stop  # an event
-        self.done = done  # how many pictures are done, in all processes
+        self.done = done  # number of pictures, over all processes
         self.parent = parent
         self._uncounted = 0
 
     def advance(self) -> None:
-        """Counts a picture; ends the task if there is no use for it any more."""
+        """Counts a picture; raises _Stopped if the task is no longer needed."""
         self._uncounted += 1
         if self._uncounted < _COUNTED_AT_ONCE:
             return
@@ -163,9 +163,9 @@ class _Worker:
 
 
 def _start_worker(worker: _Worker) -> None:
-    global _worker  # noqa: PLW0603  (a process pool has no other place for it)
+    global _worker  # noqa: PLW0603  (the only way to pass state to a pool's tasks)
     _worker = worker
-    # The parent hears of signals, and tells.
+    # Signals are handled by the parent, which then stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(worker.parent,), daemon=True).start()
@@ -175,7 +175,7 @@ def _start_worker(worker: _Worker) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """An idle worker would wait for its killed parent for ever."""
+    """Ends this process when its parent was killed; an idle worker would wait for ever."""
     while os.getppid() == parent:
         threading.Event().wait(_POLL_S)
     os._exit(1)
@@ -186,12 +186,12 @@ def _call(function: Callable[..., R], *arguments: object) -> R:
 
 
 def _fork_is_safe() -> bool:
-    """Whether this process has no threads, TensorFlow's included, that a fork would lose."""
+    """Whether this process has no threads that a fork would lose, TensorFlow's included."""
     if sys.platform != "linux" or threading.active_count() > 1:
         return False
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     try:
-        # Refused once TensorFlow has started its threads.
+        # Raises RuntimeError once TensorFlow has started its threads.
         tf.config.threading.set_intra_op_parallelism_threads(threads + 1)
     except RuntimeError:
         return False

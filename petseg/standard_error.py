@@ -1,4 +1,4 @@
-"""What C++ libraries print past Python's streams, held back."""
+"""Holds back what C++ libraries print to standard error, past Python's streams."""
 
 import contextlib
 import os
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Meanwhile nothing reaches file descriptor 2; if an error comes, all of it does.
+    """Holds back everything that is written to file descriptor 2, unless an error is raised.
 
-    TF_CPP_MIN_LOG_LEVEL=0 in the environment lets everything through.
+    With TF_CPP_MIN_LOG_LEVEL=0 in the environment nothing is held back.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield

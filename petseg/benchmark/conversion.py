@@ -15,10 +15,8 @@ import tensorflow_datasets as tfds
 
 from petseg.benchmark import measuring
 from petseg.benchmark.measuring import Candidate
-from petseg.conversion.prepare import Settings
-from petseg.conversion.sources import oxford_iiit_pet
-from petseg.conversion.write_dataset import Runner, write_dataset
-from petseg.data import output_folder, record
+from petseg.conversion.convert import ConvertOptions, convert
+from petseg.data import record
 from petseg.errors import UserError
 
 _STAGE = "convert"
@@ -169,18 +167,17 @@ def convert_smaller(raw_dir: Path, output_dir: Path, workers: int) -> None:
 def _convert(
     raw_dir: Path, output_dir: Path, workers: int, validate: str, short_side_px: int = 0
 ) -> None:
-    with output_folder.claim(str(output_dir)):
-        listing = oxford_iiit_pet.list_oxford_iiit_pet(str(raw_dir), 0.0, "")
-        write_dataset(
-            listing,
-            str(output_dir),
-            name="pets",
-            source={},
-            settings=Settings(listing.masks, validate, short_side_px),
-            shard_mib=128,
-            fail_on_bad=True,
-            runner=Runner(workers=workers, show_progress=False),
-        )
+    options = ConvertOptions(
+        output_dir=str(output_dir),
+        source="oxford_iiit_pet",
+        raw_dir=str(raw_dir),
+        validation_fraction=0.0,
+        validate=validate,
+        short_side_px=short_side_px,
+        on_bad="fail",
+        workers=workers,
+    )
+    convert(options, show_progress=False)
 
 
 def _paths(raw_dir: Path) -> list[tuple[Path, Path]]:

@@ -1,38 +1,40 @@
 """Converts raw images and masks into TFRecord shards, once.
 
-  python tools/convert.py --source=oxford_iiit_pet --raw_dir=DIR --output_dir=OUT
-  python tools/convert.py --source=folders --images=DIR --masks=DIR --output_dir=OUT
-  python tools/convert.py --source=tfds --raw_dir=NAME_OR_DIR --output_dir=OUT
+  petseg-convert --source=oxford_iiit_pet --raw_dir=DIR --output_dir=OUT
+  petseg-convert --source=folders --images=DIR --masks=DIR --output_dir=OUT
+  petseg-convert --source=tfds --raw_dir=NAME_OR_DIR --output_dir=OUT
 
 Writes shards, TFDS's metadata and manifest.json to OUT; every input is in a shard or, with
-its reason, in the manifest. The same command goes on where it was interrupted. Statuses:
+its reason, in the manifest. The same command resumes an interrupted conversion. Statuses:
 0 done; 1 a bad input with --on_bad=fail, or a full disk; 2 a wrong command or folder;
 130, 143 stopped by SIGINT or SIGTERM.
 """
 
 import collections
-import os
 from collections.abc import Sequence
 
 from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from etils import epath
 
-from petseg.conversion import class_file
-from petseg.conversion.prepare import VALIDATE, Settings
-from petseg.conversion.sources import folders, oxford_iiit_pet, tfds_dataset
-from petseg.conversion.sources.base import SPLITS, SourceListing
-from petseg.conversion.write_dataset import Runner, write_dataset
-from petseg.data import output_folder, shard_files
+from petseg.conversion.convert import ON_BAD, ConvertOptions, convert
+from petseg.conversion.prepare import VALIDATE
+from petseg.conversion.sources.base import SPLITS
+from petseg.conversion.write_shards import RUNNERS
+from petseg.data.label_map import own_label_map
 from petseg.data.manifest import FILE_NAME, Finding, Manifest
 from petseg.errors import UserError
+from petseg.registry import SOURCES, load_plugins
 
-_SOURCE = flags.DEFINE_enum(
-    "source", "oxford_iiit_pet", ["oxford_iiit_pet", "folders", "tfds"], "What is converted."
+_SOURCE = flags.DEFINE_string(
+    "source", "oxford_iiit_pet", f"Kind of raw data: {', '.join(SOURCES)}, or one of a plugin."
+)
+_PLUGINS = flags.DEFINE_multi_string(
+    "plugins", [], "Module that registers a source of your own; may be repeated."
 )
 _RAW_DIR = flags.DEFINE_string(
     "raw_dir",
-    None,
+    "",
     "oxford_iiit_pet: the folder with images/ and annotations/, or with the two archives. "
     "folders: the folder with images/ and masks/. tfds: a folder that TFDS wrote, or a name "
     "such as oxford_iiit_pet:4.0.0.",
@@ -41,18 +43,18 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "New or empty folder for the data set.", required=True
 )
 _NAME = flags.DEFINE_string(
-    "name", None, "First part of every shard's file name; pets, or data for other sources."
+    "name", "", "First part of every shard's file name; pets, or data for other sources."
 )
 
-_IMAGES = flags.DEFINE_string("images", None, "folders: a folder, or a path with * and **.")
-_MASKS = flags.DEFINE_string("masks", None, "folders: a folder, or a path with * and **.")
+_IMAGES = flags.DEFINE_string("images", "", "folders: a folder, or a path with * and **.")
+_MASKS = flags.DEFINE_string("masks", "", "folders: a folder, or a path with * and **.")
 _CLASSES = flags.DEFINE_string(
-    "classes", "", "folders, tfds: a file with a line 'id,name' or 'id,name,colour' a class."
+    "classes", "", "folders, tfds: a file with one line 'id,name' or 'id,name,colour' per class."
 )
 _IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class.")
 _LISTS = {
     split: flags.DEFINE_string(
-        f"{split}_list", None, f"folders: a file that names the images of {split}, one a line."
+        f"{split}_list", "", f"folders: a file that names the images of {split}, one per line."
     )
     for split in SPLITS
 }
@@ -60,126 +62,69 @@ _TEST_FRACTION = flags.DEFINE_float(
     "test_fraction", 0.0, "folders: share that becomes test, without lists and sub-folders."
 )
 _VALIDATION_FRACTION = flags.DEFINE_float(
-    "validation_fraction", 0.1, "Share that becomes validation, where the source has none."
+    "validation_fraction", 0.1, "Share that becomes validation if the source has no such split."
 )
 _IMAGE_FEATURE = flags.DEFINE_string("image_feature", "", "tfds: the image's feature.")
 _MASK_FEATURE = flags.DEFINE_string("mask_feature", "", "tfds: the mask's feature.")
 
-_SHARD_MIB = flags.DEFINE_float("shard_mib", 128, "Size of a shard to come near to, in MiB.")
+_SHARD_MIB = flags.DEFINE_float("shard_mib", 128, "Approximate size of a shard, in MiB.")
 _SHORT_SIDE = flags.DEFINE_integer(
     "short_side", 0, "Store larger pictures with this short side, in pixels; 0 keeps them."
 )
 _JPEG_QUALITY = flags.DEFINE_integer(
-    "jpeg_quality", 95, "Of images that --short_side makes smaller.", 1, 100
+    "jpeg_quality", 95, "Quality of images that --short_side makes smaller.", 1, 100
 )
 _VALIDATE = flags.DEFINE_enum(
-    "validate", "full", VALIDATE, "Decode every picture, or look at headers only."
+    "validate", "full", VALIDATE, "Decode every picture, or read only headers."
 )
 _ON_BAD = flags.DEFINE_enum(
-    "on_bad", "skip", ["skip", "fail"], "Leave a bad input out and name it, or stop at the first."
+    "on_bad", "skip", ON_BAD, "Leave a bad input out and report it, or stop at the first."
 )
-_RUNNER = flags.DEFINE_enum("runner", "local", ["local", "beam"], "Who writes the shards.")
+_RUNNER = flags.DEFINE_enum("runner", "local", RUNNERS, "What writes the shards.")
 _WORKERS = flags.DEFINE_integer(
-    "workers", None, "Processes of the local runner; as many as cores by default.", lower_bound=1
+    "workers", None, "Processes of the local runner; by default one per core.", lower_bound=1
 )
 _BEAM_ARGS = flags.DEFINE_list("beam_args", [], "Options for Beam: --runner=FlinkRunner,...")
 
-_NAMED_PER_REASON = 5  # on the screen; the manifest names all
+_NAMES_PER_REASON = 5  # printed; the manifest names all
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Converts what the flags name and prints what became of every input."""
+    """Converts what the flags name and reports what became of every input."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    _check_flags()
+    load_plugins(_PLUGINS.value, "--plugins")
     was_finished = (epath.Path(_OUTPUT_DIR.value) / FILE_NAME).exists()
-    with output_folder.claim(_OUTPUT_DIR.value):
-        listing = _list()
-        finished = write_dataset(
-            listing,
-            _OUTPUT_DIR.value,
-            name=_NAME.value or ("pets" if _SOURCE.value == "oxford_iiit_pet" else "data"),
-            source=_about(listing),
-            settings=Settings(
-                listing.masks, _VALIDATE.value, _SHORT_SIDE.value, _JPEG_QUALITY.value
-            ),
-            shard_mib=_SHARD_MIB.value,
-            fail_on_bad=_ON_BAD.value == "fail",
-            runner=Runner(
-                _RUNNER.value, _WORKERS.value or os.cpu_count() or 1, tuple(_BEAM_ARGS.value)
-            ),
-        )
+    finished = convert(_options(), show_progress=True)
     _report(finished, _OUTPUT_DIR.value)
     if was_finished:
         print("           was finished before; it agrees with its inputs, and is whole")
 
 
-def _check_flags() -> None:
-    if not _SHARD_MIB.value > 0:
-        raise UserError(f"--shard_mib={_SHARD_MIB.value} must be above 0")
-    name = _NAME.value
-    if name is not None and not (name.isascii() and name.isidentifier() and name.islower()):
-        raise UserError(f"--name={name} must be lower-case letters, digits and underscores")
-    if _SHORT_SIDE.value and _SHORT_SIDE.value < 32:
-        raise UserError(f"--short_side={_SHORT_SIDE.value} must be 0 or at least 32")
-    if _SHORT_SIDE.value and _VALIDATE.value == "header":
-        raise UserError("--short_side decodes every picture; leave out --validate=header")
-    if _BEAM_ARGS.value and _RUNNER.value != "beam":
-        raise UserError("--beam_args needs --runner=beam")
-    needs = ["images", "masks"] if _SOURCE.value == "folders" and not _RAW_DIR.value else []
-    for flag in needs or ([] if _SOURCE.value == "folders" else ["raw_dir"]):
-        if not flags.FLAGS[flag].value:
-            hint = ", or --raw_dir=DIR with images/ and masks/ in it" if needs else ""
-            raise UserError(f"--source={_SOURCE.value} needs --{flag}{hint}")
-    of_source = {
-        "folders": ["images", "masks", "test_fraction", *(f"{split}_list" for split in SPLITS)],
-        "tfds": ["image_feature", "mask_feature"],
-    }
-    for source, names in of_source.items():
-        for flag in names:
-            if source != _SOURCE.value and flags.FLAGS[flag].present:
-                raise UserError(f"--{flag} is of --source={source}, not {_SOURCE.value}")
-    if _SOURCE.value == "oxford_iiit_pet" and (_CLASSES.value or _IGNORE_ID.value is not None):
-        raise UserError("--classes and --ignore_id are of --source=folders and tfds")
-
-
-def _list() -> SourceListing:
-    raw_dir = (_RAW_DIR.value or "").rstrip("/") or _RAW_DIR.value
-    if _SOURCE.value == "oxford_iiit_pet":
-        return oxford_iiit_pet.list_oxford_iiit_pet(
-            raw_dir, _VALIDATION_FRACTION.value, f"{_OUTPUT_DIR.value}/{shard_files.WORK_DIR}"
-        )
-    rules = class_file.read_mask_rules(_CLASSES.value, _IGNORE_ID.value)
-    if _SOURCE.value == "tfds":
-        return tfds_dataset.list_tfds(
-            raw_dir,
-            rules if _CLASSES.value else None,
-            image_feature=_IMAGE_FEATURE.value,
-            mask_feature=_MASK_FEATURE.value,
-            validation_fraction=_VALIDATION_FRACTION.value,
-        )
-    return folders.list_folders(
-        _IMAGES.value or f"{raw_dir}/images",
-        _MASKS.value or f"{raw_dir}/masks",
-        rules,
-        lists={split: flag.value for split, flag in _LISTS.items() if flag.value},
+def _options() -> ConvertOptions:
+    return ConvertOptions(
+        output_dir=_OUTPUT_DIR.value,
+        source=_SOURCE.value,
+        raw_dir=_RAW_DIR.value,
+        name=_NAME.value,
+        images=_IMAGES.value,
+        masks=_MASKS.value,
+        classes=_CLASSES.value,
+        ignore_id=_IGNORE_ID.value,
+        **{f"{split}_list": flag.value for split, flag in _LISTS.items()},
         validation_fraction=_VALIDATION_FRACTION.value,
         test_fraction=_TEST_FRACTION.value,
+        image_feature=_IMAGE_FEATURE.value,
+        mask_feature=_MASK_FEATURE.value,
+        shard_mib=_SHARD_MIB.value,
+        short_side_px=_SHORT_SIDE.value,
+        jpeg_quality=_JPEG_QUALITY.value,
+        validate=_VALIDATE.value,
+        on_bad=_ON_BAD.value,
+        runner=_RUNNER.value,
+        workers=_WORKERS.value,
+        beam_args=tuple(_BEAM_ARGS.value),
     )
-
-
-def _about(listing: SourceListing) -> dict[str, str | int | float]:
-    """What the manifest says of the data set's making."""
-    about = {
-        "source": _SOURCE.value,
-        "split_by": listing.split_by,
-        "validation_fraction": _VALIDATION_FRACTION.value,
-        "shard_mib": _SHARD_MIB.value,
-        "validate": _VALIDATE.value,
-    }
-    if _SHORT_SIDE.value:
-        about |= {"short_side_px": _SHORT_SIDE.value, "jpeg_quality": _JPEG_QUALITY.value}
-    return about
 
 
 def _report(finished: Manifest, output_dir: str) -> None:
@@ -200,9 +145,7 @@ def _report(finished: Manifest, output_dir: str) -> None:
     print(f"split by   {finished.source['split_by']}")
     _report_findings("repaired", finished.repaired, output_dir)
     _report_findings("rejected", finished.rejected, output_dir)
-    if _SOURCE.value != "oxford_iiit_pet" and finished.raw_labels:
-        spec = class_file.label_map_spec(finished.raw_labels, _IGNORE_ID.value)
-        print(f"label map  --config.data.label_map={spec!r}")
+    _report_label_map(finished)
     print(f"data set   {output_dir}")
 
 
@@ -212,10 +155,23 @@ def _report_findings(what: str, findings: Sequence[Finding], output_dir: str) ->
     for finding in findings:
         by_reason[finding.reason].append(finding)
     for reason, group in by_reason.items():
-        names = ", ".join(finding.name for finding in group[:_NAMED_PER_REASON])
-        more = len(group) - _NAMED_PER_REASON
+        names = ", ".join(finding.name for finding in group[:_NAMES_PER_REASON])
+        more = len(group) - _NAMES_PER_REASON
         rest = f" and {more:,} more (all in {output_dir}/{FILE_NAME})" if more > 0 else ""
         print(f"  {len(group):>5,} {reason}: {names}{rest}")
+
+
+def _report_label_map(finished: Manifest) -> None:
+    """Prints the label map to train with, unless the source has label maps of its own."""
+    if SOURCES.get(_SOURCE.value).raw_labels:
+        return
+    try:
+        ignored = () if _IGNORE_ID.value is None else (_IGNORE_ID.value,)
+        label_map = own_label_map(finished, ignored)
+    except UserError as error:
+        print(f"label map  none: {error}")
+        return
+    print(f"label map  --config.data.label_map={label_map.spec()!r}")
 
 
 def run() -> None:

@@ -1,10 +1,10 @@
 """Draws a small toy pet data set in the official Oxford-IIIT layout.
 
-  python tools/draw_toy_pets.py --output_dir=DIR
+  python -m petseg.cli.draw_toy_pets --output_dir=DIR
 
-Animals of varied shape, pose and fur stand before textured backgrounds; each trimap
-has pet (1), background (2) and a band of border (3) around the outline. The same
-flags draw the same files. Statuses: 0 done; 2 a wrong command or folder.
+Animals of varied shape, pose and fur stand before textured backgrounds; each trimap has pet
+(1), background (2) and a band of border (3) around the outline. The same flags draw the same
+files. Statuses: 0 done; 2 a wrong command or folder.
 """
 
 import dataclasses
@@ -20,7 +20,9 @@ from tqdm import tqdm
 
 from petseg.errors import UserError
 
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "New or empty folder.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "New or empty folder for the data set.", required=True
+)
 _TRAINVAL_IMAGES = flags.DEFINE_integer(
     "trainval_images", 320, "Images for training and validation.", lower_bound=4
 )
@@ -37,13 +39,13 @@ class Breed:
     """What the animals of one breed share.
 
     Attributes:
-      name: as it stands in the lists; a capital marks a cat, as in the real lists.
-      species: 1 cat, 2 dog.
-      fur: mean RGB colour, 0-255.
-      marks: second RGB colour, of stripes or patches.
-      stripes: whether marks are stripes, else patches.
+      name: Name in the lists; a capital marks a cat, as in the real lists.
+      species: 1 for a cat, 2 for a dog.
+      fur: Mean RGB colour, 0-255.
+      marks: RGB colour of stripes or patches, 0-255.
+      stripes: Whether the marks are stripes; otherwise they are patches.
       ear: 'pointed' or 'floppy'.
-      leg_length: in body heights.
+      leg_length: Length of the legs, in body heights.
     """
 
     name: str
@@ -64,19 +66,19 @@ BREEDS = (
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell_px: float) -> np.ndarray:
-    """Noise without edges: float32 [height, width] in 0-1, features of about cell_px."""
+    """Draws smooth noise: float32 [height, width] in 0-1, with features of about cell_px."""
     rows, columns = max(2, round(height / cell_px)), max(2, round(width / cell_px))
     small = Image.fromarray(rng.random((rows, columns), dtype=np.float32))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)
 
 
 def draw_background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A ground and a wall of mottled, speckled or striped texture: float32 RGB, 0-255."""
+    """Draws a ground and a wall of mottled or striped texture: float32 RGB, 0-255."""
     horizon = round(height * rng.uniform(0.3, 0.7))
     canvas = np.empty((height, width, 3), np.float32)
     for top, bottom in ((0, horizon), (horizon, height)):
         base = rng.uniform(40, 225, 3)
-        # Colours of the same kind as fur occur as well, so that colour alone tells little.
+        # Some backgrounds have the colour of a fur, so that colour alone says little.
         if rng.random() < 0.4:
             base = np.array(BREEDS[rng.integers(len(BREEDS))].fur) + rng.normal(0, 25, 3)
         rows = bottom - top
@@ -93,18 +95,18 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> np.nda
 
 
 def draw_silhouette(rng: np.random.Generator, height: int, width: int, breed: Breed) -> np.ndarray:
-    """An animal's outline: bool [height, width], with head, ears, legs and tail."""
+    """Draws a silhouette with head, ears, legs and tail: bool [height, width]."""
     scale = _SUPERSAMPLING
     canvas = Image.new("L", (width * scale, height * scale))
     draw = ImageDraw.Draw(canvas)
     unit = min(height, width) * scale * rng.uniform(0.16, 0.27)  # half a body's height
     x = width * scale * rng.uniform(0.42, 0.58)
     y = height * scale * rng.uniform(0.42, 0.6)
-    side = rng.choice((-1, 1))  # which way it looks
+    side = rng.choice((-1, 1))  # facing left or right
     long = unit * rng.uniform(1.2, 1.7)
     tilt = rng.normal(0, 0.12)
 
-    def place(forward: float, up: float) -> tuple[float, float]:
+    def position(forward: float, up: float) -> tuple[float, float]:
         dx, dy = side * forward * long, -up * unit
         return x + dx * math.cos(tilt) - dy * math.sin(tilt), y + dx * math.sin(tilt) + dy
 
@@ -118,21 +120,21 @@ def draw_silhouette(rng: np.random.Generator, height: int, width: int, breed: Br
             ball(point, thickness, thickness)
 
     ball((x, y), long, unit * 0.85)
-    ball(place(-0.55, 0), unit * 0.85, unit * 0.88)
+    ball(position(-0.55, 0), unit * 0.85, unit * 0.88)
     for forward in (-0.75, -0.45, 0.45, 0.75):
         foot = forward + rng.normal(0, 0.14)
         limb(
-            [place(forward, -0.3), place(foot, -0.7 - breed.leg_length)],
+            [position(forward, -0.3), position(foot, -0.7 - breed.leg_length)],
             unit * rng.uniform(0.16, 0.22),
         )
     rise, sway = rng.uniform(-0.2, 1.4), rng.uniform(-0.3, 0.4)
     limb(
-        [place(-0.9, 0.2), place(-1.25, 0.2 + rise / 2), place(-1.35 - sway, 0.3 + rise)],
+        [position(-0.9, 0.2), position(-1.25, 0.2 + rise / 2), position(-1.35 - sway, 0.3 + rise)],
         unit * rng.uniform(0.1, 0.2),
     )
-    head = place(1.0 + rng.normal(0, 0.08), rng.uniform(0.45, 1.0))
+    head = position(1.0 + rng.normal(0, 0.08), rng.uniform(0.45, 1.0))
     skull = unit * rng.uniform(0.55, 0.7)
-    limb([place(0.6, 0.2), head], unit * 0.42)
+    limb([position(0.6, 0.2), head], unit * 0.42)
     ball(head, skull, skull * 0.92)
     snout = skull * (0.35 if breed.species == 1 else 0.85)
     limb([head, (head[0] + side * (skull * 0.6 + snout), head[1] + skull * 0.3)], skull * 0.32)
@@ -157,7 +159,7 @@ def draw_silhouette(rng: np.random.Generator, height: int, width: int, breed: Br
 
 
 def draw_fur(rng: np.random.Generator, height: int, width: int, breed: Breed) -> np.ndarray:
-    """A coat with marks, hair and light from above: float32 RGB, 0-255."""
+    """Draws a coat with marks, hair and light from above: float32 RGB, 0-255."""
     colour = np.array(breed.fur, np.float32) + rng.normal(0, 18, 3)
     marks = np.array(breed.marks, np.float32) + rng.normal(0, 18, 3)
     noise = smooth_noise(rng, height, width, rng.uniform(14, 30))
@@ -175,7 +177,7 @@ def draw_fur(rng: np.random.Generator, height: int, width: int, breed: Breed) ->
 
 
 def draw_pet(rng: np.random.Generator, breed: Breed) -> tuple[Image.Image, Image.Image]:
-    """One animal: an RGB picture of varied size, and its trimap."""
+    """Draws one animal: an RGB picture of varied size, and its trimap."""
     height, width = (int(side) for side in rng.integers(150, 230, 2))
     outline = draw_silhouette(rng, height, width, breed)
     soft = Image.fromarray(outline.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(0.8))
@@ -186,7 +188,7 @@ def draw_pet(rng: np.random.Generator, breed: Breed) -> tuple[Image.Image, Image
 
 
 def make_trimap(outline: np.ndarray, band_px: int = 2) -> Image.Image:
-    """Pet, background, and a border that reaches band_px to either side of the outline."""
+    """Makes a trimap whose border reaches band_px to either side of the outline."""
     size = 2 * band_px + 1
     pet = Image.fromarray(outline.astype(np.uint8) * 255)
     trimap = np.full(outline.shape, _BORDER, np.uint8)
@@ -211,14 +213,14 @@ def draw_dataset(output_dir: Path, trainval_images: int, test_images: int, seed:
         split = "trainval" if index < trainval_images else "test"
         lists[split].append(f"{name} {breed_id} {breed.species} {breed_id}")
     lists["list"] = lists["trainval"] + lists["test"]
-    # The lists come last: the folder is a data set only once they are there.
+    # The lists come last, because they make the folder a data set.
     for name, lines in lists.items():
         text = "".join(f"{line}\n" for line in sorted(lines))
         (output_dir / "annotations" / f"{name}.txt").write_text(text)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Draws what the flags name."""
+    """Draws the data set."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     output_dir = Path(_OUTPUT_DIR.value)

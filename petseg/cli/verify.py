@@ -1,11 +1,11 @@
-"""Proves that a data set is what its manifest says, and shows what is in it.
+"""Checks that a data set is what its manifest says, and draws a sample of it.
 
-  python tools/verify.py --data_dir=OUT [--quick] [--contact_sheet=FILE.png]
+  petseg-verify --data_dir=OUT [--quick] [--contact_sheet=FILE.png]
 
-Decodes every record and checks it, its shard's size, SHA-256 and counts, and lists pictures
-of different splits that look alike; --quick looks at sizes and hashes alone. A fault is one
-line that names shard and record; the last line is JSON. Statuses: 0 all is well; 1 a fault
-was found; 2 a wrong command or no data set.
+Decodes every record and checks it, its shard's size, SHA-256 and counts, and lists images
+of different splits that look alike; --quick compares only sizes and hashes. A fault is one
+line that names shard and record; the last line is JSON. Statuses: 0 no fault; 1 a fault was
+found; 2 a wrong command or no data set.
 """
 
 import collections
@@ -27,12 +27,14 @@ from petseg.verification import contact_sheet
 from petseg.verification.near_duplicates import NearDuplicate, find_near_duplicates
 from petseg.verification.shard_check import ShardReport, ShardTask, check_shard
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "What tools/convert.py wrote.", required=True)
-_QUICK = flags.DEFINE_bool("quick", False, "Compare sizes and hashes alone.")
-_CONTACT_SHEET = flags.DEFINE_string(
-    "contact_sheet", None, "Draw a sample of every split, and pixels per class, to this PNG."
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder that petseg-convert wrote.", required=True
 )
-_WORKERS = flags.DEFINE_integer("workers", None, "Processes; as many as cores by default.", 1)
+_QUICK = flags.DEFINE_bool("quick", False, "Compare only sizes and hashes.")
+_CONTACT_SHEET = flags.DEFINE_string(
+    "contact_sheet", None, "PNG to draw: a sample of every split, and pixels per class."
+)
+_WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default one per core.", 1)
 
 _TFDS_FILE = "dataset_info.json"
 _PAIRS_PRINTED, _PAIRS_IN_JSON = 10, 100
@@ -40,21 +42,21 @@ _NAMES_PRINTED = 5
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Checks what the flags name and prints what was found."""
+    """Checks the data set and prints every fault."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     data_dir = _DATA_DIR.value
     finished = manifest.read_manifest(data_dir)
     if _CONTACT_SHEET.value and not _CONTACT_SHEET.value.lower().endswith(".png"):
         raise UserError(f"--contact_sheet={_CONTACT_SHEET.value} must end with .png")
-    faults = _strangers(data_dir, finished) + _tfds_faults(data_dir, finished)
+    faults = _unlisted_shards(data_dir, finished) + _tfds_faults(data_dir, finished)
     near: list[NearDuplicate] | None = None
     if _QUICK.value:
         faults += manifest.check_shards(data_dir, finished.splits.values(), hashes=True)
     else:
         reports = _check_records(data_dir, finished)
         faults += [fault for of_split in reports.values() for r in of_split for fault in r.faults]
-        faults += _names_twice(reports)
+        faults += _duplicate_names(reports)
         near = _near_duplicates(reports)
         _print_near(near)
     for fault in faults:
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
         print(f"sheet      {_CONTACT_SHEET.value}")
     print(json.dumps(_summary(data_dir, finished, faults, near)))
     if faults:
-        raise FaultFound(f"{len(faults):,} fault(s) in {data_dir}; run tools/convert.py again")
+        raise FaultFound(f"{len(faults):,} fault(s) in {data_dir}; run petseg-convert again")
 
 
 def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardReport]]:
@@ -76,19 +78,19 @@ def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardRep
     reports = processes.map_in_processes(
         check_shard,
         tasks,
-        [task.account.records for task in tasks],
+        [task.metadata.records for task in tasks],
         workers=_WORKERS.value or os.cpu_count() or 1,
         what="verify",
         show_progress=True,
     )
-    found: dict[str, list[ShardReport]] = {}
+    by_split: dict[str, list[ShardReport]] = {}
     for split, report in zip(splits, reports, strict=True):
-        found.setdefault(split, []).append(report)
-    return found
+        by_split.setdefault(split, []).append(report)
+    return by_split
 
 
-def _strangers(data_dir: str, finished: Manifest) -> list[str]:
-    """Shards that the manifest does not know."""
+def _unlisted_shards(data_dir: str, finished: Manifest) -> list[str]:
+    """Returns a fault for each shard that is not in the manifest."""
     known = {shard.name for split in finished.splits.values() for shard in split.shards}
     return [
         f"{path} is in no manifest"
@@ -98,7 +100,7 @@ def _strangers(data_dir: str, finished: Manifest) -> list[str]:
 
 
 def _tfds_faults(data_dir: str, finished: Manifest) -> list[str]:
-    """TFDS reads as many records as its own file says, whatever the shards hold."""
+    """Compares TFDS's metadata, which its readers trust, with the manifest."""
     path = epath.Path(data_dir) / _TFDS_FILE
     try:
         splits = json.loads(path.read_text())["splits"]
@@ -109,14 +111,16 @@ def _tfds_faults(data_dir: str, finished: Manifest) -> list[str]:
     return [] if lengths == expected else [f"{path} has other splits or counts than the manifest"]
 
 
-def _names_twice(reports: dict[str, list[ShardReport]]) -> list[str]:
+def _duplicate_names(reports: dict[str, list[ShardReport]]) -> list[str]:
     count = collections.Counter(
         name for of_split in reports.values() for report in of_split for name in report.names
     )
-    twice = [shown(name) for name, number in count.items() if number > 1]
-    more = ", ..." if len(twice) > _NAMES_PRINTED else ""
-    names = ", ".join(twice[:_NAMES_PRINTED]) + more
-    return [f"{len(twice):,} names stand in more than one record: {names}"] if twice else []
+    duplicates = [shown(name) for name, number in count.items() if number > 1]
+    if not duplicates:
+        return []
+    more = ", ..." if len(duplicates) > _NAMES_PRINTED else ""
+    names = ", ".join(duplicates[:_NAMES_PRINTED]) + more
+    return [f"{len(duplicates):,} names are in more than one record: {names}"]
 
 
 def _near_duplicates(reports: dict[str, list[ShardReport]]) -> list[NearDuplicate]:

@@ -1,4 +1,4 @@
-"""What image and mask files have in common: their formats, and how they are refused."""
+"""Checks that image and mask files share: their format, and how a bad file is refused."""
 
 import contextlib
 import io
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-MAX_PIXELS = 178_956_970  # Pillow's own limit: a picture of 512 MiB
+MAX_PIXELS = 178_956_970  # Pillow's limit: 512 MiB of RGB
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -18,11 +18,11 @@ _SIGNATURES = {
 
 
 class BadFile(Exception):
-    """A file that cannot go into a shard; the message is the reason."""
+    """Raised for a file that cannot go into a shard; the message is the reason."""
 
 
 def picture_format(content: bytes) -> str:
-    """The format that a file's first bytes tell, or 'unknown'."""
+    """Returns the format by a file's first bytes, or 'unknown'."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WebP"
     for signature, name in _SIGNATURES.items():
@@ -33,18 +33,18 @@ def picture_format(content: bytes) -> str:
 
 @contextlib.contextmanager
 def open_picture(content: bytes, what: str) -> Iterator[Image.Image]:
-    """A picture whose header was read; raises BadFile if that or its use fails."""
+    """Opens a picture and reads its header; raises BadFile if that or its use fails."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
             yield picture
     except Image.DecompressionBombError as error:
         raise BadFile(f"{what} has more than {MAX_PIXELS:,} pixels") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        found = picture_format(content)
-        raise BadFile(f"{what} is a damaged or unreadable {found}") from error
+        kind = picture_format(content)
+        raise BadFile(f"{what} is a damaged or unreadable {kind}") from error
 
 
 def check_size(height: int, width: int, what: str) -> None:
-    """Raises BadFile if a picture's header claims more than MAX_PIXELS, or none."""
+    """Raises BadFile if a picture's header claims more than MAX_PIXELS pixels, or none."""
     if not 0 < height * width <= MAX_PIXELS:
         raise BadFile(f"{what} claims {width:,}x{height:,} px; 1 to {MAX_PIXELS:,} are possible")

@@ -1,30 +1,29 @@
-"""The class file of a data set: a line 'id,name' or 'id,name,colour' for each class."""
+"""Reads the class file of a data set: one line 'id,name' or 'id,name,colour' per class."""
 
 import csv
 import re
-from collections.abc import Mapping
 
 from etils import epath
 
 from petseg.conversion.sources.base import MaskRules
+from petseg.data.label_map import IGNORED
 from petseg.errors import UserError
 
-IGNORED = "ignored"
 _COLOUR = re.compile(r"#([0-9a-fA-F]{6})|(\d{1,3})[ ;](\d{1,3})[ ;](\d{1,3})")
 
 
 def read_mask_rules(path: str, ignore_id: int | None) -> MaskRules:
-    """What a class file and an ignore id say of the masks.
+    """Reads from a class file what the masks may contain.
 
-    A colour is #rrggbb, 'r g b' or r,g,b, 0-255. A first line that is a header, empty lines and
-    lines that begin with # are passed over.
+    A colour is #rrggbb, 'r g b' or r,g,b, 0-255. A header, empty lines and lines that begin
+    with # are skipped.
 
     Args:
-      path: the class file; empty if there is none, so that any value may occur.
-      ignore_id: a mask value that is no class, 0-255, or None.
+      path: The class file; empty if there is none, so that any value may occur.
+      ignore_id: A mask value that is no class, 0-255, or None.
 
     Raises:
-      UserError: the file is missing or malformed; an id, name or colour stands twice.
+      UserError: The file is missing or malformed; an id, name or colour is duplicated.
     """
     if not path:
         if ignore_id is not None:
@@ -36,17 +35,17 @@ def read_mask_rules(path: str, ignore_id: int | None) -> MaskRules:
         where = f"--classes: {path}, line {number}"
         value, name, colour = _class(fields, where)
         if value in names:
-            raise UserError(f"{where}: id {value} stands twice")
+            raise UserError(f"{where}: id {value} is duplicated")
         if name in names.values():
-            raise UserError(f"{where}: the name '{name}' stands twice")
+            raise UserError(f"{where}: the name '{name}' is duplicated")
         if colour in colours:
-            raise UserError(f"{where}: the colour {show_colour(colour)} stands twice")
+            raise UserError(f"{where}: the colour {show_colour(colour)} is duplicated")
         names[value] = name
         if colour:
             colours[colour] = value
     if not names:
         raise UserError(
-            f"--classes: {path} names no class; a line is 'id,name' or 'id,name,colour'"
+            f"--classes: {path} names no class; each line is 'id,name' or 'id,name,colour'"
         )
     if colours and len(colours) < len(names):
         bare = next(value for value in names if value not in colours.values())
@@ -60,14 +59,8 @@ def read_mask_rules(path: str, ignore_id: int | None) -> MaskRules:
     return MaskRules(dict(sorted(names.items())), colours)
 
 
-def label_map_spec(names: Mapping[int, str], ignore_id: int | None) -> str:
-    """A label map of one class for each value: what to give as config.data.label_map."""
-    parts = [f"{name}={value}" for value, name in names.items() if value != ignore_id]
-    return "; ".join(parts + ([f"{IGNORED}={ignore_id}"] if ignore_id is not None else []))
-
-
 def show_colour(colour: tuple[int, int, int]) -> str:
-    """As '#rrggbb'."""
+    """Formats a colour as '#rrggbb'."""
     return "#" + "".join(f"{channel:02x}" for channel in colour)
 
 
@@ -96,15 +89,15 @@ def _class(fields: list[str], where: str) -> tuple[int, str, tuple[int, int, int
     if not name or re.search(r"[;=,\n]", name) or name == IGNORED:
         raise UserError(
             f"{where}: '{name}' cannot be a class name: it must not be empty, be "
-            f"'{IGNORED}' (see --ignore_id) or hold ';', '=' or ','"
+            f"'{IGNORED}' (see --ignore_id) or contain ';', '=' or ','"
         )
     return value, name, _colour(fields[2], where) if len(fields) == 3 and fields[2] else None
 
 
 def _colour(text: str, where: str) -> tuple[int, int, int]:
-    found = _COLOUR.fullmatch(text)
-    if found and found[1]:
-        return tuple(bytes.fromhex(found[1]))
-    if found and all(int(channel) <= 255 for channel in found.groups()[1:]):
-        return tuple(int(channel) for channel in found.groups()[1:])
+    match = _COLOUR.fullmatch(text)
+    if match and match[1]:
+        return tuple(bytes.fromhex(match[1]))
+    if match and all(int(channel) <= 255 for channel in match.groups()[1:]):
+        return tuple(int(channel) for channel in match.groups()[1:])
     raise UserError(f"{where}: colour '{text}' is neither #rrggbb nor 'r g b' of 0-255")

@@ -1,4 +1,4 @@
-"""Stores pictures smaller than they came: what training crops from need not be larger."""
+"""Makes pictures smaller than their source; training needs no more than it crops from."""
 
 import numpy as np
 from PIL import Image
@@ -15,20 +15,20 @@ _SUBSAMPLING = "4:2:0"  # as cameras do
 def make_smaller(
     image: CheckedImage, mask: CheckedMask, rules: MaskRules, short_side_px: int, jpeg_quality: int
 ) -> tuple[CheckedImage, CheckedMask]:
-    """Scales a pair until its short side has a length; never makes it larger.
+    """Scales an image and its mask down to a short side; never up.
 
-    Images by Lanczos's filter over all source pixels, masks by nearest neighbour at the
-    same places. A pair that is small enough keeps its bytes.
+    Images are resized by Lanczos's filter over all source pixels, masks by nearest neighbour
+    on the same grid. A pair that is small enough keeps its bytes.
 
     Args:
-      image: as checked, of the mask's size.
-      mask: as checked.
-      rules: what the mask may hold.
-      short_side_px: the wanted length.
-      jpeg_quality: of the new image, 1 to 100.
+      image: The checked image, of the mask's size.
+      mask: The checked mask.
+      rules: What the mask may contain.
+      short_side_px: The new short side, in pixels.
+      jpeg_quality: Quality of the new image, 1-100.
 
     Raises:
-      BadFile: the image is damaged.
+      BadFile: The image is damaged.
     """
     short = min(image.height, image.width)
     if short <= short_side_px:

@@ -1,4 +1,4 @@
-"""Files as converters meet them: in folders, in archives, on disks and in buckets."""
+"""Source files: in folders and archives, on local disks and in buckets."""
 
 import dataclasses
 import os
@@ -16,9 +16,9 @@ class StoredFile:
     """A file, or a file within an uncompressed file.
 
     Attributes:
-      path: local or remote (gs:// and the like).
-      bytes: its size.
-      offset: where it begins within `path`; None if it is all of `path`.
+      path: A local or remote path (gs:// and the like).
+      bytes: The size of the file, in bytes.
+      offset: The position in `path` where it begins; None if it is all of `path`.
     """
 
     path: str
@@ -26,8 +26,8 @@ class StoredFile:
     offset: int | None = None
 
     def read(self) -> bytes:
-        """Its content; raises OSError."""
-        # Local files without epath and buffers, at half the cost.
+        """Reads the content; raises OSError."""
+        # Without epath and buffers, a local file is read at half the cost.
         is_remote = "://" in self.path
         with (
             epath.Path(self.path).open("rb")
@@ -41,7 +41,7 @@ class StoredFile:
 
 
 def stored_file(path: str) -> StoredFile:
-    """A whole file with its size; of size 0 if it cannot be told (reading will say why)."""
+    """Returns a whole file; its size is 0 if it is unknown (reading then says why)."""
     try:
         size = epath.Path(path).stat().length if "://" in path else os.stat(path).st_size
     except OSError:
@@ -50,29 +50,29 @@ def stored_file(path: str) -> StoredFile:
 
 
 def names_in(folder: str) -> list[str]:
-    """Names of what lies in a folder; local ones without a path object for each."""
+    """Lists the names in a folder; no path object is made for local ones."""
     if "://" in folder:
         return [path.name for path in epath.Path(folder).iterdir()]
     return os.listdir(folder)
 
 
 def is_folder(path: str) -> bool:
-    """Whether it is a folder, also behind a link."""
+    """Whether a path is a folder or a link to one."""
     return epath.Path(path).is_dir() if "://" in path else os.path.isdir(path)
 
 
 def is_twin(name: str) -> bool:
-    """Whether it is one of the '._*' files that macOS leaves beside others."""
+    """Whether a name is one of the '._*' files that macOS leaves beside others."""
     return name.startswith("._")
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether its suffix, in lower or upper case, is a picture's."""
+    """Whether a name has a picture's suffix, in lower or upper case."""
     return name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def fixed_part(pattern: str) -> str:
-    """The folder of a pattern before its first wildcard, itself if it has none."""
+    """Returns the folders of a pattern before its first wildcard; all of it if it has none."""
     if not _WILDCARD.search(pattern):
         return pattern
     parts = pattern.split("/")
@@ -81,17 +81,17 @@ def fixed_part(pattern: str) -> str:
 
 
 def list_pictures(pattern: str) -> Iterator[tuple[str, str]]:
-    """The files of a folder, all levels deep, or of a pattern, each with its key.
+    """Yields the files of a folder and its sub-folders, or of a pattern, with their keys.
 
-    A key is what stands for the wildcards, joined by '/': 'a/x' for a/images/x_rgb.jpg
-    and the pattern '*/images/*_rgb.jpg'. In a folder it is the path within the folder
-    without the suffix. Wildcards are *, ?, [...], and ** for any number of folders.
+    A key is what the wildcards stand for, joined by '/': 'a/x' for a/images/x_rgb.jpg and
+    the pattern '*/images/*_rgb.jpg'. In a folder it is the path within the folder without
+    the suffix. Wildcards are *, ?, [...], and ** for any number of folders.
 
     Args:
-      pattern: a folder, or a path with wildcards.
+      pattern: A folder, or a path with wildcards.
 
     Yields:
-      (key, path) in no certain order; for a folder also files that are no pictures.
+      (key, path) in any order; for a folder also files that are no pictures.
     """
     root = fixed_part(pattern)
     rest = pattern[len(root) :].lstrip("/") if root not in (pattern, ".") else pattern
@@ -102,18 +102,18 @@ def list_pictures(pattern: str) -> Iterator[tuple[str, str]]:
         if matcher is None:
             stem, dot, suffix = relative.rpartition(".")
             yield (stem if dot and "/" not in suffix else relative), path
-        elif found := matcher.fullmatch(relative):
-            yield "/".join(group.strip("/") for group in found.groups() if group), path
+        elif match := matcher.fullmatch(relative):
+            yield "/".join(group.strip("/") for group in match.groups() if group), path
 
 
 def _walk(root: str, depth: int | None) -> Iterator[str]:
-    """Relative paths of the files below a folder; links that lead in circles end."""
+    """Yields relative paths of the files below a folder; follows no link in circles."""
     pending: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while pending:
         folder, above = pending.pop()
         here = f"{root}/{folder}" if folder else root
         real = here if "://" in root else os.path.realpath(here)
-        if real in above:  # a symbolic link to a folder that holds it
+        if real in above:  # a symbolic link to a folder that contains it
             continue
         for name in names_in(here):
             relative = f"{folder}/{name}" if folder else name
@@ -125,7 +125,7 @@ def _walk(root: str, depth: int | None) -> Iterator[str]:
 
 
 def _regex(pattern: str) -> str:
-    """A pattern's regular expression, with a group for each run of wildcards."""
+    """Returns a pattern's regular expression, with a group for each wildcard."""
     out = []
     for part in re.findall(r"\*\*/?|\*|\?|\[[^\]]*\]|[^*?\[]+|\[", pattern):
         if part.startswith("**"):

@@ -1,4 +1,4 @@
-"""Is this file an image that training can read, and if not, can it be repaired?"""
+"""Checks image files, and repairs those that training could not read."""
 
 import dataclasses
 import io
@@ -25,11 +25,11 @@ class CheckedImage:
     """An image that training can read.
 
     Attributes:
-      encoded: RGB JPEG bytes; the source's own unless it was repaired.
-      height: pixels.
-      width: pixels.
-      repair: what was mended, or None.
-      orientation: EXIF's, 1 to 8, of the source; the stored pixels are not turned.
+      encoded: RGB JPEG bytes; those of the source unless it was repaired.
+      height: Height in pixels.
+      width: Width in pixels.
+      repair: What was repaired, and how; or None.
+      orientation: EXIF orientation of the source, 1-8; the stored pixels are not turned.
     """
 
     encoded: bytes
@@ -40,21 +40,21 @@ class CheckedImage:
 
 
 def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
-    """Checks an image file's bytes; re-encodes what is not an RGB JPEG.
+    """Checks an image file; re-encodes it if it is not an RGB JPEG.
 
-    The decoder that training uses is the judge (jpeg.decode_small).
+    An image is good if the decoder that training uses reads it (jpeg.decode_small).
 
     Args:
-      content: the file.
-      decode: look beyond the header.
+      content: The bytes of the file.
+      decode: Decode the picture, not only its header.
 
     Raises:
-      BadFile: it is empty, no picture, or damaged.
+      BadFile: The file is empty, no picture, or damaged.
     """
-    found = picture_format(content)
+    kind = picture_format(content)
     if not content:
         raise BadFile("image is empty (0 bytes)")
-    if found == "unknown":
+    if kind == "unknown":
         raise BadFile("image is of no known picture format")
     if (size := _size_of_plain_jpeg(content)) is not None:
         check_size(*size, "image")
@@ -65,7 +65,7 @@ def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
         check_size(picture.height, picture.width, "image")
         orientation = picture.getexif().get(_ORIENTATION, _UPRIGHT) if _has_exif(picture) else 1
         if picture.format != "JPEG" or picture.mode != "RGB":
-            repaired = _encode_again(picture, found)
+            repaired = _re_encode(picture, kind)
             return dataclasses.replace(repaired, orientation=orientation)
         width, height = picture.size
     if decode:
@@ -76,19 +76,19 @@ def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
 def fit_to_mask(
     image: CheckedImage, content: bytes, mask_height: int, mask_width: int
 ) -> CheckedImage:
-    """The image as its mask shows it, where EXIF asks viewers to turn it.
+    """Turns an image as EXIF asks if its mask was drawn over the turned picture.
 
-    Decoders of the field ignore EXIF, so a mask may have been drawn over the stored
-    pixels or over the upright picture; its size tells, unless both are alike.
+    Decoders for training ignore EXIF, so a mask may have been drawn over the stored pixels or
+    over the upright picture. Its size says which, unless both have the same size.
 
     Args:
-      image: as checked.
-      content: the image's file.
-      mask_height: pixels.
-      mask_width: pixels.
+      image: The checked image.
+      content: The bytes of the image's file.
+      mask_height: Height in pixels.
+      mask_width: Width in pixels.
 
     Raises:
-      BadFile: the sizes do not fit, or fit both ways.
+      BadFile: The sizes do not fit, or fit both ways.
     """
     stored, upright = (image.height, image.width), (image.height, image.width)
     if image.orientation in _SIDEWAYS:
@@ -104,34 +104,37 @@ def fit_to_mask(
         return image
     if is_turned and mask == upright:
         with open_picture(content, "image") as picture:
-            turned = _encode_again(ImageOps.exif_transpose(picture), "JPEG")
+            turned = _re_encode(ImageOps.exif_transpose(picture), "JPEG")
         what = f"turned upright (EXIF orientation {image.orientation}), as its mask is"
         return dataclasses.replace(turned, repair=f"image: {what}, {_re_encoded()}")
     raise BadFile(f"mask is {mask_width}x{mask_height} px, its image {image.width}x{image.height}")
 
 
 def to_jpeg(picture: Image.Image, quality: int, subsampling: str) -> bytes:
-    """RGB JPEG bytes of a picture."""
+    """Encodes an RGB picture as JPEG."""
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=quality, subsampling=subsampling)
     return encoded.getvalue()
 
 
 def _size_of_plain_jpeg(content: bytes) -> tuple[int, int] | None:
-    """Height and width by the header of a JPEG of three 8-bit components without EXIF.
+    """Returns height and width of a JPEG of three 8-bit components without EXIF.
 
-    None for all else: Pillow looks at that, and takes ten times as long.
+    None for everything else, which Pillow opens in ten times as long.
     """
-    place = 2
-    while content[place : place + 1] == b"\xff" and place + 9 < len(content):
-        marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4])
+    position = 2
+    while content[position : position + 1] == b"\xff" and position + 9 < len(content):
+        marker = content[position + 1]
+        length = int.from_bytes(content[position + 2 : position + 4])
         if marker in _START_OF_FRAME:
-            height, width = (int.from_bytes(content[place + i : place + i + 2]) for i in (5, 7))
-            is_plain = content[place + 4] == 8 and content[place + 9] == 3 and height and width
+            height = int.from_bytes(content[position + 5 : position + 7])
+            width = int.from_bytes(content[position + 7 : position + 9])
+            bits, components = content[position + 4], content[position + 9]
+            is_plain = bits == 8 and components == 3 and height and width
             return (height, width) if is_plain else None
-        if marker == _APP1 and content[place + 4 : place + 8] == b"Exif":
+        if marker == _APP1 and content[position + 4 : position + 8] == b"Exif":
             return None
-        place += 2 + length
+        position += 2 + length
     return None
 
 
@@ -148,16 +151,16 @@ def _check_content(content: bytes, height: int, width: int) -> None:
         raise BadFile("image is a damaged JPEG: it has two sizes")
 
 
-def _encode_again(picture: Image.Image, found: str) -> CheckedImage:
+def _re_encode(picture: Image.Image, kind: str) -> CheckedImage:
     mode, frames = picture.mode, getattr(picture, "n_frames", 1)
     if mode[0] in "IF":
         raise BadFile(f"image has pixels of mode {mode}, not 8 bits a channel")
     try:
         rgb = _to_rgb(picture)
     except (OSError, ValueError, SyntaxError) as error:
-        raise BadFile(f"image is a damaged or unreadable {found}") from error
+        raise BadFile(f"image is a damaged or unreadable {kind}") from error
     encoded = to_jpeg(rgb, REPAIR_JPEG_QUALITY, "4:4:4")
-    what = f"{found}, mode {mode}" + (f", first of {frames} frames" if frames > 1 else "")
+    what = f"{kind}, mode {mode}" + (f", first of {frames} frames" if frames > 1 else "")
     return CheckedImage(encoded, rgb.height, rgb.width, f"image: {what}, {_re_encoded()}")
 
 
@@ -166,7 +169,7 @@ def _re_encoded() -> str:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    """Transparent parts come to lie over white, as a viewer shows them."""
+    """Converts to RGB; transparent parts become white, as viewers show them."""
     if "A" in picture.mode or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

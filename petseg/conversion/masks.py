@@ -1,4 +1,4 @@
-"""Is this file a mask that training can read, and which labels does it hold?"""
+"""Checks mask files, counts their labels, and re-encodes those that training cannot read."""
 
 import dataclasses
 import functools
@@ -29,10 +29,10 @@ class CheckedMask:
 
     Attributes:
       encoded: 8-bit single-channel PNG bytes of raw labels.
-      height: pixels.
-      width: pixels.
-      pixels_per_label: raw value -> number of pixels; empty if it was not decoded.
-      repair: what was mended, or None.
+      height: Height in pixels.
+      width: Width in pixels.
+      pixels_per_label: Raw value -> number of pixels; empty if the mask was not decoded.
+      repair: What was repaired, and how; or None.
     """
 
     encoded: bytes
@@ -43,45 +43,45 @@ class CheckedMask:
 
 
 def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> CheckedMask:
-    """Checks a mask file's bytes, counts its raw labels; re-encodes all but 8-bit grey PNG.
+    """Checks a mask file, counts its raw labels, and re-encodes all but 8-bit grey PNG.
 
     - 8 bits, one channel: the values are the labels.
-    - A palette: with class colours the palette's colours tell the labels, without them
-      the indices are the labels.
-    - RGB: the class colours tell the labels; alpha must be opaque throughout.
+    - A palette: its colours are mapped to labels if the rules have colours; otherwise its
+      indices are the labels.
+    - RGB: the colours are mapped to labels; alpha must be opaque throughout.
     - 1 bit: the labels are 0 and 1.
 
     Args:
-      content: the file.
-      rules: what may occur.
-      decode: look beyond the header of what need not be re-encoded.
+      content: The bytes of the file.
+      rules: What the mask may contain.
+      decode: Decode a mask that need not be re-encoded, not only its header.
 
     Raises:
-      BadFile: it is none of these, is damaged, or holds a value or colour that no class
-        has.
+      BadFile: The file is none of these, is damaged, or contains a value or colour of no
+        class.
     """
     if not content:
         raise BadFile("mask is empty (0 bytes)")
-    found = picture_format(content)
-    if found not in _LOSSLESS:
-        blurs = ", which blurs labels; masks must be lossless" if found in ("JPEG", "WebP") else ""
-        raise BadFile(f"mask is not a PNG ({found}{blurs})")
-    if found == "PNG" and len(content) > _IHDR_BYTES and content[24:26] == bytes([8, _PNG_GREY]):
+    kind = picture_format(content)
+    if kind not in _LOSSLESS:
+        blurs = ", which blurs labels; masks must be lossless" if kind in ("JPEG", "WebP") else ""
+        raise BadFile(f"mask is not a PNG ({kind}{blurs})")
+    if kind == "PNG" and len(content) > _IHDR_BYTES and content[24:26] == bytes([8, _PNG_GREY]):
         return _check_grey_png(content, rules, decode)
     with open_picture(content, "mask") as picture:
         check_size(picture.height, picture.width, "mask")
         labels, what = _labels_of(picture, rules)
-    repair = None if what is None else f"mask: {found}, {what}"
+    repair = None if what is None else f"mask: {kind}, {what}"
     return CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules), repair)
 
 
 def encode_mask(labels: np.ndarray) -> bytes:
-    """uint8 [height, width] raw labels as an 8-bit single-channel PNG that is quick to read.
+    """Encodes uint8 [height, width] raw labels as an 8-bit grey PNG that is fast to decode.
 
-    Rows are stored as they are and deflated with the fixed code: labels repeat so much that
-    neither a filter nor a code of their own saves bytes that matter, and both cost time
-    whenever the mask is read. Against a PNG optimized for size, a pets mask is encoded in a
-    tenth of the time, decoded in 0.7 of it, and takes 3.3 kB in place of 2.1.
+    Rows are stored unfiltered and deflated with the fixed Huffman code: labels repeat so much
+    that filters and dynamic codes save few bytes, and both cost time whenever the mask is
+    read. Compared with a PNG optimized for size, a pets mask is encoded in a tenth of the
+    time, decoded in 0.7 of it, and takes 3.3 kB instead of 2.1.
     """
     height, width = labels.shape
     rows = np.zeros((height, 1 + width), np.uint8)  # each begins with its filter: none
@@ -105,10 +105,14 @@ def _png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def count_labels(labels: np.ndarray, rules: MaskRules) -> dict[int, int]:
-    """Pixels per raw label of a uint8 mask; raises BadFile if a label is not allowed."""
+    """Counts the pixels of each raw label of a uint8 mask.
+
+    Raises:
+      BadFile: A label is not allowed.
+    """
     few = rules.names is not None and len(rules.names) <= _FEW_LABELS
     counts = _count_each(labels, rules.names) if few else {}
-    if sum(counts.values()) < labels.size:  # there are others
+    if sum(counts.values()) < labels.size:  # there are other values
         counts = dict(enumerate(np.bincount(labels.ravel(), minlength=256).tolist()))
     counts = {value: count for value, count in sorted(counts.items()) if count}
     if rules.names is not None and (unknown := sorted(counts.keys() - rules.names.keys())):
@@ -120,7 +124,7 @@ def count_labels(labels: np.ndarray, rules: MaskRules) -> dict[int, int]:
 
 
 def _count_each(labels: np.ndarray, values: Iterable[int]) -> dict[int, int]:
-    """Comparing with a few values is ten times as fast as counting all 256."""
+    """Counts a few values by comparison, ten times as fast as counting all 256."""
     return {value: int(np.count_nonzero(labels == value)) for value in values}
 
 
@@ -132,7 +136,7 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
     if not decode:
         return CheckedMask(content, height, width, {})
     try:
-        # What training reads. asarray takes the tensor's memory as it is.
+        # The decoder of training. asarray shares the tensor's memory.
         labels = np.asarray(record.decode_mask(content))[..., 0]
     except tf.errors.InvalidArgumentError as error:
         raise BadFile("mask is a damaged PNG") from error
@@ -140,7 +144,7 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
 
 
 def _labels_of(picture: Image.Image, rules: MaskRules) -> tuple[np.ndarray, str | None]:
-    """uint8 labels of what is no 8-bit grey PNG, and what was done to get them."""
+    """Returns the uint8 labels of any other picture, and what was repaired to get them."""
     mode = picture.mode
     if mode == "1":
         return np.asarray(picture).astype(np.uint8), "1 bit, stored as 0 and 1"
@@ -149,7 +153,7 @@ def _labels_of(picture: Image.Image, rules: MaskRules) -> tuple[np.ndarray, str 
     if mode in ("RGB", "RGBA", "P"):
         if not rules.values_of_colours:
             raise BadFile(f"mask is a picture of mode {mode}; give its colours in --classes")
-        # Asked for by the class file, so no repair.
+        # Not a repair, because the class file asks for it.
         return _labels_of_colours(picture.convert("RGBA"), rules), None
     if mode == "L" and picture.format != "PNG":
         return np.array(picture), "8 bits, stored as PNG"
@@ -176,7 +180,7 @@ def _labels_of_colours(picture: Image.Image, rules: MaskRules) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _table(values_of_colours: frozenset) -> np.ndarray:
-    """int16 [2^24]: little-endian RGB -> label, or -1 (32 MiB)."""
+    """Returns int16 [2^24]: little-endian RGB -> label, or -1 (32 MiB)."""
     table = np.full(1 << 24, -1, np.int16)
     for (red, green, blue), value in values_of_colours:
         table[red | green << 8 | blue << 16] = value
@@ -188,7 +192,7 @@ def _colour(code: int) -> tuple[int, int, int]:
 
 
 def merge_names(rules: MaskRules, counts: Mapping[int, int]) -> dict[int, str]:
-    """What each raw value means; where the source does not say, the values that occur."""
+    """Returns the meaning of each raw value; without names, of those that occur."""
     if rules.names is not None:
         return dict(rules.names)
     return {value: f"value_{value}" for value in sorted(counts)}

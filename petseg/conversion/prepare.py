@@ -1,4 +1,4 @@
-"""One source example -> one serialized record, or the reason why not."""
+"""Turns one source example into one serialized record, or into the reason why not."""
 
 import dataclasses
 import json
@@ -15,15 +15,15 @@ VALIDATE = ("full", "header")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What decides, with its inputs, over a record's bytes.
+class RecordOptions:
+    """What decides, together with its inputs, over a record's bytes.
 
     Attributes:
-      masks: what masks may hold.
-      validate: 'full' decodes every picture; 'header' trusts what need not be
-        re-encoded, and counts no labels.
-      short_side_px: larger pictures are stored with this short side; 0 keeps them.
-      jpeg_quality: of images that are made smaller.
+      masks: What masks may contain.
+      validate: 'full' decodes every picture; 'header' trusts pictures that need no
+        re-encoding, and counts no labels.
+      short_side_px: Larger pictures are stored with this short side; 0 keeps them.
+      jpeg_quality: Quality of images that are made smaller, 1-100.
     """
 
     masks: MaskRules
@@ -32,7 +32,7 @@ class Settings:
     jpeg_quality: int = 95
 
     def spec(self) -> str:
-        """All of it as one line; equal settings, equal lines."""
+        """Returns all options as one line; equal options give equal lines."""
         colours = sorted([*c, v] for c, v in self.masks.values_of_colours.items())
         names = None if self.masks.names is None else sorted(self.masks.names)
         return json.dumps([names, colours, self.validate, self.short_side_px, self.jpeg_quality])
@@ -43,14 +43,14 @@ class Prepared:
     """One example after its checks.
 
     Attributes:
-      example: what it was made of.
-      inputs: one line that names its two inputs, with their sizes and CRC-32C.
-      serialized: the record; empty if rejected.
-      height: of the stored image, in pixels.
-      width: of the stored image, in pixels.
-      pixels_per_label: of the stored mask; empty if it was not decoded.
-      repairs: what was mended.
-      rejected: why there is no record, or None.
+      example: The source example.
+      inputs: One line that names its two inputs, with their sizes and CRC-32C.
+      serialized: The record; empty if the example is rejected.
+      height: Height of the stored image, in pixels.
+      width: Width of the stored image, in pixels.
+      pixels_per_label: Raw value -> pixels of the stored mask; empty if it was not decoded.
+      repairs: What was repaired, and how.
+      rejected: Why there is no record, or None.
     """
 
     example: SourceExample
@@ -63,39 +63,39 @@ class Prepared:
     rejected: str | None = None
 
 
-def prepare_example(example: SourceExample, settings: Settings) -> Prepared:
-    """Reads, checks and serializes an example; a bad one is rejected, not raised."""
+def prepare_example(example: SourceExample, options: RecordOptions) -> Prepared:
+    """Reads, checks and serializes an example; returns a bad one as rejected."""
     inputs, contents = read_inputs(example)
     if isinstance(contents, Unreadable):
         return Prepared(example, inputs, rejected=str(contents))
     try:
-        return _prepare(example, inputs, *contents, settings)
+        return _prepare(example, inputs, *contents, options)
     except BadFile as reason:
         return Prepared(example, inputs, rejected=str(reason))
 
 
 def read_inputs(example: SourceExample) -> tuple[str, tuple[bytes, bytes] | Unreadable]:
-    """An example's inputs line and its files' contents, or why they cannot be read."""
-    about = [example.name, example.split, example.class_label, example.class_text]
-    about.append(example.pair.image_name)
+    """Returns an example's inputs line, and its files' contents or why they cannot be read."""
+    facts = [example.name, example.split, example.class_label, example.class_text]
+    facts.append(example.pair.image_name)
     try:
         contents = example.pair.read()
     except Unreadable as reason:
-        return json.dumps([*about, str(reason)]), reason
+        return json.dumps([*facts, str(reason)]), reason
     sizes_and_crcs = [(len(content), google_crc32c.value(content)) for content in contents]
-    return json.dumps([*about, sizes_and_crcs]), contents
+    return json.dumps([*facts, sizes_and_crcs]), contents
 
 
 def _prepare(
-    example: SourceExample, inputs: str, image_file: bytes, mask_file: bytes, settings: Settings
+    example: SourceExample, inputs: str, image_file: bytes, mask_file: bytes, options: RecordOptions
 ) -> Prepared:
-    decode = settings.validate == "full"
+    decode = options.validate == "full"
     image = images.check_image(image_file, decode=decode)
-    mask = masks.check_mask(mask_file, settings.masks, decode=decode)
+    mask = masks.check_mask(mask_file, options.masks, decode=decode)
     image = images.fit_to_mask(image, image_file, mask.height, mask.width)
-    if settings.short_side_px:
+    if options.short_side_px:
         image, mask = downscale.make_smaller(
-            image, mask, settings.masks, settings.short_side_px, settings.jpeg_quality
+            image, mask, options.masks, options.short_side_px, options.jpeg_quality
         )
     serialized = record.encode_record(
         record.Record(

@@ -1,4 +1,4 @@
-"""Which example goes into which shard, and how one shard is written."""
+"""Writes one shard: prepares its examples in parts and joins the parts."""
 
 import collections
 import dataclasses
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from petseg.conversion.prepare import Prepared, Settings, prepare_example, read_inputs
+from petseg.conversion.prepare import Prepared, RecordOptions, prepare_example, read_inputs
 from petseg.conversion.sources.base import SourceExample
 from petseg.data import manifest, shard_files
 from petseg.data.manifest import Finding, Shard
@@ -15,11 +15,11 @@ from petseg.errors import FaultFound, shown
 
 Advance = Callable[[], None]
 
-# TFDS's words for the names that `shard_name` makes.
+# The names that `shard_name` makes, as a template of TFDS.
 TFDS_FILENAME_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _SETTING = "--output_dir"
 _CHUNK_BYTES = 4 << 20  # 4 MiB
-_INPUTS_VERSION = "1"  # another one if the same inputs come to give other bytes
+_INPUTS_VERSION = "1"  # increased when the same inputs begin to give other bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class ShardTask:
     """One shard to write.
 
     Attributes:
-      name: the file's name.
-      examples: what goes into it, in order.
-      is_whole: whether these are all of the shard's examples.
+      name: Name of the file.
+      examples: The examples that go into it, in order.
+      is_whole: Whether these are all examples of the shard.
     """
 
     name: str
@@ -38,7 +38,7 @@ class ShardTask:
 
 
 def parts_of(task: ShardTask, count: int) -> list[ShardTask]:
-    """A shard's examples in runs that several workers can prepare at a time."""
+    """Cuts a shard's examples into runs that several workers can prepare in parallel."""
     size = -(-len(task.examples) // count)
     return [
         ShardTask(task.name, task.examples[start : start + size], size >= len(task.examples))
@@ -51,94 +51,94 @@ class WrittenPart:
     """A run of a shard's records in a file of its own.
 
     Attributes:
-      path: the file, temporary.
-      account: as of a shard, without the digest of its inputs.
-      inputs: a line for each example.
+      path: Path of the temporary file.
+      metadata: The metadata of the run, without the digest of its inputs.
+      inputs: One line for each example.
     """
 
     path: str
-    account: Shard
+    metadata: Shard
     inputs: bytes
 
 
 def write_part(
-    part: ShardTask, settings: Settings, output_dir: str, fail_on_bad: bool, advance: Advance
+    part: ShardTask, options: RecordOptions, output_dir: str, fail_on_bad: bool, advance: Advance
 ) -> WrittenPart:
     """Prepares a run of a shard's examples and writes its records to a temporary file.
 
     Args:
-      part: the examples, under the shard's name.
-      settings: what decides over the records.
-      output_dir: the data set's folder, with WORK_DIR in it.
-      fail_on_bad: raise for the first example that cannot be converted.
-      advance: called after each example.
+      part: The examples, under the shard's name.
+      options: What decides over the records' bytes.
+      output_dir: The data set's folder, with WORK_DIR in it.
+      fail_on_bad: Raise for the first example that cannot be converted.
+      advance: Called after each example.
 
     Raises:
-      FaultFound: the disk is full or the folder cannot be written; or an example is bad
+      FaultFound: The disk is full or the folder cannot be written; or an example is bad
         and fail_on_bad is set.
     """
     path = shard_files.temporary(output_dir, part.name)
-    writing = _Writing(part.is_whole)
+    sums = _PartSums(part.is_whole)
     with (
-        shard_files.told_as_fault(_SETTING, output_dir, part.name),
+        shard_files.reported_as_fault(_SETTING, output_dir, part.name),
         shard_files.removed_on_failure(path),
         path.open("wb") as file,
     ):
         for example in part.examples:
-            item = prepare_example(example, settings)
+            item = prepare_example(example, options)
             if item.rejected and fail_on_bad:
                 raise FaultFound(f"--on_bad=fail: {shown(example.name)}: {item.rejected}")
-            file.write(writing.add(item))
+            file.write(sums.add(item))
             advance()
         if part.is_whole:
             shard_files.flush(file)
-    return WrittenPart(str(path), writing.account(part.name), writing.inputs())
+    return WrittenPart(str(path), sums.metadata(part.name), sums.inputs())
 
 
 def join_parts(
-    parts: Sequence[WrittenPart], settings: Settings, output_dir: str, advance: Advance
+    parts: Sequence[WrittenPart], options: RecordOptions, output_dir: str, advance: Advance
 ) -> Shard:
-    """Makes a shard of its parts: under a temporary name, flushed, then renamed.
+    """Joins a shard's parts under a temporary name, flushes the file and renames it.
 
-    Its account is written to the work folder just before, so that a shard that has its
-    name is one that a restart can trust. A shard whose examples are all bad gets an
-    account, but no file.
+    The shard's metadata are written to the work folder just before the renaming, so that a
+    resumed conversion can trust a shard that has its name. A shard whose examples are all bad
+    gets metadata, but no file.
 
     Args:
-      parts: all of the shard's, in order.
-      settings: what decides over the records.
-      output_dir: the data set's folder, with WORK_DIR in it.
-      advance: not called: the examples have been counted.
+      parts: All parts of the shard, in order.
+      options: What decides over the records' bytes.
+      output_dir: The data set's folder, with WORK_DIR in it.
+      advance: Not called, because the examples have been counted.
 
     Raises:
-      FaultFound: the disk is full or the folder cannot be written.
+      FaultFound: The disk is full or the folder cannot be written.
     """
     del advance
-    name, is_one = parts[0].account.name, len(parts) == 1
+    name, is_one = parts[0].metadata.name, len(parts) == 1
     joined = epath.Path(parts[0].path) if is_one else shard_files.temporary(output_dir, name)
     with (
-        shard_files.told_as_fault(_SETTING, output_dir, name),
+        shard_files.reported_as_fault(_SETTING, output_dir, name),
         shard_files.removed_on_failure(joined),
     ):
-        sha256 = parts[0].account.sha256 if is_one else _concatenate(parts, joined)
-        digest = hashlib.sha256(_inputs_header(settings))
+        sha256 = parts[0].metadata.sha256 if is_one else _concatenate(parts, joined)
+        digest = hashlib.sha256(_inputs_header(options))
         for part in parts:
             digest.update(part.inputs)
-        account = _add_up([part.account for part in parts], sha256, digest.hexdigest())
-        shard_files.finish(joined, account, output_dir)
-    return account
+        shard = _add_up([part.metadata for part in parts], sha256, digest.hexdigest())
+        shard_files.finish(joined, shard, output_dir)
+    return shard
 
 
 def write_shard(
-    task: ShardTask, settings: Settings, output_dir: str, fail_on_bad: bool, advance: Advance
+    task: ShardTask, options: RecordOptions, output_dir: str, fail_on_bad: bool, advance: Advance
 ) -> Shard:
-    """Writes one shard in one go; arguments and errors as of write_part."""
-    part = write_part(task, settings, output_dir, fail_on_bad, advance)
-    return join_parts([part], settings, output_dir, advance)
+    """Writes one shard as one part; see write_part for arguments and errors."""
+    part = write_part(task, options, output_dir, fail_on_bad, advance)
+    return join_parts([part], options, output_dir, advance)
 
 
 def _concatenate(parts: Sequence[WrittenPart], target: epath.Path) -> str:
-    """Copies the parts' files one after the other; gives the SHA-256 of the whole."""
+    """Moves the parts' files into one and returns its SHA-256."""
     digest = hashlib.sha256()
     with target.open("wb") as file:
         for part in parts:
@@ -151,37 +151,37 @@ def _concatenate(parts: Sequence[WrittenPart], target: epath.Path) -> str:
     return digest.hexdigest()
 
 
-def _add_up(accounts: Sequence[Shard], sha256: str, inputs: str) -> Shard:
-    split = manifest.Split(tuple(accounts))
+def _add_up(parts: Sequence[Shard], sha256: str, inputs: str) -> Shard:
+    split = manifest.Split(tuple(parts))
     return Shard(
-        name=accounts[0].name,
+        name=parts[0].name,
         records=split.records,
         bytes=split.bytes,
         sha256=sha256,
         inputs=inputs,
         pixels_per_label=split.pixels_per_label,
-        height_sum=sum(account.height_sum for account in accounts),
-        width_sum=sum(account.width_sum for account in accounts),
-        repaired=tuple(finding for account in accounts for finding in account.repaired),
-        rejected=tuple(finding for account in accounts for finding in account.rejected),
+        height_sum=sum(part.height_sum for part in parts),
+        width_sum=sum(part.width_sum for part in parts),
+        repaired=tuple(finding for part in parts for finding in part.repaired),
+        rejected=tuple(finding for part in parts for finding in part.rejected),
     )
 
 
-def digest_of_inputs(settings: Settings, task: ShardTask, advance: Advance) -> str:
-    """Reads a task's inputs, without decoding them: the `inputs` of its account."""
-    digest = hashlib.sha256(_inputs_header(settings))
+def digest_of_inputs(options: RecordOptions, task: ShardTask, advance: Advance) -> str:
+    """Reads a task's inputs without decoding them; returns the `inputs` of its metadata."""
+    digest = hashlib.sha256(_inputs_header(options))
     for example in task.examples:
         digest.update(read_inputs(example)[0].encode() + b"\n")
         advance()
     return digest.hexdigest()
 
 
-def _inputs_header(settings: Settings) -> bytes:
-    return f"{_INPUTS_VERSION} {settings.spec()}\n".encode()
+def _inputs_header(options: RecordOptions) -> bytes:
+    return f"{_INPUTS_VERSION} {options.spec()}\n".encode()
 
 
-class _Writing:
-    """What records add up to while they are written; the hash only of a whole shard."""
+class _PartSums:
+    """The sums over a part's examples while they are written; hashes only a whole shard."""
 
     def __init__(self, is_whole: bool):
         self._frames = shard_files.Frames(is_hashed=is_whole)
@@ -192,7 +192,7 @@ class _Writing:
         self._rejected: list[Finding] = []
 
     def add(self, item: Prepared) -> bytes:
-        """Counts an example and gives the bytes to append to the file."""
+        """Counts an example and returns the bytes to append to the file."""
         self._inputs.append(item.inputs.encode() + b"\n")
         name, split = shown(item.example.name), item.example.split
         if item.rejected is not None:
@@ -205,11 +205,11 @@ class _Writing:
         return self._frames.add(item.serialized)
 
     def inputs(self) -> bytes:
-        """A line for each example."""
+        """Returns one line for each example."""
         return b"".join(self._inputs)
 
-    def account(self, name: str) -> Shard:
-        """What was written."""
+    def metadata(self, name: str) -> Shard:
+        """Returns the metadata of what was written."""
         return Shard(
             name=name,
             records=self._frames.records,

@@ -1,4 +1,4 @@
-"""What TFDS wants to know of a folder of shards, so that its readers read them."""
+"""Writes the metadata that lets TFDS read a folder of shards."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ FILE_NAMES = ("dataset_info.json", "features.json")
 
 
 def write_tfds_metadata(output_dir: str, finished: Manifest, class_names: Sequence[str]) -> None:
-    """Describes a finished data set's shards in dataset_info.json and features.json."""
+    """Writes dataset_info.json and features.json for a finished data set."""
     features = tfds.features.FeaturesDict(
         {
             "image": {

@@ -1,7 +1,7 @@
-"""Is a JPEG whole? What TensorFlow's decoder raises, and what libjpeg merely prints.
+"""Checks whether a JPEG is complete, by TensorFlow's decoder and by what libjpeg prints.
 
-Of data that are missing in the middle of a file libjpeg says so on standard error alone,
-fills up with grey and goes on; TensorFlow passes the result on as if all were well.
+If data are missing in the middle of a file, libjpeg prints so on standard error and fills the
+rest with grey; TensorFlow returns the result without an error.
 """
 
 import contextlib
@@ -14,34 +14,34 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-_REDUCTION = 8  # at 1/8 scale the whole bit stream is read, for two thirds of the price
+_REDUCTION = 8  # at 1/8 scale the whole bit stream is read, in two thirds of the time
 _COMPLAINTS = (
     "Corrupt JPEG data: ",
     "Premature end of JPEG file",
     "Inconsistent progression sequence",
     "Invalid SOS parameters",
 )
-_TENSORFLOWS_OWN = "jpeg_mem.cc"  # what is raised as well
+_TENSORFLOWS_SOURCE = "jpeg_mem.cc"  # in lines about errors that are raised as well
 
 
 class DamagedJpeg(Exception):
-    """A JPEG that is not whole; the message says why."""
+    """Raised for a JPEG that is not complete; the message says why."""
 
 
 def decode_small(content: bytes, reduction: int = _REDUCTION) -> np.ndarray:
     """Decodes a JPEG at a fraction of its scale, as grey.
 
-    At 1/8 it finds the faults that it finds at full scale (a test compares them).
+    At 1/8 it finds the same faults as at full scale (a test compares them).
 
     Args:
-      content: the file.
+      content: The bytes of the file.
       reduction: 1, 2, 4 or 8.
 
     Returns:
       uint8 [height / reduction, width / reduction], sizes rounded up.
 
     Raises:
-      DamagedJpeg: it cannot be decoded, or libjpeg says that it is corrupt.
+      DamagedJpeg: The file cannot be decoded, or libjpeg says that it is corrupt.
     """
     with _standard_error() as lines:
         try:
@@ -56,31 +56,31 @@ def decode_small(content: bytes, reduction: int = _REDUCTION) -> np.ndarray:
 
 @contextlib.contextmanager
 def _standard_error() -> Iterator[list[str]]:
-    """Holds back what C libraries print; gives the lines once the context has ended.
+    """Captures what C libraries print; the list is filled when the context ends.
 
-    Lines that are not about a JPEG are passed on.
+    Lines that are not about a JPEG are printed then.
     """
     lines: list[str] = []
-    held = _held_back(os.getpid())
+    captured = _capture_file(os.getpid())
     stderr = os.dup(2)
-    os.dup2(held, 2)
+    os.dup2(captured, 2)
     try:
         yield lines
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        if size := os.fstat(held).st_size:
-            lines += os.pread(held, size, 0).decode(errors="replace").splitlines()
-            os.ftruncate(held, 0)
-            os.lseek(held, 0, os.SEEK_SET)
+        if size := os.fstat(captured).st_size:
+            lines += os.pread(captured, size, 0).decode(errors="replace").splitlines()
+            os.ftruncate(captured, 0)
+            os.lseek(captured, 0, os.SEEK_SET)
             for line in lines:
-                if not line.startswith(_COMPLAINTS) and _TENSORFLOWS_OWN not in line:
+                if not line.startswith(_COMPLAINTS) and _TENSORFLOWS_SOURCE not in line:
                     print(line, file=sys.stderr)
 
 
 @functools.cache
-def _held_back(pid: int) -> int:
-    """A file of this process's own: a forked one would share its place."""
+def _capture_file(pid: int) -> int:
+    """Opens a file for each process, because a forked one would share its offset."""
     del pid
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -1,21 +1,18 @@
-"""What the raw values of a mask mean: ordered classes, and values to ignore."""
+"""Label maps: the classes that the raw values of a mask become, and the values to ignore."""
 
 import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
 
+from petseg.data.manifest import Manifest
 from petseg.errors import UserError
+from petseg.registry import LABEL_MAPS
 
 IGNORE = 255  # the class id of a pixel that neither trains nor counts
-UNKNOWN = 254  # the class id of a raw value that no label map names
+UNKNOWN = 254  # the class id of a raw value that the label map does not name
 MAX_CLASSES = 254
-
-PRESETS = {
-    "three_class": "pet=1; background=2; border=3",
-    "border_ignored": "pet=1; background=2; ignored=3",
-    "border_is_pet": "pet=1,3; background=2",
-}
+IGNORED = "ignored"  # the name of the values to ignore, in texts and in manifests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +20,9 @@ class LabelMap:
     """Ordered classes with their raw mask values; class i has id i.
 
     Attributes:
-      names: the class names, in the order of their ids.
-      raw_values: for each class the raw values (0-255) that become it.
-      ignored: raw values (0-255) whose pixels become IGNORE.
+      names: Names of the classes, in the order of their ids.
+      raw_values: For each class, the raw values (0-255) that become it.
+      ignored: Raw values (0-255) whose pixels become IGNORE.
     """
 
     names: tuple[str, ...]
@@ -34,21 +31,21 @@ class LabelMap:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes, ignored values not counted."""
+        """The number of classes, without ignored values."""
         return len(self.names)
 
     def spec(self) -> str:
-        """The label map as the text that `parse_label_map` reads."""
+        """Returns the label map as text that `parse_label_map` reads."""
         parts = [
             f"{name}={','.join(map(str, values))}"
             for name, values in zip(self.names, self.raw_values, strict=True)
         ]
         if self.ignored:
-            parts.append(f"ignored={','.join(map(str, self.ignored))}")
+            parts.append(f"{IGNORED}={','.join(map(str, self.ignored))}")
         return "; ".join(parts)
 
     def class_ids(self) -> np.ndarray:
-        """A uint8 table of shape [256]: raw value -> class id, or IGNORE."""
+        """Returns a uint8 table of shape [256]: raw value -> class id, IGNORE or UNKNOWN."""
         table = np.full(256, UNKNOWN, np.uint8)
         for class_id, values in enumerate(self.raw_values):
             table[list(values)] = class_id
@@ -56,27 +53,27 @@ class LabelMap:
         return table
 
     def classes_in(self, other: "LabelMap") -> tuple[int | None, ...] | None:
-        """For each class the class of another label map that it belongs to.
-
-        A class whose raw values the other one ignores has None.
+        """Maps each class to the class of another label map that contains it.
 
         Returns:
-          None if predictions of these classes cannot be read by the other label map: it tells
-          apart, or names, what these classes do not.
+          For each class the other label map's class id, or None if that one ignores its raw
+          values. None in place of the tuple if predictions of these classes cannot be scored
+          by the other label map, because it divides one of them or has further classes.
         """
-        table, own = other.class_ids(), []
+        table, class_ids = other.class_ids(), []
         for values in self.raw_values:
             targets = {int(table[value]) for value in values} - {IGNORE}
             if len(targets) > 1 or UNKNOWN in targets:
                 return None
-            own.append(targets.pop() if targets else None)
-        return tuple(own) if set(own) - {None} == set(range(other.num_classes)) else None
+            class_ids.append(targets.pop() if targets else None)
+        is_complete = set(class_ids) - {None} == set(range(other.num_classes))
+        return tuple(class_ids) if is_complete else None
 
     def check_covers(self, raw_values: Iterable[int], where: str) -> None:
-        """Raises UserError if a raw value of the data set is in no class.
+        """Raises UserError if a raw value of the data set has no class.
 
-        Checked once against the manifest's counts, so that no pixel needs a
-        check while training.
+        The check is made once, against the manifest's counts, so that no pixel needs one
+        during training.
         """
         table = self.class_ids()
         unknown = sorted(v for v in raw_values if table[v] == UNKNOWN)
@@ -89,24 +86,24 @@ class LabelMap:
 
 
 def parse_label_map(text: str) -> LabelMap:
-    """Reads a preset's name, or 'name=values; ...; ignored=values'.
+    """Parses a registered name, or 'name=values; ...; ignored=values'.
 
     Example: 'road=7; car=26,27; ignored=0,255'.
 
     Raises:
-      UserError: the text is neither a preset nor well formed, or a raw value is
-        named twice or lies outside 0-255.
+      UserError: The text is neither registered nor well formed, or a raw value is
+        duplicated or outside 0-255.
     """
     names, raw_values, ignored = [], [], ()
-    for part in PRESETS.get(text, text).split(";"):
+    for part in (LABEL_MAPS.get(text) if text in LABEL_MAPS else text).split(";"):
         name, equals, values = (piece.strip() for piece in part.partition("="))
         if not (name and equals):
             raise UserError(
                 f"config.data.label_map: '{text}' is neither one of "
-                f"{', '.join(PRESETS)} nor 'name=values; ...; ignored=values'"
+                f"{', '.join(LABEL_MAPS)} nor 'name=values; ...; ignored=values'"
             )
         parsed = _parse_values(values, text)
-        if name == "ignored":
+        if name == IGNORED:
             ignored += parsed
         else:
             names.append(name)
@@ -119,6 +116,32 @@ def parse_label_map(text: str) -> LabelMap:
             f"from 2 to {MAX_CLASSES} are possible"
         )
     return LabelMap(tuple(names), tuple(raw_values), ignored)
+
+
+def own_label_map(manifest: Manifest, ignored: Iterable[int] = ()) -> LabelMap:
+    """Returns the label map that a data set brings itself: a class for each raw label.
+
+    Args:
+      manifest: Of the data set. Its raw labels become classes in ascending order; the one
+        named 'ignored' is ignored.
+      ignored: Further raw values to ignore.
+
+    Raises:
+      UserError: Fewer than two classes remain, or more than MAX_CLASSES.
+    """
+    to_ignore = {*ignored, *(v for v, name in manifest.raw_labels.items() if name == IGNORED)}
+    classes = {
+        value: name for value, name in sorted(manifest.raw_labels.items()) if value not in to_ignore
+    }
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise UserError(
+            f"data set '{manifest.name}' names {len(classes)} classes of mask values, from 2 to "
+            f"{MAX_CLASSES} are possible; set config.data.label_map, or convert again with "
+            "--classes and --validate=full"
+        )
+    return LabelMap(
+        tuple(classes.values()), tuple((value,) for value in classes), tuple(sorted(to_ignore))
+    )
 
 
 def _parse_values(values: str, text: str) -> tuple[int, ...]:
@@ -135,6 +158,6 @@ def _parse_values(values: str, text: str) -> tuple[int, ...]:
 
 
 def _check_once(items: list, what: str, text: str) -> None:
-    twice = sorted({item for item in items if items.count(item) > 1})
-    if twice:
-        raise UserError(f"config.data.label_map: {what} {twice[0]} stands twice in '{text}'")
+    duplicates = sorted({item for item in items if items.count(item) > 1})
+    if duplicates:
+        raise UserError(f"config.data.label_map: {what} {duplicates[0]} is duplicated in '{text}'")

@@ -1,7 +1,7 @@
-"""The contract of a finished data set: manifest.json, written last.
+"""The contract of a finished data set: manifest.json, which is written last.
 
-A folder without a manifest is not a data set. TFRecord files alone do not show
-that they are complete: one cut at a record's boundary simply ends early.
+A folder without a manifest is not a data set. TFRecord files alone do not show whether they
+are complete: one that is cut between two records simply ends early.
 """
 
 import collections
@@ -23,7 +23,13 @@ _HASH_THREADS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """An input that was repaired or rejected, its split ('' if none), and why."""
+    """An input that was repaired or rejected.
+
+    Attributes:
+      name: Name of the example or file.
+      split: Name of its split; empty if it has none.
+      reason: What is wrong, and what was done.
+    """
 
     name: str
     split: str
@@ -32,21 +38,21 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One TFRecord file and the account of the inputs that were meant for it.
+    """The metadata of one shard, a TFRecord file, and of its inputs.
 
     Attributes:
-      name: the file's.
-      records: their number.
-      bytes: the file's size.
-      sha256: of the file.
-      inputs: SHA-256 over the inputs' names, sizes and checksums and the settings:
-        the same inputs and settings give the same file.
-      pixels_per_label: raw mask value -> number of pixels; empty where masks were not
-        decoded (--validate=header).
-      height_sum: of the stored images' heights, in pixels.
-      width_sum: of the stored images' widths, in pixels.
-      repaired: inputs that were re-encoded.
-      rejected: inputs that were meant for this shard and are in none.
+      name: Name of the file.
+      records: Number of records.
+      bytes: Size of the file, in bytes.
+      sha256: SHA-256 of the file, in hexadecimal digits.
+      inputs: SHA-256 over the options and the inputs' names, sizes and checksums. Equal
+        values mean equal files.
+      pixels_per_label: Raw mask value -> number of pixels; empty if masks were not decoded
+        (--validate=header).
+      height_sum: Sum of the stored images' heights, in pixels.
+      width_sum: Sum of the stored images' widths, in pixels.
+      repaired: Inputs that were re-encoded.
+      rejected: Inputs that belong to this shard and could not be stored.
     """
 
     name: str
@@ -63,7 +69,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split: its shards, in order, and what they add up to."""
+    """One split: its shards, in order, and their sums."""
 
     shards: tuple[Shard, ...]
 
@@ -74,7 +80,7 @@ class Split:
 
     @property
     def bytes(self) -> int:
-        """The size of all shards."""
+        """The size of all shards, in bytes."""
         return sum(shard.bytes for shard in self.shards)
 
     @property
@@ -87,26 +93,26 @@ class Split:
 
     @property
     def mean_height(self) -> float:
-        """Of the stored images, in pixels."""
+        """The mean height of the stored images, in pixels."""
         return sum(shard.height_sum for shard in self.shards) / self.records
 
     @property
     def mean_width(self) -> float:
-        """Of the stored images, in pixels."""
+        """The mean width of the stored images, in pixels."""
         return sum(shard.width_sum for shard in self.shards) / self.records
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Everything that is known of a finished data set.
+    """Everything that is known about a finished data set.
 
     Attributes:
-      name: the first part of every shard's file name.
-      source: how it was made: the kind of source and the settings that matter.
-      raw_labels: raw mask value -> what it means.
-      colours: raw mask value -> its RGB colour, where the class file gives one.
-      splits: by name; a split without examples is left out.
-      unplaced: inputs that were meant for no shard: without a partner, in no list.
+      name: The first part of every shard's file name.
+      source: How the data set was made: the name of the source and the options that matter.
+      raw_labels: Raw mask value -> its meaning.
+      splits: Name -> split; a split without examples is left out.
+      unplaced: Rejected inputs that belong to no shard, such as images without a mask.
+      colours: Raw mask value -> RGB colour, if the class file gives one.
     """
 
     name: str
@@ -118,23 +124,23 @@ class Manifest:
 
     @property
     def repaired(self) -> tuple[Finding, ...]:
-        """Inputs that were re-encoded."""
+        """All inputs that were re-encoded."""
         return tuple(finding for shard in self._shards() for finding in shard.repaired)
 
     @property
     def rejected(self) -> tuple[Finding, ...]:
-        """Inputs that are not in any shard."""
+        """All inputs that are not in any shard."""
         return self.unplaced + tuple(f for shard in self._shards() for f in shard.rejected)
 
     def _shards(self) -> list[Shard]:
         return [shard for split in self.splits.values() for shard in split.shards]
 
     def digest(self) -> str:
-        """SHA-256 of the manifest: names this data set, shard contents included."""
+        """Returns the SHA-256 of the manifest, which identifies all data of the data set."""
         return hashlib.sha256(to_json(self).encode()).hexdigest()
 
     def split(self, name: str, data_dir: str) -> Split:
-        """The split of that name; raises UserError if there is none."""
+        """Returns the split of that name; raises UserError if there is none."""
         if name not in self.splits:
             raise UserError(
                 f"{data_dir} has no split '{name}': it has {', '.join(self.splits) or 'none'}"
@@ -154,15 +160,15 @@ def read_manifest(data_dir: str) -> Manifest:
     """Reads manifest.json.
 
     Raises:
-      UserError: there is no such folder or manifest, or it cannot be read.
+      UserError: There is no such folder or manifest, or it cannot be read.
     """
     path = epath.Path(data_dir) / FILE_NAME
     if not epath.Path(data_dir).is_dir():
-        raise UserError(f"{data_dir}: no such data set folder; make it with tools/convert.py")
+        raise UserError(f"{data_dir}: no such data set folder; make it with petseg-convert")
     if not path.exists():
         raise UserError(
             f"{data_dir} has no {FILE_NAME}, so it is not a finished data set; "
-            "run tools/convert.py (again) to make one"
+            "run petseg-convert (again) to make one"
         )
     try:
         content = json.loads(path.read_text())
@@ -177,7 +183,7 @@ def read_manifest(data_dir: str) -> Manifest:
 
 
 def shard_paths(data_dir: str, split: Split) -> list[str]:
-    """The paths of a split's shards, in order."""
+    """Returns the paths of a split's shards, in order."""
     return [str(epath.Path(data_dir) / shard.name) for shard in split.shards]
 
 
@@ -185,12 +191,12 @@ def check_shards(data_dir: str, splits: Iterable[Split], hashes: bool) -> list[s
     """Compares shards with the manifest.
 
     Args:
-      data_dir: the data set.
-      splits: whose shards to check.
-      hashes: read every byte and compare SHA-256, not only existence and size.
+      data_dir: The folder of the data set.
+      splits: The splits whose shards are checked.
+      hashes: Read every byte and compare SHA-256, not only existence and size.
 
     Returns:
-      One line for each shard that differs; empty if all is well.
+      One line for each shard that differs.
     """
 
     def check(shard: Shard) -> str | None:
@@ -209,7 +215,7 @@ def check_shards(data_dir: str, splits: Iterable[Split], hashes: bool) -> list[s
 
 
 def sha256_of_file(path: epath.PathLike) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits; reads it in chunks."""
+    """Returns a file's SHA-256 as 64 hexadecimal digits; reads it in chunks."""
     digest = hashlib.sha256()
     with epath.Path(path).open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -218,7 +224,7 @@ def sha256_of_file(path: epath.PathLike) -> str:
 
 
 def shard_to_json(shard: Shard) -> str:
-    """One shard's account as JSON; `shard_from_json` reads it back."""
+    """Returns a shard's metadata as JSON; `shard_from_json` reads it back."""
     return json.dumps(dataclasses.asdict(shard), indent=1) + "\n"
 
 
@@ -231,10 +237,10 @@ def shard_from_json(text: str) -> Shard:
 
 
 def to_json(manifest: Manifest) -> str:
-    """What manifest.json holds."""
+    """Returns the content of manifest.json."""
     content = {"version": VERSION, **dataclasses.asdict(manifest)}
     for name, split in manifest.splits.items():
-        # What the shards add up to stands here for people; it is not read back.
+        # The sums over the shards are for people; they are not read back.
         content["splits"][name] = {
             "records": split.records,
             "pixels_per_label": split.pixels_per_label,
@@ -255,7 +261,7 @@ def _from_json(content: dict) -> Manifest:
             for name, split in content["splits"].items()
         },
         unplaced=_findings(content["unplaced"]),
-        # Not there in data sets that were converted before there were colours.
+        # Data sets that were converted before there were colours lack them.
         colours={int(k): tuple(v) for k, v in content.get("colours", {}).items()},
     )
 

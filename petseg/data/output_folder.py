@@ -1,4 +1,4 @@
-"""The output folder: whose it is, and what an interrupted writer left in it."""
+"""The output folder: locked for one writer, and cleaned of what an interrupted one left."""
 
 import contextlib
 import fcntl
@@ -18,18 +18,18 @@ _LOCK_WAIT_S = 5  # the workers of a killed conversion end within a second
 
 @contextlib.contextmanager
 def claim(output_dir: str, setting: str = "--output_dir") -> Iterator[None]:
-    """Makes a folder ready for one writer of shards, and tidies up after it.
+    """Prepares a folder for one writer of shards, and cleans up after it.
 
-    Within the context there is a work folder, WORK_DIR; it goes at the end, or stays,
-    for a restart, if the writer fails after it has begun to write.
+    Within the context the folder has a work folder, WORK_DIR. It is removed in the end, but
+    kept for resuming if the writer fails after it has begun to write.
 
     Args:
-      output_dir: the folder.
-      setting: the flag, or the field of the config, that names it.
+      output_dir: The folder.
+      setting: The flag or config field that names it.
 
     Raises:
-      UserError: the folder holds something else, cannot be written, or another
-        writer is at work in it.
+      UserError: The folder contains something else, cannot be written, or another process
+        writes to it.
     """
     output = epath.Path(output_dir)
     work = output / WORK_DIR
@@ -45,7 +45,7 @@ def claim(output_dir: str, setting: str = "--output_dir") -> Iterator[None]:
             yield
         except BaseException:
             _remove_temporary(work)
-            if [path.name for path in work.iterdir()] == [_LOCK]:  # nothing to go on from
+            if [path.name for path in work.iterdir()] == [_LOCK]:  # nothing to resume from
                 work.rmtree()
                 if is_new:
                     output.rmdir()
@@ -75,7 +75,7 @@ def _check_is_ours(output: epath.Path, setting: str) -> None:
 
 @contextlib.contextmanager
 def _lock(output_dir: str, setting: str) -> Iterator[None]:
-    """Keeps a second writer out; the lock goes with the process, however it ends."""
+    """Keeps a second writer out; the lock ends with the process, however that ends."""
     if "://" in output_dir:  # object stores have no locks
         yield
         return

@@ -1,4 +1,4 @@
-"""The contract of one example: a tf.train.Example and how it is written and read.
+"""The contract of one record: a tf.train.Example, and how it is written and read.
 
 The keys are those of TF Model Garden's and DeepLab2's segmentation decoders.
 """
@@ -25,14 +25,14 @@ class Record:
     """One image with its mask, encoded.
 
     Attributes:
-      name: unique in its data set; the source file's stem.
-      filename: the source file's name.
+      name: A name that is unique in the data set; the source file's stem.
+      filename: The source file's name.
       image: RGB JPEG bytes.
       mask: 8-bit single-channel PNG bytes of raw labels, of the image's size.
-      height: pixels.
-      width: pixels.
-      class_label: id of the image's class (for pets the breed, from 0).
-      class_text: name of the image's class.
+      height: Height in pixels.
+      width: Width in pixels.
+      class_label: Id of the image's class, from 0.
+      class_text: Name of the image's class.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Record:
 
 
 def encode_record(record: Record) -> bytes:
-    """Serializes a record as a tf.train.Example; the same record, the same bytes."""
+    """Serializes a record as a tf.train.Example; equal records give equal bytes."""
     features = {
         IMAGE: record.image,
         IMAGE_FORMAT: b"jpeg",
@@ -65,7 +65,7 @@ def encode_record(record: Record) -> bytes:
             example.features.feature[key].bytes_list.value.append(value)
         else:
             example.features.feature[key].int64_list.value.append(value)
-    # Protobuf writes maps in any order unless told otherwise.
+    # By default protobuf writes maps in any order.
     return example.SerializeToString(deterministic=True)
 
 
@@ -73,8 +73,8 @@ def parse_record(serialized: tf.Tensor, more: Sequence[str] = ()) -> dict[str, t
     """Parses serialized examples without decoding their pictures.
 
     Args:
-      serialized: string, shape [] or, many at once at a third of the cost, [n].
-      more: keys of texts that are wanted too.
+      serialized: string [], or string [n], which costs a third per example.
+      more: Keys of further texts to parse.
 
     Returns:
       A dict of tensors of that shape: IMAGE, MASK and SOURCE_ID (string), HEIGHT and
@@ -96,7 +96,7 @@ def parse_record(serialized: tf.Tensor, more: Sequence[str] = ()) -> dict[str, t
 
 
 def parse_name(serialized: tf.Tensor) -> tf.Tensor:
-    """The name in a serialized example, string []; also in those of a feature cache."""
+    """Parses the name of a serialized example, also of a feature cache: string [] -> string []."""
     return tf.io.parse_single_example(
         serialized, {SOURCE_ID: tf.io.FixedLenFeature([], tf.string)}
     )[SOURCE_ID]
@@ -113,5 +113,5 @@ def decode_mask(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _utf8(text: str) -> bytes:
-    """File names need not be valid Unicode; their bytes come through unchanged."""
+    """Encodes text; file names need not be valid Unicode, and keep their bytes."""
     return text.encode(errors="surrogateescape")

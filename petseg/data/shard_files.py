@@ -1,7 +1,7 @@
-"""Shards as files: their names, their sizes, and how one is written so that none is half.
+"""Shards as files: their names, their sizes, and how they are written atomically.
 
-A shard is written under a temporary name in a work folder, flushed, and renamed; its account
-is written just before, so that a shard that has its name is one that a restart can trust.
+A shard is written under a temporary name in a work folder, flushed, and renamed. Its metadata
+are written just before, so that a resumed writer can trust a shard that has its name.
 """
 
 import contextlib
@@ -19,25 +19,25 @@ from petseg.errors import FaultFound
 
 T = TypeVar("T")
 
-# Within the output folder while it is not finished: each shard's account, for a restart.
+# In an output folder that is not finished: temporary files, and each shard's metadata.
 WORK_DIR = "UNFINISHED"
 
 
 class Frames:
-    """Frames the records of a file, and counts what it comes to.
+    """Frames the records of one file, and sums up the file's metadata.
 
     Attributes:
-      records: so far.
-      bytes: so far.
+      records: Number of records so far.
+      bytes: Size of the file so far, in bytes.
     """
 
     def __init__(self, *, is_hashed: bool = True):
-        """A hash is worth its time only where these are all of a file's records."""
+        """Starts a file; `is_hashed` costs time, and needs all records of the file."""
         self.records = self.bytes = 0
         self._digest = hashlib.sha256() if is_hashed else None
 
     def add(self, serialized: bytes) -> bytes:
-        """Counts a record and gives the bytes to append to the file."""
+        """Counts a record and returns the bytes to append to the file."""
         framed = tfrecord.frame(serialized)
         if self._digest:
             self._digest.update(framed)
@@ -46,12 +46,12 @@ class Frames:
         return framed
 
     def sha256(self) -> str:
-        """Of the file; '' if it was not to be known."""
+        """Returns the SHA-256 of the file so far; empty if it is not hashed."""
         return self._digest.hexdigest() if self._digest else ""
 
 
 def shard_name(name: str, split: str, index: int, count: int) -> str:
-    """The file name of one shard, as in 'pets-train.tfrecord-00000-of-00008'."""
+    """Returns a shard's file name, such as 'pets-train.tfrecord-00000-of-00008'."""
     return f"{name}-{split}.tfrecord-{index:05d}-of-{count:05d}"
 
 
@@ -61,9 +61,9 @@ def plan_shards(
     """Cuts a sequence into consecutive runs of nearly equal size, none empty.
 
     Args:
-      items: in the order in which they will be stored.
-      sizes_bytes: each item's size.
-      shard_bytes: the size to come near to.
+      items: The items in the order in which they will be stored.
+      sizes_bytes: The size of each item.
+      shard_bytes: The approximate size of a run.
 
     Returns:
       The runs, in order; together they are `items`.
@@ -72,33 +72,33 @@ def plan_shards(
     count = min(len(items), max(1, round(total / shard_bytes)))
     shards: list[list[T]] = [[] for _ in range(count)]
     start, used = 0, 0
-    for place, (item, size) in enumerate(zip(items, sizes_bytes, strict=True)):
-        # By the item's middle; but each later shard must still get one item.
+    for index, (item, size) in enumerate(zip(items, sizes_bytes, strict=True)):
+        # By the middle of the item, but each later shard must still get one item.
         by_size = int((start + size / 2) * count / max(total, 1))
         used = min(max(by_size, used), used + bool(shards[used]), count - 1)
-        used = max(used, count - (len(items) - place))
+        used = max(used, count - (len(items) - index))
         shards[used].append(item)
         start += size
     return shards
 
 
 def temporary(output_dir: str, name: str) -> epath.Path:
-    """A file of this process's own: on a cluster a task may run twice at a time."""
+    """Returns a path that no other process uses; a cluster may run a task twice at a time."""
     suffix = f"tmp-{os.getpid()}-{os.urandom(4).hex()}"
     return epath.Path(output_dir) / WORK_DIR / f"{name}.{suffix}"
 
 
 def flush(file: BinaryIO) -> None:
-    """Has the disk hold what was written; object stores do so when a file is closed."""
+    """Syncs a file to disk; object stores do so when a file is closed."""
     file.flush()
-    # Nothing else: what a full or failing disk says here must be heard.
+    # Other errors, of a full or failing disk, must not be suppressed.
     with contextlib.suppress(AttributeError, io.UnsupportedOperation):
         os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
-def told_as_fault(setting: str, output_dir: str, name: str) -> Iterator[None]:
-    """What a disk refuses, as a line that names the user's setting and the file."""
+def reported_as_fault(setting: str, output_dir: str, name: str) -> Iterator[None]:
+    """Turns an OSError into a FaultFound that names the user's setting and the file."""
     try:
         yield
     except OSError as error:
@@ -108,7 +108,7 @@ def told_as_fault(setting: str, output_dir: str, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def removed_on_failure(path: epath.Path) -> Iterator[None]:
-    """Takes a file away if what follows fails."""
+    """Removes a file if the context fails."""
     try:
         yield
     except BaseException:
@@ -116,18 +116,18 @@ def removed_on_failure(path: epath.Path) -> Iterator[None]:
         raise
 
 
-def finish(path: epath.Path, account: Shard, output_dir: str) -> None:
-    """Gives a temporary file its name; one without records goes, with its account left."""
+def finish(path: epath.Path, shard: Shard, output_dir: str) -> None:
+    """Writes a shard's metadata and renames its temporary file; removes one without records."""
     output = epath.Path(output_dir)
-    (output / WORK_DIR / f"{account.name}.json").write_text(manifest.shard_to_json(account))
-    if account.records:
-        path.replace(output / account.name)
+    (output / WORK_DIR / f"{shard.name}.json").write_text(manifest.shard_to_json(shard))
+    if shard.records:
+        path.replace(output / shard.name)
     else:
         path.unlink()
 
 
-def read_account(output_dir: str, name: str) -> Shard | None:
-    """A shard's account in the work folder, or None if there is none that can be read."""
+def read_metadata(output_dir: str, name: str) -> Shard | None:
+    """Returns a shard's metadata in the work folder, or None if they cannot be read."""
     try:
         return manifest.shard_from_json(
             (epath.Path(output_dir) / WORK_DIR / f"{name}.json").read_text()
@@ -136,27 +136,27 @@ def read_account(output_dir: str, name: str) -> Shard | None:
         return None
 
 
-def is_written(account: Shard, output_dir: str) -> bool:
-    """Whether a shard's file is there and is the one of its account."""
-    path = epath.Path(output_dir) / account.name
-    if not account.records:
+def is_written(shard: Shard, output_dir: str) -> bool:
+    """Whether a shard's file exists and agrees with its metadata."""
+    path = epath.Path(output_dir) / shard.name
+    if not shard.records:
         return not path.exists()
     return (
         path.exists()
-        and path.stat().length == account.bytes
-        and manifest.sha256_of_file(path) == account.sha256
+        and path.stat().length == shard.bytes
+        and manifest.sha256_of_file(path) == shard.sha256
     )
 
 
 def remove_others(output_dir: str, names: Collection[str]) -> None:
-    """Shards of an earlier, interrupted writing of something else go.
+    """Removes the shards of an earlier, interrupted conversion of other inputs.
 
     Args:
-      output_dir: the folder, with accounts in WORK_DIR.
-      names: of the shards that stay.
+      output_dir: The folder, with metadata in WORK_DIR.
+      names: Names of the shards that stay.
     """
     output = epath.Path(output_dir)
-    for account in (output / WORK_DIR).iterdir():
-        name = account.name.removesuffix(".json")
-        if account.name.endswith(".json") and name not in names:
+    for path in (output / WORK_DIR).iterdir():
+        name = path.name.removesuffix(".json")
+        if path.name.endswith(".json") and name not in names:
             (output / name).unlink(missing_ok=True)

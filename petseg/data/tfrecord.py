@@ -1,9 +1,9 @@
-"""TFRecord files, byte by byte: frames with their checksums, written and read.
+"""Writes and reads TFRecord files byte by byte: frames with their checksums.
 
 A frame is an 8-byte length, the CRC of the length, the data, the CRC of the data;
 numbers are little-endian, CRCs are CRC-32C, masked (TensorFlow's record_writer.h).
-petseg writes frames itself, so that a shard's SHA-256 comes with its writing, and
-reads them itself, so that a damaged record can be named.
+petseg writes frames itself, so that a shard is hashed while it is written, and reads them
+itself, so that a damaged record can be named.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ _MASK_DELTA = 0xA282EAD8
 
 
 class DamagedFrame(Exception):
-    """A frame whose end cannot be told, so that nothing after it can be read."""
+    """Raised for a frame whose end is unknown, so that nothing after it can be read."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Frame:
     """One record of a file.
 
     Attributes:
-      offset: where the record's data begin, in bytes.
-      data: the record.
-      intact: whether its checksum agrees.
+      offset: Position of the record's data in the file, in bytes.
+      data: The record.
+      intact: Whether the data agree with their checksum.
     """
 
     offset: int
@@ -39,16 +39,16 @@ class Frame:
 
 
 def frame(data: bytes) -> bytes:
-    """A record as it stands in a file."""
+    """Returns a record as it is stored in a file."""
     length = _LENGTH.pack(len(data))
     return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
 
 
 def read_frames(file: BinaryIO) -> Iterator[Frame]:
-    """Every frame of an open file, in order.
+    """Yields every frame of an open file, in order.
 
     Raises:
-      DamagedFrame: a length is wrong, or the file ends within a frame.
+      DamagedFrame: A length is wrong, or the file ends within a frame.
     """
     offset = 0
     while header := file.read(_HEADER_BYTES):

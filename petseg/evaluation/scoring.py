@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from petseg import config as config_lib
 from petseg.data import manifest
-from petseg.data.label_map import PRESETS, UNKNOWN, LabelMap, parse_label_map
+from petseg.data.label_map import UNKNOWN, LabelMap, parse_label_map
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError
 from petseg.evaluation import counting, report
@@ -25,6 +25,7 @@ from petseg.input_pipeline import pipeline
 from petseg.input_pipeline.pipeline import Original
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.metrics import boundaries, pixel_counts
+from petseg.registry import LABEL_MAPS
 from petseg.run_dir import run_folder
 from petseg.run_dir.run_folder import TrainedModel
 from petseg.visualization import pictures
@@ -191,7 +192,7 @@ def _readings(
         *("pet", "background", "border")
     }:
         return readings
-    for name, spec in PRESETS.items():
+    for name, spec in LABEL_MAPS.items():
         label_map = parse_label_map(spec)
         reading = counting.make_reading(trained.label_map, label_map)
         table = label_map.class_ids()

@@ -156,7 +156,7 @@ def missing(folder: str, tasks: Iterable[Task], inputs: str) -> list[Task]:
     """
 
     def is_whole(task: Task) -> bool:
-        account = shard_files.read_account(folder, task.name)
+        account = shard_files.read_metadata(folder, task.name)
         return (
             account is not None
             and account.inputs == _digest(task, inputs)
@@ -233,7 +233,7 @@ class _Writer:
                 batch["sides"][row],
                 {key: values[row] for key, values in encoded.items()},
             )
-            with shard_files.told_as_fault(SETTING, self._folder, self._task.name):
+            with shard_files.reported_as_fault(SETTING, self._folder, self._task.name):
                 self._file.write(self._frames.add(record))
                 if place == self._task.end - 1:
                     self._end()
@@ -242,7 +242,7 @@ class _Writer:
         self._task = next(self._tasks)
         self._frames = shard_files.Frames()
         self._path = shard_files.temporary(self._folder, self._task.name)
-        with shard_files.told_as_fault(SETTING, self._folder, self._task.name):
+        with shard_files.reported_as_fault(SETTING, self._folder, self._task.name):
             self._file = self._path.open("wb")
 
     def _end(self) -> None:
@@ -278,7 +278,7 @@ def finish(
         before = manifest.read_manifest(folder)
         splits, source = dict(before.splits), {**before.source, **about}
     for part in dict.fromkeys(task.part for task in tasks):
-        accounts = [shard_files.read_account(folder, t.name) for t in tasks if t.part == part]
+        accounts = [shard_files.read_metadata(folder, t.name) for t in tasks if t.part == part]
         splits[part.name] = Split(tuple(accounts))
     shard_files.remove_others(folder, {s.name for split in splits.values() for s in split.shards})
     manifest.write_manifest(folder, Manifest(_NAME, source, raw_labels, splits, ()))

@@ -1,4 +1,4 @@
-"""A picture of a data set: image, mask and overlay of a sample, and its classes' shares."""
+"""Draws a data set on one sheet: a sample of every split, and the classes' shares."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,14 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from petseg.data import manifest, record
-from petseg.data.label_map import IGNORE, MAX_CLASSES
+from petseg.data.label_map import IGNORE, IGNORED, MAX_CLASSES
 from petseg.data.manifest import Manifest, Split
 from petseg.errors import shown
 from petseg.visualization import pictures
 
-_IGNORED = "ignored"
 _CELL_PX, _GAP_PX, _TEXT_PX = 150, 4, 15
-_ABREAST = 3  # examples, each of three cells
-_EXAMPLES = 6  # of each split
+_EXAMPLES_PER_ROW = 3  # of three cells each
+_EXAMPLES_PER_SPLIT = 6
 _BAR_PX, _NAME_PX = 420, 150
 
 
@@ -23,8 +22,8 @@ def draw_contact_sheet(data_dir: str, finished: Manifest) -> Image.Image:
     """Draws image | mask | overlay of examples of every split, and pixels per class.
 
     Args:
-      data_dir: a data set whose shards are whole.
-      finished: its manifest.
+      data_dir: A data set whose shards are complete.
+      finished: Its manifest.
     """
     labels = sorted(finished.raw_labels)
     parts = [_legend(finished, labels)]
@@ -41,17 +40,17 @@ def draw_contact_sheet(data_dir: str, finished: Manifest) -> Image.Image:
 
 
 def _colours(finished: Manifest, labels: Sequence[int]) -> dict[int, tuple[int, int, int]]:
-    own = {i: finished.colours[v] for i, v in enumerate(labels) if v in finished.colours}
-    table = pictures.colours(min(len(labels), MAX_CLASSES), own)
+    given = {i: finished.colours[v] for i, v in enumerate(labels) if v in finished.colours}
+    table = pictures.colours(min(len(labels), MAX_CLASSES), given)
     return {
-        label: tuple(table[IGNORE if finished.raw_labels[label] == _IGNORED else index].tolist())
+        label: tuple(table[IGNORE if finished.raw_labels[label] == IGNORED else index].tolist())
         for index, label in enumerate(labels)
     }
 
 
 def _legend(finished: Manifest, labels: Sequence[int]) -> Image.Image:
-    """Class names with their colours, in as many lines as they need."""
-    width = _ABREAST * (3 * (_CELL_PX + _GAP_PX) + 2 * _GAP_PX)
+    """Draws class names with their colours, in as many lines as they need."""
+    width = _EXAMPLES_PER_ROW * (3 * (_CELL_PX + _GAP_PX) + 2 * _GAP_PX)
     canvas = Image.new("RGB", (width, _TEXT_PX * (2 + len(labels) // 4)), "white")
     draw = ImageDraw.Draw(canvas)
     left, top = _GAP_PX, _GAP_PX
@@ -69,17 +68,17 @@ def _legend(finished: Manifest, labels: Sequence[int]) -> Image.Image:
 def _examples(
     data_dir: str, name: str, split: Split, labels: Sequence[int], finished: Manifest
 ) -> Image.Image:
-    """One split's sample, evenly spaced over its records."""
-    wanted = np.unique(np.linspace(0, split.records - 1, _EXAMPLES).astype(int))
+    """Draws one split's sample, evenly spaced over its records."""
+    wanted = np.unique(np.linspace(0, split.records - 1, _EXAMPLES_PER_SPLIT).astype(int))
     group_px = 3 * (_CELL_PX + _GAP_PX) + 2 * _GAP_PX
     row_px = _CELL_PX + _TEXT_PX + _GAP_PX
-    rows = -(-len(wanted) // _ABREAST)
-    canvas = Image.new("RGB", (_ABREAST * group_px, _TEXT_PX + rows * row_px), "white")
+    rows = -(-len(wanted) // _EXAMPLES_PER_ROW)
+    canvas = Image.new("RGB", (_EXAMPLES_PER_ROW * group_px, _TEXT_PX + rows * row_px), "white")
     draw = ImageDraw.Draw(canvas)
     title = f"{name}: {split.records:,} images, mean {split.mean_width:.0f}x{split.mean_height:.0f}"
     draw.text((_GAP_PX, 1), title, fill="black")
-    for place, (label, cells) in enumerate(_read(data_dir, split, wanted, labels, finished)):
-        row, column = divmod(place, _ABREAST)
+    for position, (label, cells) in enumerate(_read(data_dir, split, wanted, labels, finished)):
+        row, column = divmod(position, _EXAMPLES_PER_ROW)
         left, top = column * group_px + _GAP_PX, _TEXT_PX + row * row_px
         draw.text((left, top), _fitting(draw, label, group_px - 2 * _GAP_PX), fill="black")
         for index, cell in enumerate(cells):
@@ -94,7 +93,7 @@ def _read(
     table = np.zeros((256, 3), np.uint8)
     for label, colour in _colours(finished, labels).items():
         table[label] = colour
-    found, last = [], int(wanted[-1])
+    examples, last = [], int(wanted[-1])
     records = tf.data.TFRecordDataset(manifest.shard_paths(data_dir, split))
     for index, serialized in enumerate(records.take(last + 1).as_numpy_iterator()):
         if index not in wanted:
@@ -104,8 +103,8 @@ def _read(
         colour = table[record.decode_mask(fields[record.MASK]).numpy()[..., 0]]
         cells = [image, colour, pictures.blend(image, colour)]
         name = fields[record.SOURCE_ID].numpy().decode(errors="surrogateescape")
-        found.append((shown(name), [_cell(cell) for cell in cells]))
-    return found
+        examples.append((shown(name), [_cell(cell) for cell in cells]))
+    return examples
 
 
 def _cell(pixels: np.ndarray) -> Image.Image:
@@ -123,7 +122,7 @@ def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
 
 
 def _chart(finished: Manifest, labels: Sequence[int]) -> Image.Image:
-    """Bars of each class's share of the pixels, split by split."""
+    """Draws bars of each class's share of the pixels, split by split."""
     counts = {name: split.pixels_per_label for name, split in finished.splits.items()}
     line_px = _TEXT_PX + 1
     lines = len(labels) * (len(counts) + 1)

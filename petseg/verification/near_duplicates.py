@@ -1,19 +1,27 @@
-"""Pictures of different splits that look the same: what a model must not be tested on."""
+"""Finds images that are nearly the same in different splits, which would bias a test."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-MAX_DISTANCE = 5  # of the 128 bits of a fingerprint
-# Two fingerprints that differ in fewer bits than there are bands agree in a whole band.
+MAX_DISTANCE = 5  # differing bits of the 128 bits of a fingerprint
+# Two fingerprints that differ in fewer bits than there are bands agree in at least one band.
 _BANDS_PER_WORD, _BAND_BITS = 4, 16
 _ROWS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class NearDuplicate:
-    """Two records of different splits, and the bits in which their fingerprints differ."""
+    """Two records of different splits whose fingerprints are nearly the same.
+
+    Attributes:
+      distance: Number of differing bits.
+      first: Name of the first record.
+      first_split: Split of the first record.
+      second: Name of the second record.
+      second_split: Split of the second record.
+    """
 
     distance: int
     first: str
@@ -25,11 +33,11 @@ class NearDuplicate:
 def find_near_duplicates(
     prints: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]]
 ) -> list[NearDuplicate]:
-    """Every pair of different splits whose fingerprints differ in MAX_DISTANCE bits or fewer.
+    """Finds pairs of different splits whose fingerprints differ in at most MAX_DISTANCE bits.
 
     Args:
-      prints: split -> uint64 [records, 2].
-      names: split -> the records' names, in the same order.
+      prints: Split -> fingerprints, uint64 [records, 2].
+      names: Split -> names of the records, in the same order.
 
     Returns:
       The pairs, the nearest first.
@@ -51,7 +59,7 @@ def find_near_duplicates(
 
 
 def _groups(keys: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices of equal keys, for every key that stands more than once."""
+    """Yields the indices of each key that occurs more than once."""
     order = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.diff(keys[order])) + 1
     for group in np.split(order, starts):

@@ -1,4 +1,4 @@
-"""Reads every record of a shard and names each that is not what it should be."""
+"""Checks a shard: reads every record and reports each fault."""
 
 import dataclasses
 import hashlib
@@ -15,27 +15,33 @@ from petseg.data.manifest import Shard
 from petseg.errors import shown
 
 _GREY_8_BITS = bytes([8, 0])
-_PLACE = slice(24, 26)  # of bit depth and colour type in a PNG
+_DEPTH_AND_COLOUR_TYPE = slice(24, 26)  # in the bytes of a PNG
 _GRID = 9
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardTask:
-    """One shard to check: its path, its account, and what its masks may hold."""
+    """One shard to check.
+
+    Attributes:
+      path: Path of the file.
+      metadata: The shard's metadata in the manifest.
+      raw_labels: Raw value -> its meaning, for every value that masks may contain.
+    """
 
     path: str
-    account: Shard
+    metadata: Shard
     raw_labels: Mapping[int, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardReport:
-    """What was found in one shard.
+    """The result of checking one shard.
 
     Attributes:
-      faults: a line each.
-      names: of the readable records, in order.
-      prints: uint64 [records, 2]; see fingerprint.
+      faults: One line for each fault.
+      names: Names of the readable records, in order.
+      prints: Fingerprints of the readable records, uint64 [records, 2].
     """
 
     faults: tuple[str, ...]
@@ -44,15 +50,15 @@ class ShardReport:
 
 
 class _Bad(Exception):
-    """A record with a fault; the message says which."""
+    """Raised for a record with a fault; the message says which."""
 
 
 def check_shard(task: ShardTask, advance: Callable[[], None]) -> ShardReport:
     """Reads a shard and decodes every picture in it.
 
     Args:
-      task: the shard.
-      advance: called after each record.
+      task: The shard.
+      advance: Called after each record.
     """
     faults, names, prints = [], [], []
     pixels: dict[int, int] = {}
@@ -70,8 +76,8 @@ def check_shard(task: ShardTask, advance: Callable[[], None]) -> ShardReport:
                     prints.append(_check_record(fields, task.raw_labels, pixels))
                     names.append(name)
                 except _Bad as fault:
-                    about = f" ({shown(name)})" if name else ""
-                    faults.append(f"{path}, record {count}{about}: {fault}")
+                    suffix = f" ({shown(name)})" if name else ""
+                    faults.append(f"{path}, record {count}{suffix}: {fault}")
                 count += 1
                 advance()
         except tfrecord.DamagedFrame as fault:
@@ -83,16 +89,16 @@ def check_shard(task: ShardTask, advance: Callable[[], None]) -> ShardReport:
 
 
 def fingerprint(grey: np.ndarray) -> tuple[int, int]:
-    """Where a picture gets brighter to the right and downwards, over a grid of 8 by 8.
+    """Computes a picture's 'difference hash': where it gets brighter to the right and down.
 
-    Pictures that were scaled, compressed again or slightly changed keep nearly all of
-    the 128 bits (the 'difference hash' of perceptual hashing).
+    Pictures that were scaled, compressed again or slightly changed keep nearly all of the 128
+    bits, which stand for a grid of 8 by 8 cells.
 
     Args:
       grey: uint8 [height, width].
 
     Returns:
-      Two whole numbers of 64 bits.
+      Two unsigned integers of 64 bits.
     """
     small = Image.fromarray(grey).resize((_GRID, _GRID), Image.Resampling.BOX)
     cells = np.asarray(small).astype(np.int16)
@@ -121,7 +127,7 @@ def _fields(frame: tfrecord.Frame) -> dict[str, bytes | int | str]:
 def _check_record(
     fields: Mapping, raw_labels: Mapping[int, str], pixels: dict[int, int]
 ) -> tuple[int, int]:
-    """Adds to the pixels of each label; gives the image's fingerprint."""
+    """Adds to the pixels of each label; returns the image's fingerprint."""
     size = (fields[record.HEIGHT], fields[record.WIDTH])
     image, mask = fields[record.IMAGE], fields[record.MASK]
     try:
@@ -131,7 +137,7 @@ def _check_record(
         raise _Bad(f"its image is damaged: {reason}") from reason
     if channels != 3:
         raise _Bad(f"its image has {channels} channels instead of 3")
-    if mask[_PLACE] != _GREY_8_BITS:
+    if mask[_DEPTH_AND_COLOUR_TYPE] != _GREY_8_BITS:
         raise _Bad("its mask is no 8-bit PNG of one channel")
     try:
         labels = record.decode_mask(mask).numpy()[..., 0]
@@ -146,7 +152,7 @@ def _check_record(
     for value, number in zip(values.tolist(), counts.tolist(), strict=True):
         pixels[value] = pixels.get(value, 0) + number
     unknown = sorted(set(values.tolist()) - set(raw_labels))
-    if unknown and raw_labels:  # none are named where nobody has looked at the masks
+    if unknown and raw_labels:  # without class file and decoding, the manifest names none
         raise _Bad(
             f"its mask holds {', '.join(map(str, unknown))}, which the manifest does not name"
         )
@@ -156,28 +162,30 @@ def _check_record(
 def _compare(
     task: ShardTask, count: int, size: int, sha256: str, pixels: dict[int, int], is_faulty: bool
 ) -> list[str]:
-    """A shard's sums against its account."""
-    account, faults = task.account, []
-    if count != account.records:
-        faults.append(f"{task.path} holds {count:,} records, its manifest says {account.records:,}")
-    if size != account.bytes:
-        faults.append(f"{task.path} has {size:,} bytes, its manifest says {account.bytes:,}")
-    elif sha256 != account.sha256:
+    """Compares a shard's sums with its metadata."""
+    metadata, faults = task.metadata, []
+    if count != metadata.records:
+        faults.append(
+            f"{task.path} holds {count:,} records, its manifest says {metadata.records:,}"
+        )
+    if size != metadata.bytes:
+        faults.append(f"{task.path} has {size:,} bytes, its manifest says {metadata.bytes:,}")
+    elif sha256 != metadata.sha256:
         faults.append(f"{task.path} differs from its manifest (SHA-256)")
-    is_counted = account.pixels_per_label and not is_faulty and not faults
-    if is_counted and dict(sorted(pixels.items())) != account.pixels_per_label:
+    is_counted = metadata.pixels_per_label and not is_faulty and not faults
+    if is_counted and dict(sorted(pixels.items())) != metadata.pixels_per_label:
         faults.append(f"{task.path} holds other numbers of pixels than its manifest says")
     return faults
 
 
 class _Hashing:
-    """A file whose bytes are hashed as they are read."""
+    """A file whose bytes are hashed while they are read."""
 
     def __init__(self, file: io.BufferedIOBase, digest: object):
         self._file, self._digest = file, digest
 
     def read(self, size: int) -> bytes:
-        """As the file's."""
+        """Reads and hashes the next bytes."""
         content = self._file.read(size)
         self._digest.update(content)
         return content

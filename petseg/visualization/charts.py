@@ -1,4 +1,4 @@
-"""Charts, drawn by matplotlib."""
+"""Draws charts with matplotlib."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 _DPI = 100
-_NUMBERED_CLASSES = 20  # more, and the numbers would not fit their cells
+_NUMBERED_CLASSES = 20  # with more classes the numbers would not fit their cells
 _NAMED_CLASSES = 60
 
 
 def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
-    """Shares of each true class's pixels by predicted class; rows add up to 1.
+    """Draws the shares of each true class's pixels by predicted class; rows add up to 1.
 
     Args:
       confusion: int64 [classes, classes], rows the truth; a row without pixels stays empty.
-      names: of the classes.
+      names: Names of the classes.
     """
     totals = confusion.sum(1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
@@ -42,7 +42,12 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
 
 
 def histogram(values: np.ndarray, label: str) -> Figure:
-    """How many images have which value between 0 and 1; values are float [images]."""
+    """Draws how many images have which value.
+
+    Args:
+      values: float [images], between 0 and 1.
+      label: Label of the values' axis.
+    """
     figure = Figure(figsize=(5.0, 2.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.hist(values, bins=np.linspace(0, 1, 41), color="#0072b2")
@@ -54,12 +59,12 @@ def histogram(values: np.ndarray, label: str) -> Figure:
 
 
 def curves(lines: Mapping[str, Mapping[float, float | None]], x_label: str, y_label: str) -> Figure:
-    """Lines with a mark at each value; a gap where a value is None.
+    """Draws lines with a mark at each point.
 
     Args:
-      lines: place -> value, by the line's name.
-      x_label: of the places.
-      y_label: of the values.
+      lines: Name of the line -> x -> y; None for y leaves a gap.
+      x_label: Label of the x axis.
+      y_label: Label of the y axis.
     """
     figure = Figure(figsize=(5.0, 2.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -75,16 +80,16 @@ def curves(lines: Mapping[str, Mapping[float, float | None]], x_label: str, y_la
 
 
 def to_pixels(figure: Figure) -> np.ndarray:
-    """A chart as uint8 [height, width, 3]."""
+    """Renders a chart as uint8 [height, width, 3]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def to_svg(figure: Figure) -> str:
-    """A chart as an <svg> element; the same chart gives the same text."""
+    """Renders a chart as an <svg> element; the same chart gives the same text."""
     text = io.StringIO()
-    # Otherwise its ids are drawn at random.
+    # Without a salt, the ids of its elements are random.
     with matplotlib.rc_context({"svg.hashsalt": "petseg"}):
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]

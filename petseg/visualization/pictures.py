@@ -1,4 +1,4 @@
-"""Pictures that people look at: overlays and panels of images with their masks."""
+"""Draws images with their masks for people: colours, overlays and panels."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from petseg.data.label_map import IGNORE, LabelMap
 
 Colour = tuple[int, int, int]
 
-# Easy to tell apart, also for the colour-blind (after Okabe and Ito 2008).
+# Easy to distinguish, also for the colour-blind (Okabe and Ito, "Color Universal Design", 2008).
 _PALETTE = (
     (230, 159, 0),
     (0, 114, 178),
@@ -25,50 +25,50 @@ _DARK = 60  # the sum of a colour's channels
 _WRONG = (230, 30, 30)
 _OVERLAY_OPACITY = 0.45
 _GAP_PX, _TITLE_PX = 4, 16
-_TWO_ABREAST_FROM = 4  # examples
+_SIDE_BY_SIDE_FROM = 4  # examples
 COLUMNS = ("image", "truth", "prediction", "errors")
 
 
-def colours(num_classes: int, own: Mapping[int, Colour]) -> np.ndarray:
-    """A table of colours, RGB: uint8 [256, 3], class ids and IGNORE.
+def colours(num_classes: int, given: Mapping[int, Colour]) -> np.ndarray:
+    """Returns a table of RGB colours for class ids and IGNORE: uint8 [256, 3].
 
     Args:
-      num_classes: how many.
-      own: class id -> the colour that its data set gives it; the others get one of ours.
+      num_classes: Number of classes.
+      given: Class id -> the colour that the data set gives it; other classes get a default.
     """
     table = np.zeros((256, 3), np.uint8)
     for class_id in range(num_classes):
-        # Past the palette's end the same colours come again, each time darker.
+        # After the last colour the same ones are repeated, darker each time.
         shade = 0.6 ** (class_id // len(_PALETTE))
-        ours = np.round(np.multiply(_PALETTE[class_id % len(_PALETTE)], shade))
-        table[class_id] = own.get(class_id, ours)
+        default = np.round(np.multiply(_PALETTE[class_id % len(_PALETTE)], shade))
+        table[class_id] = given.get(class_id, default)
     is_dark = table[:num_classes].sum(1, dtype=int) < _DARK
     table[IGNORE] = _WHITE if is_dark.any() else _BLACK
     return table
 
 
 def palette(label_map: LabelMap, raw_colours: Mapping[int, Colour]) -> np.ndarray:
-    """The table of `colours` for a label map.
+    """Returns the table of `colours` for a label map.
 
     Args:
-      label_map: the classes; each takes the colour of its first raw value that has one.
-      raw_colours: raw value -> colour, as the data set has them; may be empty.
+      label_map: The classes; each takes the colour of its first raw value that has one.
+      raw_colours: Raw value -> colour, if the data set has colours.
     """
-    own = {
+    given = {
         class_id: next(raw_colours[value] for value in values if value in raw_colours)
         for class_id, values in enumerate(label_map.raw_values)
         if not raw_colours.keys().isdisjoint(values)
     }
-    return colours(label_map.num_classes, own)
+    return colours(label_map.num_classes, given)
 
 
 def overlay(image: np.ndarray, class_ids: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Blends an image with its classes' colours.
+    """Blends an image with the colours of its classes.
 
     Args:
       image: uint8 [height, width, 3].
       class_ids: uint8 [height, width].
-      table: from `palette`.
+      table: Colours, from `palette`.
 
     Returns:
       uint8 [height, width, 3].
@@ -77,13 +77,13 @@ def overlay(image: np.ndarray, class_ids: np.ndarray, table: np.ndarray) -> np.n
 
 
 def blend(image: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Lays colours over an image; all uint8 [height, width, 3]."""
+    """Blends an image with a picture of colours; all are uint8 [height, width, 3]."""
     mixed = (1 - _OVERLAY_OPACITY) * image + _OVERLAY_OPACITY * colour
     return np.round(mixed).astype(np.uint8)
 
 
 def errors(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The image in pale grey with every wrong pixel in red; ignored pixels are black.
+    """Draws an image in pale grey with wrong pixels in red and ignored ones in black.
 
     Args:
       image: uint8 [height, width, 3].
@@ -109,30 +109,28 @@ def panel(
     captions: Sequence[str] = (),
     cell_px: int | None = None,
 ) -> np.ndarray:
-    """Image | truth | prediction | errors of each example, under titles, above a legend.
+    """Draws image | truth | prediction | errors of each example, with titles and a legend.
 
-    From four examples on, two stand side by side: a screen is wider than high.
+    Four examples or more are drawn in two columns, because screens are wider than high.
 
     Args:
       images: uint8 [height, width, 3] each.
       truth: uint8 [height, width] each, class ids or IGNORE.
       predicted: uint8 [height, width] each, class ids.
-      names: of the classes.
-      table: from `palette`.
-      captions: a line for each example, written on its image; or none.
-      cell_px: side of the square that each is fitted into; None if all are squares of one
-        size.
+      names: Names of the classes.
+      table: Colours, from `palette`.
+      captions: One line for each example, written on its image; empty for none.
+      cell_px: Side of the square that each picture is fitted into, in pixels; None if all
+        are squares of one size.
 
     Returns:
       uint8 [height, width, 3].
     """
     count, size = len(images), cell_px or images[0].shape[0]
-    side_by_side = 2 if count >= _TWO_ABREAST_FROM else 1
-    rows = -(-count // side_by_side)
+    columns = 2 if count >= _SIDE_BY_SIDE_FROM else 1
+    rows = -(-count // columns)
     step, group_px = size + _GAP_PX, len(COLUMNS) * (size + _GAP_PX) + _GAP_PX
-    canvas = Image.new(
-        "RGB", (side_by_side * group_px + _GAP_PX, rows * step + 2 * _TITLE_PX), "white"
-    )
+    canvas = Image.new("RGB", (columns * group_px + _GAP_PX, rows * step + 2 * _TITLE_PX), "white")
     draw = ImageDraw.Draw(canvas)
     for example in range(count):
         group, row = divmod(example, rows)
@@ -156,7 +154,7 @@ def panel(
 
 
 def _fit(picture: Image.Image, side: int) -> Image.Image:
-    """A picture whose longer side is `side`; colours stay what they are."""
+    """Scales a picture to a longer side without mixing its colours."""
     if max(picture.size) == side:
         return picture
     factor = side / max(picture.size)

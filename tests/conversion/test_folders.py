@@ -11,7 +11,7 @@ from testing.conversion import write
 
 from petseg.conversion import class_file
 from petseg.conversion.sources import folders
-from petseg.conversion.sources.base import MaskRules, hash_order
+from petseg.conversion.sources.base import MaskRules, SourceOptions, hash_order
 from petseg.data import manifest, record
 from petseg.errors import UserError
 
@@ -29,10 +29,8 @@ def shapes(drawn, tmp_path):
 
 
 def listing_of(images, masks, rules=None, **changes):
-    arguments = {"lists": {}, "validation_fraction": 0.25, "test_fraction": 0.0}
-    return folders.list_folders(
-        str(images), str(masks), rules or MaskRules(None), **{**arguments, **changes}
-    )
+    options = {"validation_fraction": 0.25, "mask_rules": rules or MaskRules(None), **changes}
+    return folders.list_folders(SourceOptions(images=str(images), masks=str(masks), **options))
 
 
 def list_shapes(folder, **changes):
@@ -63,12 +61,13 @@ def test_colour_coded_masks_become_the_ids_of_the_class_file(shapes, tmp_path):
     assert finished.rejected == finished.repaired == ()
 
 
-def test_a_name_alone_decides_over_its_split(shapes):
+def test_the_split_depends_on_the_name_alone(shapes):
     before = {e.name: e.split for e in list_shapes(shapes, test_fraction=0.25).examples}
     assert set(before.values()) == {"train", "validation", "test"}
     for name, split in before.items():
-        place = int(hash_order(name)[:15], 16) / 16**15
-        assert split == ("validation" if place < 0.25 else "test" if place < 0.5 else "train")
+        position = int(hash_order(name)[:15], 16) / 16**15
+        expected = "validation" if position < 0.25 else "test" if position < 0.5 else "train"
+        assert split == expected
     for name in list(before)[::3]:
         (shapes / "images" / f"{name}.jpg").unlink()
     after = {e.name: e.split for e in list_shapes(shapes, test_fraction=0.25).examples}
@@ -76,7 +75,7 @@ def test_a_name_alone_decides_over_its_split(shapes):
 
 
 @pytest.mark.parametrize("layout", ["images/{split}", "{split}/images"])
-def test_sub_folders_tell_the_split(shapes, layout):
+def test_sub_folders_give_the_split(shapes, layout):
     for index, name in enumerate(sorted(p.stem for p in (shapes / "images").iterdir())):
         split = ("train", "val", "Test")[index % 3]
         for kind, suffix in (("images", "jpg"), ("masks", "png")):
@@ -103,7 +102,7 @@ def test_validation_is_taken_out_of_train_where_sub_folders_have_none(shapes):
     assert "validation by a hash" in listing.split_by
 
 
-def test_lists_tell_the_split_and_what_they_leave_out_is_named(shapes):
+def test_lists_give_the_split_and_what_they_leave_out_is_reported(shapes):
     names = sorted(p.stem for p in (shapes / "images").iterdir())
     (shapes / "train.txt").write_text("# names\n" + "\n".join(names[:10]) + "\nabsent_1\n")
     (shapes / "val.txt").write_text("\n".join(f"any/{n}.jpg" for n in names[9:15]))
@@ -119,7 +118,7 @@ def test_lists_tell_the_split_and_what_they_leave_out_is_named(shapes):
     assert all(reasons[name] == ("", "in no list") for name in names[15:])
 
 
-def test_what_does_not_pair_is_named(shapes):
+def test_files_without_a_partner_are_reported(shapes):
     (shapes / "images" / "shape_0001.jpg").unlink()
     (shapes / "masks" / "shape_0002.png").unlink()
     shutil.copy(shapes / "images" / "shape_0003.jpg", shapes / "images" / "shape_0003.JPEG")
@@ -136,7 +135,7 @@ def test_what_does_not_pair_is_named(shapes):
     assert len(listing.examples) == 21
 
 
-def test_names_with_odd_characters_come_through(shapes, tmp_path):
+def test_names_with_odd_characters_are_kept(shapes, tmp_path):
     odd = ["with space", "ümlaut", "line\nbreak", "dots..dots", "semi;colon", os.fsdecode(b"\xff")]
     for index, name in enumerate(odd):
         for kind, suffix in (("images", "jpg"), ("masks", "png")):
@@ -188,7 +187,7 @@ def test_the_order_of_a_folder_does_not_matter(shapes, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["class name", "unpaired image"])
-def test_a_finished_data_set_with_another_account_is_refused(shapes, tmp_path, change):
+def test_a_finished_data_set_of_other_names_or_findings_is_refused(shapes, tmp_path, change):
     write(lambda: list_shapes(shapes), tmp_path / "out")
     write(lambda: list_shapes(shapes), tmp_path / "out")
     if change == "class name":
@@ -236,9 +235,9 @@ def test_the_pattern_that_an_error_proposes_works(shapes):
     ("text", "message"),
     [
         ("", "names no class"),
-        ("0,road\n0,car\n", "line 2: id 0 stands twice"),
-        ("0,road\n1,road\n", "the name 'road' stands twice"),
-        ("0,road,#000000\n1,car,0 0 0\n", "the colour #000000 stands twice"),
+        ("0,road\n0,car\n", "line 2: id 0 is duplicated"),
+        ("0,road\n1,road\n", "the name 'road' is duplicated"),
+        ("0,road,#000000\n1,car,0 0 0\n", "the colour #000000 is duplicated"),
         ("0,road,#000000\n1,car\n", r"class 1 \(car\) has no colour"),
         ("0;road\n", "is not 'id,name'"),
         ("300,road\n", "id 300 must lie between 0 and 255"),
@@ -249,7 +248,7 @@ def test_the_pattern_that_an_error_proposes_works(shapes):
         ("road,0\n", "is not 'id,name'"),
     ],
 )
-def test_a_class_file_that_cannot_be_is_refused_by_its_line(tmp_path, text, message):
+def test_a_malformed_class_file_is_refused_with_its_line(tmp_path, text, message):
     (tmp_path / "classes.csv").write_text(text)
     with pytest.raises(UserError, match=message):
         class_file.read_mask_rules(str(tmp_path / "classes.csv"), None)
@@ -261,16 +260,15 @@ def test_a_class_file_may_have_a_header_comments_and_colours_of_either_kind(tmp_
     assert rules == MaskRules(
         {7: "road", 9: "car", 255: "ignored"}, {(128, 255, 0): 7, (1, 2, 3): 9}
     )
-    assert class_file.label_map_spec(rules.names, 255) == "road=7; car=9; ignored=255"
 
 
-def test_the_command_says_what_became_of_everything_and_how_to_train(shapes, tmp_path):
+def test_the_command_reports_every_input_and_the_label_map_to_train_with(shapes, tmp_path):
     mask = Image.open(shapes / "masks" / "shape_0003.png")
     mask.putpixel((7, 9), (1, 2, 3))
     mask.save(shapes / "masks" / "shape_0003.png")
     (shapes / "masks" / "shape_0004.png").unlink()
     done = run_module(
-        *("tools/convert.py", "--source=folders", f"--raw_dir={shapes}"),
+        *("-m", "petseg.cli.convert", "--source=folders", f"--raw_dir={shapes}"),
         *(f"--output_dir={tmp_path / 'out'}", f"--classes={shapes / 'classes.csv'}"),
     )
     assert done.returncode == 0, done.stderr
@@ -290,8 +288,12 @@ def test_the_command_says_what_became_of_everything_and_how_to_train(shapes, tmp
         (["--source=folders"], "needs --images, or --raw_dir"),
         (["--source=tfds"], "needs --raw_dir"),
         (["--raw_dir=/absent"], "/absent is not a folder"),
-        (["--raw_dir=x", "--images=y"], "--images is of --source=folders"),
-        (["--raw_dir=x", "--classes=y"], "--classes and --ignore_id are of"),
+        (["--raw_dir=x", "--images=y"], "--images is of --source=folders, not oxford_iiit_pet"),
+        (["--raw_dir=x", "--classes=y"], "--classes is of --source=folders and tfds, not"),
+        (["--raw_dir=x", "--ignore_id=0"], "--ignore_id is of --source=folders and tfds, not"),
+        ([], "--source=oxford_iiit_pet needs --raw_dir"),
+        (["--source=none", "--raw_dir=x"], "source 'none' is not one of oxford_iiit_pet"),
+        (["--plugins=no_such_module"], "--plugins: cannot import 'no_such_module'"),
         (["--raw_dir=x", "--short_side=8"], "--short_side=8 must be 0 or at least 32"),
         (["--raw_dir=x", "--short_side=64", "--validate=header"], "leave out --validate=header"),
         (["--raw_dir=x", "--beam_args=a"], "--beam_args needs --runner=beam"),
@@ -300,7 +302,7 @@ def test_the_command_says_what_became_of_everything_and_how_to_train(shapes, tmp
     ],
 )
 def test_a_wrong_command_is_one_line_and_leaves_nothing(tmp_path, flags, message):
-    done = run_module("tools/convert.py", f"--output_dir={tmp_path / 'out'}", *flags)
+    done = run_module("-m", "petseg.cli.convert", f"--output_dir={tmp_path / 'out'}", *flags)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -7,7 +7,14 @@ import pytest
 from testing.conversion import convert
 
 from petseg.conversion.sources import oxford_iiit_pet
+from petseg.conversion.sources.base import SourceOptions
 from petseg.errors import UserError
+
+
+def listing_of(raw_dir, fraction=0.25):
+    return oxford_iiit_pet.list_oxford_iiit_pet(
+        SourceOptions(raw_dir=str(raw_dir), validation_fraction=fraction)
+    )
 
 
 def _lines(folder, name):
@@ -15,7 +22,7 @@ def _lines(folder, name):
 
 
 def test_every_listed_pair_gets_the_split_and_breed_of_its_list(pets):
-    listing = oxford_iiit_pet.list_oxford_iiit_pet(str(pets), 0.25, "")
+    listing = listing_of(pets)
     by_name = {example.name: example for example in listing.examples}
     trainval = [line.split()[0] for line in _lines(pets, "trainval")]
     test = [line.split()[0] for line in _lines(pets, "test")]
@@ -31,26 +38,24 @@ def test_every_listed_pair_gets_the_split_and_breed_of_its_list(pets):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5])
-def test_validation_is_the_head_of_each_breed_in_hash_order(pets, fraction):
-    listing = oxford_iiit_pet.list_oxford_iiit_pet(str(pets), fraction, "")
+def test_validation_is_the_first_of_each_breed_in_hash_order(pets, fraction):
+    listing = listing_of(pets, fraction)
     names = [line.split()[0] for line in _lines(pets, "trainval")]
     expected = set()
     for breed in {name.rpartition("_")[0] for name in names}:
-        own = [name for name in names if name.rpartition("_")[0] == breed]
-        own.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
-        expected |= set(own[: round(fraction * len(own))])
+        of_breed = [name for name in names if name.rpartition("_")[0] == breed]
+        of_breed.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        expected |= set(of_breed[: round(fraction * len(of_breed))])
     assert {e.name for e in listing.examples if e.split == "validation"} == expected
 
 
 def test_a_missing_file_is_named_and_moves_no_other_example(pets):
-    before = {
-        e.name: e.split for e in oxford_iiit_pet.list_oxford_iiit_pet(str(pets), 0.25, "").examples
-    }
+    before = {e.name: e.split for e in listing_of(pets).examples}
     (pets / "images" / "Slate_2.jpg").unlink()
     (pets / "annotations" / "trimaps" / "Slate_3.png").unlink()
     (pets / "images" / "Slate_4.jpg").unlink()
     (pets / "annotations" / "trimaps" / "Slate_4.png").unlink()
-    listing = oxford_iiit_pet.list_oxford_iiit_pet(str(pets), 0.25, "")
+    listing = listing_of(pets)
     reasons = {finding.name: (finding.split, finding.reason) for finding in listing.rejected}
     assert reasons == {
         "Slate_2": (before["Slate_2"], "image missing"),
@@ -68,7 +73,7 @@ def test_files_in_no_list_are_named_and_the_archive_twins_counted(pets):
     for name in ("Slate_1", "Slate_2"):
         (pets / "annotations" / "trimaps" / f"._{name}.png").write_bytes(b"twin")
     (pets / "images" / "Slate_1.mat").write_bytes(b"matlab")
-    listing = oxford_iiit_pet.list_oxford_iiit_pet(str(pets), 0.25, "")
+    listing = listing_of(pets)
     assert [(f.name, f.split, f.reason) for f in listing.rejected] == [
         ("._*", "", "1 in images: macOS's twins of other files, no pictures"),
         ("Slate_1.mat", "", "no .jpg file"),
@@ -81,7 +86,7 @@ def test_files_in_no_list_are_named_and_the_archive_twins_counted(pets):
 def test_a_suffix_in_capitals_is_found_and_two_images_of_one_name_are_not(pets):
     (pets / "images" / "Slate_1.jpg").rename(pets / "images" / "Slate_1.JPG")
     shutil.copy(pets / "images" / "Slate_2.jpg", pets / "images" / "Slate_2.JPG")
-    listing = oxford_iiit_pet.list_oxford_iiit_pet(str(pets), 0.25, "")
+    listing = listing_of(pets)
     by_name = {example.name: example for example in listing.examples}
     assert by_name["Slate_1"].pair.image_name == "Slate_1.JPG"
     assert "Slate_2" not in by_name
@@ -124,7 +129,7 @@ def test_an_archive_that_is_cut_or_no_archive_is_named(archives, tmp_path, name)
 def test_a_name_listed_twice_counts_once(pets, tmp_path):
     path = pets / "annotations" / "test.txt"
     path.write_text(path.read_text() + _lines(pets, "trainval")[0] + "\n")
-    listing = oxford_iiit_pet.list_oxford_iiit_pet(str(pets), 0.25, "")
+    listing = listing_of(pets)
     name = _lines(pets, "trainval")[0].split()[0]
     assert [(f.name, f.split) for f in listing.rejected] == [(name, "test")]
     assert "more than once" in listing.rejected[0].reason
@@ -150,11 +155,23 @@ def test_a_name_listed_twice_counts_once(pets, tmp_path):
 def test_a_folder_in_another_shape_is_refused_in_one_line(pets, damage, message):
     damage(pets)
     with pytest.raises(UserError, match=message) as caught:
-        oxford_iiit_pet.list_oxford_iiit_pet(str(pets), 0.1, "")
+        listing_of(pets, 0.1)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 2.0])
 def test_a_fraction_outside_its_range_is_refused(pets, fraction):
     with pytest.raises(UserError, match="--validation_fraction"):
-        oxford_iiit_pet.list_oxford_iiit_pet(str(pets), fraction, "")
+        listing_of(pets, fraction)
+
+
+@pytest.mark.parametrize(
+    ("filename", "class_text", "expected"),
+    [
+        ("Slate_1.jpg", "Slate", {"species": "cat", "breed": "Slate"}),
+        ("pepper_terrier_1.jpg", "pepper_terrier", {"species": "dog", "breed": "pepper_terrier"}),
+        ("Slate_1.jpg", "", {"species": "cat"}),
+    ],
+)
+def test_an_image_is_grouped_by_species_and_breed(filename, class_text, expected):
+    assert oxford_iiit_pet.OXFORD_IIIT_PET.groups_of(filename, class_text) == expected

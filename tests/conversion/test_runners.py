@@ -1,4 +1,4 @@
-"""tools/convert.py as a process: many workers, Beam, signals, full disks."""
+"""petseg-convert as a process: many workers, Beam, signals, full disks."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ def many_pets(raw_pets, tmp_path_factory):
 
 def command(raw, out, *flags) -> list[str]:
     return [
-        *(sys.executable, "tools/convert.py", f"--raw_dir={raw}", f"--output_dir={out}"),
+        *(sys.executable, "-m", "petseg.cli.convert", f"--raw_dir={raw}", f"--output_dir={out}"),
         *("--shard_mib=1", "--workers=2", *flags),
     ]
 
@@ -72,7 +72,7 @@ def converted(many_pets, tmp_path_factory):
     return files_of(out), time.monotonic() - begun_s
 
 
-def _heed_sigint() -> None:
+def _handle_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -85,7 +85,7 @@ def start(raw, out) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs, and what they start, ignore SIGINT.
-        preexec_fn=_heed_sigint,  # noqa: PLW1509  (there are no threads here)
+        preexec_fn=_handle_sigint,  # noqa: PLW1509  (there are no threads here)
     )
     deadline_s = time.monotonic() + SECONDS
     while not out.exists() and process.poll() is None and time.monotonic() < deadline_s:
@@ -93,8 +93,8 @@ def start(raw, out) -> subprocess.Popen:
     return process
 
 
-def no_one_writes(out) -> None:
-    """Waits until the workers of a killed conversion have noticed."""
+def wait_for_workers(out) -> None:
+    """Waits until the workers of a killed conversion have stopped writing."""
     before, now = None, ()
     while now != before:
         time.sleep(0.5)
@@ -102,11 +102,11 @@ def no_one_writes(out) -> None:
 
 
 def sizes_of(out) -> dict[str, int]:
-    found = {}
+    sizes = {}
     for path in out.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # renamed at this moment
-            found[path.name] = path.stat().st_size
-    return found
+            sizes[path.name] = path.stat().st_size
+    return sizes
 
 
 @pytest.mark.slow
@@ -141,9 +141,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(many_pets, convert
         time.sleep(rng.uniform(0, duration_s))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        no_one_writes(out)
+        wait_for_workers(out)
         is_finished = (out / "manifest.json").exists()
-        done = run_module("tools/verify.py", f"--data_dir={out}", "--quick")
+        done = run_module("-m", "petseg.cli.verify", f"--data_dir={out}", "--quick")
         assert done.returncode == (0 if is_finished else 2)
         if is_finished:
             shutil.rmtree(out)
@@ -154,13 +154,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(many_pets, convert
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_it_in_one_line_and_it_goes_on(
+def test_a_signal_stops_it_in_one_line_and_it_can_be_resumed(
     many_pets, converted, tmp_path, number, status
 ):
     expected, _ = converted
     out = tmp_path / "out"
     process = start(many_pets, out)
-    # Until then python is loading, and hears no signal of ours.
+    # Until then python is loading, and handles no signal.
     deadline = time.monotonic() + SECONDS
     while not (out / shard_files.WORK_DIR).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -194,7 +194,7 @@ def test_a_disk_that_fills_up_is_one_line_and_no_data_set(many_pets, converted, 
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_told_in_one_line(many_pets, converted, tmp_path):
+def test_a_killed_worker_is_reported_in_one_line(many_pets, converted, tmp_path):
     out = tmp_path / "out"
     process = start(many_pets, out)
     deadline = time.monotonic() + SECONDS
@@ -222,7 +222,7 @@ def test_a_bad_input_in_a_worker_stops_the_run_when_that_is_asked_for(many_pets,
 
 
 @pytest.mark.slow
-def test_smaller_pictures_are_the_same_whoever_makes_them(many_pets, tmp_path):
+def test_smaller_pictures_are_the_same_for_any_number_of_workers(many_pets, tmp_path):
     for workers in (1, 3):
         flags = ["--short_side=96", f"--workers={workers}"]
         done = run(many_pets, tmp_path / str(workers), *flags)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from petseg.conversion import local_runner, shards
-from petseg.conversion.prepare import Settings
+from petseg.conversion.prepare import RecordOptions
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import shard_files
 from petseg.errors import FaultFound
@@ -42,7 +42,7 @@ def test_parts_are_the_shard_in_order_and_none_is_empty(examples, count):
 
 
 @given(st.integers(1, 30), st.integers(1, 9))
-def test_only_the_last_shards_are_cut_and_no_worker_is_left_without_work(count, workers):
+def test_only_the_last_shards_are_cut_and_no_worker_is_idle(count, workers):
     tasks = [shards.ShardTask(str(i), tuple(range(100))) for i in range(count)]
     parts = local_runner._parts(tasks, workers)
     assert list(parts) == [task.name for task in tasks]
@@ -51,7 +51,7 @@ def test_only_the_last_shards_are_cut_and_no_worker_is_left_without_work(count, 
     assert sum(len(parts[name]) for name in cut) >= (2 * workers if cut else 0)
 
 
-def test_a_disk_that_fails_while_flushing_is_heard(tmp_path, monkeypatch):
+def test_a_disk_that_fails_while_flushing_is_reported(tmp_path, monkeypatch):
     def fail(number):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -59,6 +59,6 @@ def test_a_disk_that_fails_while_flushing_is_heard(tmp_path, monkeypatch):
     (tmp_path / shard_files.WORK_DIR).mkdir()
     with pytest.raises(FaultFound, match="No space left on device"):
         shards.write_shard(
-            shards.ShardTask("x", ()), Settings(MaskRules(None)), str(tmp_path), False, print
+            shards.ShardTask("x", ()), RecordOptions(MaskRules(None)), str(tmp_path), False, print
         )
     assert list((tmp_path / shard_files.WORK_DIR).iterdir()) == []

@@ -7,14 +7,14 @@ import tensorflow_datasets as tfds
 from testing.conversion import write
 
 from petseg.conversion.sources import tfds_dataset
-from petseg.conversion.sources.base import MaskRules
+from petseg.conversion.sources.base import MaskRules, SourceOptions
 from petseg.data import manifest, record
 from petseg.errors import FaultFound, UserError
 
 
 def listing_of(dataset, rules=None, **changes):
-    arguments = {"image_feature": "", "mask_feature": "", "validation_fraction": 0.25}
-    return tfds_dataset.list_tfds(str(dataset), rules, **{**arguments, **changes})
+    options = {"validation_fraction": 0.25, "mask_rules": rules or MaskRules(None), **changes}
+    return tfds_dataset.list_tfds(SourceOptions(raw_dir=str(dataset), **options))
 
 
 def stored(data_dir) -> dict[str, tuple]:
@@ -115,12 +115,12 @@ def test_a_tfds_data_set_keeps_its_bytes_splits_and_labels(prepared, raw_pets, t
     assert [(f.name, f.reason[:8]) for f in finished.rejected] == [("trainval", "split of")]
 
 
-def test_mask_values_that_nobody_named_are_named_by_their_number(prepared, tmp_path):
+def test_mask_values_without_a_name_are_named_by_their_number(prepared, tmp_path):
     finished = write(lambda: listing_of(prepared), tmp_path / "out")
     assert finished.raw_labels == {1: "value_1", 2: "value_2", 3: "value_3"}
 
 
-def test_features_can_be_named_and_wrong_names_are_answered(prepared):
+def test_features_can_be_chosen_and_wrong_names_are_refused(prepared):
     listing = listing_of(prepared, image_feature="image", mask_feature="segmentation_mask")
     assert {e.pair.image_key for e in listing.examples} == {"image"}
     with pytest.raises(
@@ -134,7 +134,7 @@ def test_a_folder_that_is_no_tfds_data_set_is_refused(tmp_path):
         listing_of(tmp_path)
 
 
-def test_a_damaged_record_of_the_source_is_named(prepared, tmp_path):
+def test_a_damaged_record_of_the_source_is_reported(prepared, tmp_path):
     builder = tfds.builder_from_directory(prepared)
     path = next(p for p in builder.data_path.iterdir() if "test.tfrecord" in p.name)
     content = bytearray(path.read_bytes())
@@ -148,7 +148,7 @@ def test_a_damaged_record_of_the_source_is_named(prepared, tmp_path):
         path.write_bytes(content)
 
 
-def test_names_that_stand_twice_get_their_place():
+def test_duplicate_names_get_their_split_and_index():
     example = tfds_dataset.SourceExample("a", "train", pair=None)
     other = dataclasses.replace(example, name="b")
     names = [e.name for e in tfds_dataset._with_unique_names([example, other, example])]

@@ -182,11 +182,11 @@ def test_nothing_good_at_all_makes_no_data_set(pets, tmp_path):
 def test_fail_on_bad_stops_and_leaves_no_manifest(pets, tmp_path):
     (pets / "annotations" / "trimaps" / "Slate_2.png").write_bytes(b"")
     with pytest.raises(FaultFound, match="Slate_2: mask is empty"):
-        convert(pets, tmp_path / "out", fail_on_bad=True)
+        convert(pets, tmp_path / "out", on_bad="fail")
     assert not (tmp_path / "out" / "manifest.json").exists()
     (pets / "annotations" / "trimaps" / "Slate_2.png").unlink()
     with pytest.raises(FaultFound, match="Slate_2: trimap missing"):
-        convert(pets, tmp_path / "other", fail_on_bad=True)
+        convert(pets, tmp_path / "other", on_bad="fail")
 
 
 def test_a_folder_that_holds_something_else_is_refused_untouched(raw_pets, tmp_path):
@@ -223,9 +223,7 @@ def test_a_finished_data_set_of_other_inputs_is_refused_untouched(pets, tmp_path
 
 
 @pytest.mark.parametrize("damage", ["gone", "emptied", "bit"])
-def test_a_finished_data_set_gets_back_the_shards_that_it_lost(
-    raw_pets, data_dir, tmp_path, damage
-):
+def test_a_lost_shard_of_a_finished_data_set_is_written_again(raw_pets, data_dir, tmp_path, damage):
     out = tmp_path / "out"
     convert(raw_pets, out)
     path = sorted(out.glob("*train*"))[1]
@@ -266,7 +264,7 @@ def interrupt(raw, out, monkeypatch, **changes) -> None:
         manifest.read_manifest(str(out))
 
 
-def test_an_interrupted_conversion_is_no_data_set_and_goes_on(
+def test_an_interrupted_conversion_is_no_data_set_and_is_resumed(
     raw_pets, data_dir, tmp_path, monkeypatch
 ):
     out = tmp_path / "out"
@@ -278,7 +276,7 @@ def test_an_interrupted_conversion_is_no_data_set_and_goes_on(
     assert {name: (out / name).stat().st_ino for name in written} == written
 
 
-def test_going_on_after_a_change_takes_nothing_over_that_is_stale(pets, tmp_path, monkeypatch):
+def test_resuming_after_a_change_keeps_no_stale_shard(pets, tmp_path, monkeypatch):
     out = tmp_path / "out"
     interrupt(pets, out, monkeypatch, shard_mib=0.03)
     path = pets / "annotations" / "trimaps" / "Slate_1.png"
@@ -363,7 +361,7 @@ def test_pictures_that_are_small_enough_keep_their_bytes(raw_pets, data_dir, tmp
             assert files_of(tmp_path / "out")[name] == content
 
 
-def test_headers_alone_store_the_same_bytes_and_count_nothing(raw_pets, data_dir, tmp_path):
+def test_reading_only_headers_stores_the_same_bytes_without_counts(raw_pets, data_dir, tmp_path):
     finished = convert(raw_pets, tmp_path / "out", validate="header")
     for name, content in files_of(data_dir).items():
         if "tfrecord" in name:
@@ -374,7 +372,8 @@ def test_headers_alone_store_the_same_bytes_and_count_nothing(raw_pets, data_dir
 def test_the_command_converts_and_reports(raw_pets, tmp_path):
     (shutil.copytree(raw_pets, tmp_path / "raw") / "images" / "Slate_1.jpg").unlink()
     done = run_module(
-        *("tools/convert.py", f"--raw_dir={tmp_path / 'raw'}", f"--output_dir={tmp_path / 'out'}")
+        *("-m", "petseg.cli.convert", f"--raw_dir={tmp_path / 'raw'}"),
+        f"--output_dir={tmp_path / 'out'}",
     )
     assert done.returncode == 0, done.stderr
     assert "image missing: Slate_1" in done.stdout
@@ -384,7 +383,7 @@ def test_the_command_converts_and_reports(raw_pets, tmp_path):
 
 
 @pytest.mark.real_data
-def test_the_partial_real_pets_give_a_full_account(real_data, tmp_path):
+def test_every_file_of_the_partial_real_pets_is_accounted_for(real_data, tmp_path):
     finished = convert(
         real_data / "oxford_pets", tmp_path / "out", shard_mib=8, validation_fraction=0.1
     )

@@ -2,21 +2,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from testing.commands import run_python
 
-from petseg.data.label_map import IGNORE, LabelMap, parse_label_map
+from petseg.data.label_map import IGNORE, LabelMap, own_label_map, parse_label_map
+from petseg.data.manifest import Manifest
 from petseg.errors import UserError
+from petseg.registry import LABEL_MAPS
 
 
 @pytest.mark.parametrize(
-    ("preset", "expected"),
+    ("name", "expected"),
     [
         ("three_class", {1: 0, 2: 1, 3: 2}),
         ("border_ignored", {1: 0, 2: 1, 3: IGNORE}),
         ("border_is_pet", {1: 0, 3: 0, 2: 1}),
     ],
 )
-def test_presets_give_the_class_ids_of_the_design(preset, expected):
-    table = parse_label_map(preset).class_ids()
+def test_the_label_maps_of_the_pets_give_their_class_ids(name, expected):
+    table = parse_label_map(name).class_ids()
     assert {raw: table[raw] for raw in expected} == expected
     assert set(table[[v for v in range(256) if v not in expected]]) == {254}
 
@@ -58,29 +61,71 @@ def test_a_malformed_text_is_refused_in_one_line_that_names_the_field(text):
 
 
 @pytest.mark.parametrize(
-    ("own", "other", "expected"),
+    ("label_map", "other", "expected"),
     [
         ("three_class", "border_ignored", (0, 1, None)),
         ("three_class", "border_is_pet", (0, 1, 0)),
         ("three_class", "three_class", (0, 1, 2)),
         ("border_ignored", "border_is_pet", (0, 1)),
-        ("border_ignored", "three_class", None),  # which of them would be the border?
+        ("border_ignored", "three_class", None),  # neither of them is the border
         ("border_is_pet", "border_ignored", (0, 1)),
         ("border_is_pet", "three_class", None),  # its pet is two classes there
         ("a=1; b=2; c=9", "border_is_pet", None),  # 9 means nothing there
     ],
 )
-def test_predictions_are_read_by_another_label_map_where_they_can_be(own, other, expected):
-    assert parse_label_map(own).classes_in(parse_label_map(other)) == expected
+def test_classes_belong_to_those_of_another_label_map_if_it_divides_none(
+    label_map, other, expected
+):
+    assert parse_label_map(label_map).classes_in(parse_label_map(other)) == expected
 
 
 @given(label_maps())
-def test_a_label_map_reads_itself(label_map):
+def test_every_class_belongs_to_itself(label_map):
     assert label_map.classes_in(label_map) == tuple(range(label_map.num_classes))
 
 
-def test_raw_values_without_a_class_are_named():
+def test_raw_values_without_a_class_are_reported():
     label_map = parse_label_map("three_class")
     label_map.check_covers([1, 2, 3], "DIR")
     with pytest.raises(UserError, match="DIR has mask values 0, 9"):
         label_map.check_covers([0, 1, 9], "DIR")
+
+
+def manifest_of(raw_labels) -> Manifest:
+    return Manifest("shapes", {}, raw_labels, splits={}, unplaced=())
+
+
+def test_a_data_set_brings_a_class_for_each_raw_label_in_ascending_order():
+    label_map = own_label_map(manifest_of({255: "ignored", 9: "car", 7: "road"}))
+    assert label_map == LabelMap(("road", "car"), ((7,), (9,)), (255,))
+    assert own_label_map(manifest_of({0: "a", 1: "b"})).spec() == "a=0; b=1"
+
+
+def test_further_values_of_a_data_set_can_be_ignored():
+    raw_labels = {0: "void", 1: "a", 2: "b", 5: "ignored"}
+    label_map = own_label_map(manifest_of(raw_labels), ignored=[0])
+    assert label_map.spec() == "a=1; b=2; ignored=0,5"
+
+
+@pytest.mark.parametrize("raw_labels", [{}, {0: "a"}, {0: "a", 1: "ignored"}])
+def test_a_data_set_with_fewer_than_two_classes_brings_no_label_map(raw_labels):
+    with pytest.raises(UserError, match=r"set config\.data\.label_map") as caught:
+        own_label_map(manifest_of(raw_labels))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_map_that_is_registered_is_found_by_its_name():
+    LABEL_MAPS.register("test_two_shapes", "round=1; square=2,3; ignored=0")
+    expected = LabelMap(("round", "square"), ((1,), (2, 3)), (0,))
+    assert parse_label_map("test_two_shapes") == expected
+
+
+def test_a_registered_label_map_is_found_without_loading_tfds():
+    code = (
+        "import sys; from petseg.data.label_map import parse_label_map;"
+        "from petseg.registry import SOURCES;"
+        "parse_label_map('border_is_pet'); SOURCES.get('tfds');"
+        "sys.exit('tensorflow_datasets' in sys.modules)"
+    )
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr

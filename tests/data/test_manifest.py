@@ -65,12 +65,12 @@ def test_any_change_changes_the_digest(finished):
     assert dataclasses.replace(finished, splits={"train": split}).digest() != finished.digest()
 
 
-def test_whole_shards_pass(tmp_path, finished):
+def test_complete_shards_pass(tmp_path, finished):
     assert manifest.check_shards(str(tmp_path), finished.splits.values(), hashes=True) == []
 
 
 @pytest.mark.parametrize("hashes", [True, False])
-def test_a_missing_or_cut_shard_is_named(tmp_path, finished, hashes):
+def test_a_missing_or_cut_shard_is_reported(tmp_path, finished, hashes):
     first, second = (tmp_path / shard.name for shard in finished.splits["train"].shards)
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1])
@@ -84,10 +84,10 @@ def test_a_missing_or_cut_shard_is_named(tmp_path, finished, hashes):
 def test_every_flipped_bit_is_found(tmp_path, finished):
     path = tmp_path / finished.splits["train"].shards[0].name
     content = path.read_bytes()
-    for place in range(len(content)):
+    for index in range(len(content)):
         for bit in range(8):
             flipped = bytearray(content)
-            flipped[place] ^= 1 << bit
+            flipped[index] ^= 1 << bit
             path.write_bytes(flipped)
             faults = manifest.check_shards(str(tmp_path), finished.splits.values(), hashes=True)
             assert faults == [f"{path} differs from its manifest (SHA-256)"]
@@ -116,6 +116,6 @@ def test_a_folder_without_a_manifest_is_no_data_set(tmp_path):
         manifest.read_manifest(str(tmp_path / "absent"))
 
 
-def test_an_absent_split_is_named_with_those_that_are_there(finished):
+def test_the_error_of_an_absent_split_names_the_existing_ones(finished):
     with pytest.raises(UserError, match="no split 'test': it has train"):
         finished.split("test", "DIR")

@@ -4,11 +4,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petseg.data.label_map import PRESETS, UNKNOWN, parse_label_map
+from petseg.data.label_map import UNKNOWN, parse_label_map
 from petseg.input_pipeline.class_ids import to_class_ids
+from petseg.registry import LABEL_MAPS
 
 SPECS = [
-    *PRESETS,
+    *LABEL_MAPS,
     "a=0; b=255; ignored=7",
     "a=9; b=1; c=200; d=17; e=3; f=44; g=2; ignored=0",
     "; ".join(f"c{i}={i}" for i in range(250)) + "; ignored=250,251,252,253,254,255",

@@ -20,7 +20,7 @@ def data(data_dir, tmp_path):
 
 
 def verify(data, *flags):
-    done = run_module("tools/verify.py", f"--data_dir={data}", "--workers=1", *flags)
+    done = run_module("-m", "petseg.cli.verify", f"--data_dir={data}", "--workers=1", *flags)
     return done, json.loads(done.stdout.splitlines()[-1])
 
 
@@ -42,7 +42,7 @@ def frames_of(path) -> list[tfrecord.Frame]:
         return list(tfrecord.read_frames(file))
 
 
-def test_a_whole_data_set_passes(data, tmp_path):
+def test_a_complete_data_set_passes(data, tmp_path):
     assert check(data) == []
     for flags in ((f"--contact_sheet={tmp_path / 'sheet.png'}",), ("--quick",)):
         done, summary = verify(data, *flags)
@@ -54,19 +54,19 @@ def test_a_whole_data_set_passes(data, tmp_path):
         assert sheet.width > 1000
 
 
-def test_every_flipped_bit_is_found_and_its_record_named(data):
+def test_every_flipped_bit_is_found_and_its_record_reported(data):
     path = sorted(data.glob("*train*"))[0]
     whole = path.read_bytes()
     rng = np.random.default_rng()
     frames = frames_of(path)
     for _ in range(30):
-        place, bit = int(rng.integers(len(whole))), int(rng.integers(8))
-        print("place", place, "bit", bit)
+        position, bit = int(rng.integers(len(whole))), int(rng.integers(8))
+        print("position", position, "bit", bit)
         content = bytearray(whole)
-        content[place] ^= 1 << bit
+        content[position] ^= 1 << bit
         path.write_bytes(content)
         faults = check(data)
-        index = sum(frame.offset + len(frame.data) + 4 <= place for frame in frames)
+        index = sum(frame.offset + len(frame.data) + 4 <= position for frame in frames)
         assert any(f"{path.name}, record {index}" in fault for fault in faults)
         # A damaged length hides the number of records, but never the damage.
         assert any("SHA-256" in fault or "records" in fault for fault in faults)
@@ -84,7 +84,7 @@ def test_a_cut_at_a_record_boundary_is_found(data):
 
 
 @pytest.mark.parametrize("flags", [(), ("--quick",)])
-@pytest.mark.parametrize("damage", ["bit", "cut", "emptied", "deleted", "another run", "stranger"])
+@pytest.mark.parametrize("damage", ["bit", "cut", "emptied", "deleted", "another run", "unlisted"])
 def test_the_command_finds_each_damage_and_ends_with_status_1(
     data, raw_pets, tmp_path, damage, flags
 ):
@@ -125,7 +125,7 @@ def test_tfds_metadata_that_does_not_fit_is_a_fault(data):
 
 
 def test_no_data_set_is_status_2(tmp_path):
-    done = run_module("tools/verify.py", f"--data_dir={tmp_path}")
+    done = run_module("-m", "petseg.cli.verify", f"--data_dir={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
 
@@ -138,7 +138,7 @@ def test_no_data_set_is_status_2(tmp_path):
         ("height", 3, "its image is "),
     ],
 )
-def test_a_record_that_is_whole_but_wrong_is_named(data, field, value, reason):
+def test_a_record_that_is_intact_but_wrong_is_reported(data, field, value, reason):
     path = sorted(data.glob("*train*"))[0]
     frames = [frame.data for frame in frames_of(path)]
     features = tf.train.Example.FromString(frames[1]).features.feature

@@ -1,8 +1,14 @@
-"""What a source of examples is: named pairs of image and mask, each with a split."""
+"""The contract of a source: it lists named pairs of image and mask, each with a split.
+
+A source is one constant of class `Source`, registered under the name that --source takes:
+
+    from petseg.registry import SOURCES
+    SOURCES.register("mine", Source(list_examples=list_mine))
+"""
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from petseg.conversion.files import StoredFile
@@ -10,7 +16,7 @@ from petseg.data.manifest import Finding
 from petseg.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-# Names of splits and of their folders that other data sets use.
+# The names that data sets give to splits and to their folders.
 SPLIT_OF = {
     **{"train": "train", "training": "train", "trn": "train"},
     **{"validation": "validation", "val": "validation", "valid": "validation"},
@@ -19,22 +25,22 @@ SPLIT_OF = {
 
 
 class Pair(Protocol):
-    """Where an image and its mask lie."""
+    """The location of an image and its mask."""
 
     @property
     def bytes(self) -> int:
-        """The size of both."""
+        """The size of both, in bytes."""
 
     @property
     def image_name(self) -> str:
         """The image's file name."""
 
     def read(self) -> tuple[bytes, bytes]:
-        """The image's and the mask's content; raises Unreadable."""
+        """Reads the image and the mask; raises Unreadable."""
 
 
 class Unreadable(Exception):
-    """A file that could not be read; the message is the reason."""
+    """Raised for a file that cannot be read; the message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,11 +49,11 @@ class FilePair:
 
     image: StoredFile
     mask: StoredFile
-    name: str = ""  # of the image, where its path does not say it
+    name: str = ""  # the image's file name, where its path does not contain it
 
     @property
     def bytes(self) -> int:
-        """The size of both files."""
+        """The size of both files, in bytes."""
         return self.image.bytes + self.mask.bytes
 
     @property
@@ -56,7 +62,7 @@ class FilePair:
         return self.name or self.image.path.rpartition("/")[2]
 
     def read(self) -> tuple[bytes, bytes]:
-        """Both files' content; raises Unreadable."""
+        """Reads both files; raises Unreadable."""
         return _read(self.image, "image"), _read(self.mask, "mask")
 
 
@@ -65,11 +71,11 @@ class SourceExample:
     """One pair to convert.
 
     Attributes:
-      name: unique in the source.
-      split: one of SPLITS.
-      pair: where its two pictures lie.
-      class_label: id of the image's class, from 0.
-      class_text: name of the image's class.
+      name: A name that is unique in the source.
+      split: One of SPLITS.
+      pair: The location of its two files.
+      class_label: Id of the image's class, from 0.
+      class_text: Name of the image's class.
     """
 
     name: str
@@ -81,12 +87,11 @@ class SourceExample:
 
 @dataclasses.dataclass(frozen=True)
 class MaskRules:
-    """What a mask may hold.
+    """The raw values and colours that a mask may contain.
 
     Attributes:
-      names: raw value -> what it means; None if any value may occur.
-      values_of_colours: RGB -> raw value, for colour-coded masks; empty if there
-        are none.
+      names: Raw value -> its meaning; None if any value may occur.
+      values_of_colours: RGB -> raw value, for colour-coded masks; otherwise empty.
     """
 
     names: Mapping[int, str] | None
@@ -95,14 +100,14 @@ class MaskRules:
 
 @dataclasses.dataclass(frozen=True)
 class SourceListing:
-    """Everything that a source holds.
+    """Everything that a source contains.
 
     Attributes:
-      examples: the pairs to convert.
-      rejected: what is no pair: without a partner, or in no list.
-      masks: what the masks may hold.
-      class_names: names of the image classes, in the order of their ids.
-      split_by: how the splits came about, in words.
+      examples: The pairs to convert.
+      rejected: Files and names that make no pair: without a partner, or in no list.
+      masks: What the masks may contain.
+      class_names: Names of the image classes, in the order of their ids.
+      split_by: A description of how the splits were chosen.
     """
 
     examples: tuple[SourceExample, ...]
@@ -112,21 +117,80 @@ class SourceListing:
     split_by: str
 
 
+@dataclasses.dataclass(frozen=True)
+class SourceOptions:
+    """Everything that a source may be given; most sources use a few of these.
+
+    Attributes:
+      raw_dir: The folder to convert, or what the source takes in its place.
+      work_dir: A folder where archives may be unpacked; it is deleted in the end.
+      images: A folder or pattern of images.
+      masks: A folder or pattern of masks.
+      mask_rules: What the masks may contain, according to the class file.
+      lists: Split -> a file that names the images of that split.
+      validation_fraction: Share of the names that becomes validation, from 0 to below 1.
+      test_fraction: Share of the names that becomes test, from 0 to below 1.
+      image_feature: The name of the image's feature; empty for the only one.
+      mask_feature: The name of the mask's feature; empty for the only one.
+      show_progress: Draw progress bars on standard error.
+    """
+
+    raw_dir: str = ""
+    work_dir: str = ""
+    images: str = ""
+    masks: str = ""
+    mask_rules: MaskRules = MaskRules(None)
+    lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.0
+    image_feature: str = ""
+    mask_feature: str = ""
+    show_progress: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A kind of raw data.
+
+    Attributes:
+      list_examples: Lists everything that is there, without decoding a picture. Raises
+        UserError if there is nothing to convert.
+      options: Those of ConvertOptions that not every source takes, and this one does.
+      default_name: The first part of the shards' file names, unless one is given.
+      raw_labels: Raw mask value -> its meaning, if all data of this source agree on it.
+      groups_of: Called with an image's file name and the name of its class. Returns the
+        groups that evaluation counts the image in, kind -> group. None if there are none
+        besides the classes.
+    """
+
+    list_examples: Callable[[SourceOptions], SourceListing]
+    options: tuple[str, ...] = ()
+    default_name: str = "data"
+    raw_labels: Mapping[int, str] | None = None
+    groups_of: Callable[[str, str], dict[str, str]] | None = None
+
+
+def require_raw_dir(options: SourceOptions, source: str) -> None:
+    """Raises UserError if raw_dir is empty."""
+    if not options.raw_dir:
+        raise UserError(f"--source={source} needs --raw_dir")
+
+
 def hash_order(name: str) -> str:
-    """A name's place in the one order that every petseg data set uses: its SHA-256."""
+    """The sort key of the one order that every petseg data set uses: a name's SHA-256."""
     return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
 
 
 def split_by_hash(name: str, validation_fraction: float, test_fraction: float) -> str:
-    """A split that depends on the name alone, so that new images move no others."""
-    place = int(hash_order(name)[:15], 16) / 16**15
-    if place < validation_fraction:
+    """Chooses a split by the name alone, so that a new image never moves another one."""
+    position = int(hash_order(name)[:15], 16) / 16**15  # uniform in [0, 1)
+    if position < validation_fraction:
         return "validation"
-    return "test" if place < validation_fraction + test_fraction else "train"
+    return "test" if position < validation_fraction + test_fraction else "train"
 
 
 def check_fractions(validation_fraction: float, test_fraction: float = 0.0) -> None:
-    """Raises UserError unless both are shares that leave something to train on."""
+    """Raises UserError unless both are shares that leave images to train on."""
     for flag, value in (
         ("validation_fraction", validation_fraction),
         ("test_fraction", test_fraction),
@@ -136,12 +200,12 @@ def check_fractions(validation_fraction: float, test_fraction: float = 0.0) -> N
     if not validation_fraction + test_fraction < 1:
         raise UserError(
             f"--validation_fraction={validation_fraction} and --test_fraction={test_fraction} "
-            "leave nothing to train on"
+            "leave no image to train on"
         )
 
 
 def twins_finding(count: int, where: str) -> Finding:
-    """One line for all '._*' files of a folder."""
+    """Returns one finding for all '._*' files of a folder, which macOS leaves in archives."""
     return Finding("._*", "", f"{count:,} in {where}: macOS's twins of other files, no pictures")
 
 

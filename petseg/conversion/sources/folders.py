@@ -1,4 +1,4 @@
-"""Any folders of images and masks that pair by name."""
+"""The source `folders`: any images and masks that pair by name."""
 
 import collections
 from collections.abc import Mapping
@@ -10,9 +10,10 @@ from petseg.conversion.sources.base import (
     SPLIT_OF,
     SPLITS,
     FilePair,
-    MaskRules,
+    Source,
     SourceExample,
     SourceListing,
+    SourceOptions,
     check_fractions,
     split_by_hash,
     twins_finding,
@@ -23,37 +24,27 @@ from petseg.errors import UserError, shown
 CLASS_NAMES = ("unlabelled",)  # the images themselves have no classes
 
 
-def list_folders(
-    images: str,
-    masks: str,
-    mask_rules: MaskRules,
-    *,
-    lists: Mapping[str, str],
-    validation_fraction: float,
-    test_fraction: float,
-) -> SourceListing:
-    """Pairs images with masks by what their names have in common.
+def list_folders(options: SourceOptions) -> SourceListing:
+    """Pairs images with masks by the part that their names have in common.
 
-    A name's key is its path in the folder without the suffix, or what stands for the
-    wildcards of a pattern (files.list_pictures). The splits come, in this order, from
-    list files; from sub-folders called train, val, test or the like, where every pair
-    lies in one; or from a hash of each name. Where lists or sub-folders give no
-    validation split, it is taken out of train by hash.
+    A name's key is its path in the folder without the suffix, or what its pattern's
+    wildcards stand for (files.list_pictures). The splits come, in this order, from list
+    files; from sub-folders called train, val, test or the like, if every pair lies in
+    one; or from a hash of each name. If lists or sub-folders give no validation split, it
+    is taken out of train by the hash.
 
     Args:
-      images: a folder or a pattern with wildcards; local or remote.
-      masks: likewise.
-      mask_rules: what the masks may hold.
-      lists: split -> a file with a name a line; empty for no lists.
-      validation_fraction: share of the names that the hash gives to validation.
-      test_fraction: share that the hash gives to test; only without lists and
-        sub-folders.
+      options: `images` and `masks` are folders or patterns with wildcards, local or
+        remote; by default raw_dir/images and raw_dir/masks. A file of `lists` has one name
+        per line. `test_fraction` is used only without lists and sub-folders.
 
     Raises:
-      UserError: a folder is missing or holds no picture, a list cannot be read, or no
+      UserError: A folder is missing or contains no picture, a list cannot be read, or no
         image has a mask.
     """
-    check_fractions(validation_fraction, test_fraction)
+    validation_fraction, lists = options.validation_fraction, options.lists
+    check_fractions(validation_fraction, options.test_fraction)
+    images, masks = _patterns(options)
     rejected: list[Finding] = []
     image_paths = _by_key(images, "images", rejected)
     mask_paths = _by_key(masks, "masks", rejected)
@@ -63,7 +54,9 @@ def list_folders(
     elif all(_folder_split(key) for key in pairs):
         splits, split_by = {key: _folder_split(key) for key in pairs}, "sub-folders"
     else:
-        splits = {key: split_by_hash(key, validation_fraction, test_fraction) for key in pairs}
+        splits = {
+            key: split_by_hash(key, validation_fraction, options.test_fraction) for key in pairs
+        }
         split_by = "a hash of each name"
     if "validation" not in splits.values() and validation_fraction:
         splits = {
@@ -75,11 +68,33 @@ def list_folders(
         SourceExample(key, split, pairs[key], class_text=CLASS_NAMES[0])
         for key, split in splits.items()
     )
-    return SourceListing(examples, tuple(rejected), mask_rules, CLASS_NAMES, split_by)
+    return SourceListing(examples, tuple(rejected), options.mask_rules, CLASS_NAMES, split_by)
+
+
+FOLDERS = Source(
+    list_examples=list_folders,
+    options=(
+        *("images", "masks", "classes", "ignore_id", "test_fraction"),
+        *(f"{split}_list" for split in SPLITS),
+    ),
+)
+
+
+def _patterns(options: SourceOptions) -> tuple[str, str]:
+    """Returns the folders or patterns of images and of masks."""
+    for flag in () if options.raw_dir else ("images", "masks"):
+        if not getattr(options, flag):
+            raise UserError(
+                f"--source=folders needs --{flag}, or --raw_dir=DIR with images/ and masks/ in it"
+            )
+    return (
+        options.images or f"{options.raw_dir}/images",
+        options.masks or f"{options.raw_dir}/masks",
+    )
 
 
 def _by_key(pattern: str, flag: str, rejected: list[Finding]) -> dict[str, list[str]]:
-    """Key -> paths of the pictures; what is no picture is rejected, by name."""
+    """Returns key -> paths of its pictures; other files are rejected."""
     root = files.fixed_part(pattern)
     if not epath.Path(root).is_dir():
         raise UserError(f"--{flag}: {root} is not a folder")
@@ -135,7 +150,7 @@ def _why_no_pair(images: list[str], masks: list[str]) -> str | None:
 
 
 def _nothing_pairs(image: str, masks: Mapping[str, list[str]], image_flag: str, flag: str) -> str:
-    """Why no image has a mask, with the pattern that would help if one is seen."""
+    """Returns why no image has a mask, and a pattern that would help if there is one."""
     like = next((key for key in masks if image in key), None)
     message = (
         f"no image of {image_flag} has a mask in {flag}: the first image is called "
@@ -150,7 +165,7 @@ def _nothing_pairs(image: str, masks: Mapping[str, list[str]], image_flag: str, 
 
 
 def _folder_split(key: str) -> str | None:
-    """The split that one of a key's folders names."""
+    """Returns the split that one of a key's folders is named after."""
     for part in key.split("/")[:-1]:
         if part.lower() in SPLIT_OF:
             return SPLIT_OF[part.lower()]
@@ -160,22 +175,22 @@ def _folder_split(key: str) -> str | None:
 def _by_lists(
     pairs: Mapping[str, FilePair], lists: Mapping[str, str], rejected: list[Finding]
 ) -> dict[str, str]:
-    """Key -> split for every listed pair; the rest is rejected, by name."""
+    """Returns key -> split for every listed pair; the others are rejected."""
     by_last: dict[str, list[str]] = collections.defaultdict(list)
     for key in pairs:
         by_last[key.rpartition("/")[2]].append(key)
     splits: dict[str, str] = {}
     for split in SPLITS:
         for name in _read_names(lists[split], split) if split in lists else []:
-            found = [name] if name in pairs else by_last.get(name.rpartition("/")[2], [])
-            if len(found) != 1:
-                reason = "image and mask missing" if not found else f"fits {len(found)} images"
+            keys = [name] if name in pairs else by_last.get(name.rpartition("/")[2], [])
+            if len(keys) != 1:
+                reason = "image and mask missing" if not keys else f"fits {len(keys)} images"
                 rejected.append(Finding(shown(name), split, f"listed, but {reason}"))
-            elif found[0] in splits:
+            elif keys[0] in splits:
                 reason = "listed more than once; the first listing counts"
                 rejected.append(Finding(shown(name), split, reason))
             else:
-                splits[found[0]] = split
+                splits[keys[0]] = split
     if not splits:
         raise UserError(
             f"--{next(iter(lists))}_list: none of the names in {', '.join(lists.values())} is a "

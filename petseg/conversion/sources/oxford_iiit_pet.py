@@ -1,4 +1,7 @@
-"""The Oxford-IIIT pets in their official layout: as folders, or as their two archives."""
+"""The source `oxford_iiit_pet`: the Oxford-IIIT pets as folders or as their two archives.
+
+Parkhi, Vedaldi, Zisserman and Jawahar, "Cats and Dogs", CVPR 2012.
+"""
 
 import dataclasses
 import gzip
@@ -17,16 +20,23 @@ from petseg.conversion.files import StoredFile
 from petseg.conversion.sources.base import (
     FilePair,
     MaskRules,
+    Source,
     SourceExample,
     SourceListing,
+    SourceOptions,
     check_fractions,
     hash_order,
+    require_raw_dir,
     twins_finding,
 )
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 
-LABELS = {1: "pet", 2: "background", 3: "border"}
+RAW_LABELS = {1: "pet", 2: "background", 3: "border"}
+# The label maps that the field uses for them, as data.label_map parses them.
+THREE_CLASS = "pet=1; background=2; border=3"
+BORDER_IGNORED = "pet=1; background=2; ignored=3"
+BORDER_IS_PET = "pet=1,3; background=2"
 ARCHIVES = ("images.tar.gz", "annotations.tar.gz")
 _IMAGES, _TRIMAPS = "images", "annotations/trimaps"
 _CHUNK_BYTES = 4 << 20  # 4 MiB
@@ -38,44 +48,40 @@ class _ListedName:
     class_id: int
 
 
-def list_oxford_iiit_pet(
-    raw_dir: str, validation_fraction: float, unpack_dir: str
-) -> SourceListing:
+def list_oxford_iiit_pet(options: SourceOptions) -> SourceListing:
     """Lists the official Oxford-IIIT pet data set.
 
-    Either folders, images/NAME.jpg, annotations/trimaps/NAME.png and
-    annotations/trainval.txt (and test.txt, where there is one) with lines
-    'NAME CLASS-ID SPECIES BREED-ID'; or images.tar.gz and annotations.tar.gz, whose
-    gzip layer is taken off once, because gzip cannot be read from its middle.
-    `validation` is carved out of trainval, from each breed the names that come first
-    in hash order; the listed names alone decide, so a missing file moves no other.
-
-    Args:
-      raw_dir: the folder.
-      validation_fraction: share of each breed's listed names, 0 to below 1.
-      unpack_dir: where archives without gzip go.
+    `raw_dir` contains either folders, images/NAME.jpg, annotations/trimaps/NAME.png and
+    annotations/trainval.txt (and test.txt, if there is one) with lines 'NAME CLASS-ID
+    SPECIES BREED-ID'; or images.tar.gz and annotations.tar.gz, which are gunzipped into
+    `work_dir` once, because gzip cannot be read from the middle. `validation` is carved out
+    of trainval: from each breed, the share `validation_fraction` of the listed names that
+    come first in hash order. The listed names alone decide, so that a missing file moves no
+    other one.
 
     Raises:
-      UserError: a folder or list is missing or malformed, an archive is damaged, or no
+      UserError: A folder or list is missing or malformed, an archive is damaged, or no
         listed pair exists.
     """
-    check_fractions(validation_fraction)
-    found = _files_of(raw_dir, unpack_dir)
-    splits = _carve_validation(_read_list(found, raw_dir, "trainval"), validation_fraction)
-    if "annotations/test.txt" in found:
-        splits["test"] = _read_list(found, raw_dir, "test")
+    require_raw_dir(options, "oxford_iiit_pet")
+    check_fractions(options.validation_fraction)
+    raw_dir = options.raw_dir
+    stored = _files_of(raw_dir, options.work_dir, options.show_progress)
+    splits = _carve_validation(_read_list(stored, raw_dir, "trainval"), options.validation_fraction)
+    if "annotations/test.txt" in stored:
+        splits["test"] = _read_list(stored, raw_dir, "test")
     class_names = _class_names(splits)
-    images, masks = _by_stem(found, _IMAGES, ".jpg"), _by_stem(found, _TRIMAPS, ".png")
+    images, masks = _by_stem(stored, _IMAGES, ".jpg"), _by_stem(stored, _TRIMAPS, ".png")
 
-    examples, rejected, seen = [], [], set()
+    examples, rejected, accepted = [], [], set()
     for split, listed in splits.items():
         for item in listed:
-            if reason := _why_not(item.name, seen, images, masks):
+            if reason := _why_not(item.name, accepted, images, masks):
                 rejected.append(Finding(item.name, split, reason))
                 continue
-            seen.add(item.name)
+            accepted.add(item.name)
             (image_path,), (mask_path,) = images[item.name], masks[item.name]
-            pair = FilePair(found[image_path], found[mask_path], image_path.rpartition("/")[2])
+            pair = FilePair(stored[image_path], stored[mask_path], image_path.rpartition("/")[2])
             examples.append(
                 SourceExample(
                     item.name, split, pair, item.class_id - 1, class_names[item.class_id - 1]
@@ -87,18 +93,32 @@ def list_oxford_iiit_pet(
             f"has both its files in {raw_dir}/{_IMAGES} and {raw_dir}/{_TRIMAPS}"
         )
     named = {item.name for listed in splits.values() for item in listed}
-    rejected += _unlisted(found, named, images, masks)
+    rejected += _unlisted(stored, named, images, masks)
     return SourceListing(
-        tuple(examples), tuple(rejected), MaskRules(LABELS), class_names, "the official lists"
+        tuple(examples), tuple(rejected), MaskRules(RAW_LABELS), class_names, "the official lists"
     )
 
 
-def _files_of(raw_dir: str, unpack_dir: str) -> dict[str, StoredFile]:
-    """Path within the data set -> file, for everything that the layout names."""
+def species_and_breed(filename: str, class_text: str) -> dict[str, str]:
+    """Returns an image's groups; the file names of cats begin with a capital letter."""
+    groups = {"species": "cat" if filename[:1].isupper() else "dog"}
+    return {**groups, "breed": class_text} if class_text else groups
+
+
+OXFORD_IIIT_PET = Source(
+    list_examples=list_oxford_iiit_pet,
+    default_name="pets",
+    raw_labels=RAW_LABELS,
+    groups_of=species_and_breed,
+)
+
+
+def _files_of(raw_dir: str, work_dir: str, show_progress: bool) -> dict[str, StoredFile]:
+    """Returns path within the data set -> file, for every file of the layout's folders."""
     root = epath.Path(raw_dir)
     if (root / ARCHIVES[0]).exists() and not (root / _IMAGES).exists():
-        return _files_in_archives(root, epath.Path(unpack_dir))
-    found = {}
+        return _files_in_archives(root, epath.Path(work_dir), show_progress)
+    stored = {}
     for folder in ("", _IMAGES, "annotations", _TRIMAPS):
         if not (root / folder).is_dir():
             raise UserError(
@@ -111,30 +131,32 @@ def _files_of(raw_dir: str, unpack_dir: str) -> dict[str, StoredFile]:
         for name in files.names_in(f"{root}/{folder}"):
             path = f"{root}/{folder}/{name}"
             if files.is_picture_name(name) or not files.is_folder(path):
-                found[f"{folder}/{name}"] = files.stored_file(path)
-    return found
+                stored[f"{folder}/{name}"] = files.stored_file(path)
+    return stored
 
 
-def _files_in_archives(root: epath.Path, unpack_dir: epath.Path) -> dict[str, StoredFile]:
-    found = {}
+def _files_in_archives(
+    root: epath.Path, work_dir: epath.Path, show_progress: bool
+) -> dict[str, StoredFile]:
+    stored = {}
     for name in ARCHIVES:
         if not (root / name).exists():
             raise UserError(f"--raw_dir: {root} has {ARCHIVES[0]} but no {name}")
-        tar = unpack_dir / name.removesuffix(".gz")
+        tar = work_dir / name.removesuffix(".gz")
         if not tar.exists():
-            _take_off_gzip(root / name, tar)
+            _gunzip(root / name, tar, show_progress)
         try:
             with tar.open("rb") as file, tarfile.open(fileobj=file) as archive:
                 for member in archive:
                     if member.isfile():
                         path = member.name.removeprefix("./")
-                        found[path] = StoredFile(str(tar), member.size, member.offset_data)
+                        stored[path] = StoredFile(str(tar), member.size, member.offset_data)
         except tarfile.TarError as error:
             raise UserError(f"--raw_dir: {root / name} is no tar archive ({error})") from error
-    return found
+    return stored
 
 
-def _take_off_gzip(archive: epath.Path, tar: epath.Path) -> None:
+def _gunzip(archive: epath.Path, tar: epath.Path, show_progress: bool) -> None:
     tar.parent.mkdir(parents=True, exist_ok=True)
     temporary = tar.with_name(tar.name + ".tmp")
     try:
@@ -146,6 +168,7 @@ def _take_off_gzip(archive: epath.Path, tar: epath.Path) -> None:
                 total=archive.stat().length,
                 desc=f"read {archive.name}",
                 mininterval=0.1 if sys.stderr.isatty() else 10,
+                disable=not show_progress,
             ) as counted,
             gzip.open(counted) as source,
             temporary.open("wb") as target,
@@ -164,13 +187,13 @@ def _copy(source: BinaryIO, target: BinaryIO) -> None:
         target.write(chunk)
 
 
-def _read_list(found: Mapping[str, StoredFile], raw_dir: str, name: str) -> list[_ListedName]:
+def _read_list(stored: Mapping[str, StoredFile], raw_dir: str, name: str) -> list[_ListedName]:
     path = f"annotations/{name}.txt"
     where = f"{raw_dir}/{path}"
-    if path not in found:
-        raise UserError(f"--raw_dir: {where} not found; it lists the images, one a line")
+    if path not in stored:
+        raise UserError(f"--raw_dir: {where} not found; it lists the images, one per line")
     listed = []
-    text = found[path].read().decode(errors="surrogateescape")
+    text = stored[path].read().decode(errors="surrogateescape")
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
@@ -202,7 +225,7 @@ def _carve_validation(trainval: list[_ListedName], fraction: float) -> dict[str,
 
 
 def _class_names(splits: Mapping[str, list[_ListedName]]) -> tuple[str, ...]:
-    """Breeds by class id; a name is its breed and a number, as in 'Abyssinian_100'."""
+    """Returns the breeds by class id; a name is a breed and a number, as in 'Abyssinian_100'."""
     by_id = {
         item.class_id: item.name.rpartition("_")[0] or item.name
         for listed in splits.values()
@@ -211,10 +234,10 @@ def _class_names(splits: Mapping[str, list[_ListedName]]) -> tuple[str, ...]:
     return tuple(by_id.get(i, f"class_{i}") for i in range(1, max(by_id) + 1))
 
 
-def _by_stem(found: Mapping[str, StoredFile], folder: str, suffix: str) -> dict[str, list[str]]:
-    """Stem -> the paths of the files in a folder with a suffix, in any case."""
+def _by_stem(stored: Mapping[str, StoredFile], folder: str, suffix: str) -> dict[str, list[str]]:
+    """Returns stem -> paths of a folder's files with a suffix, in upper or lower case."""
     by_stem: dict[str, list[str]] = {}
-    for path in sorted(found):
+    for path in sorted(stored):
         parent, _, name = path.rpartition("/")
         if parent == folder and name.lower().endswith(suffix) and not files.is_twin(name):
             by_stem.setdefault(name[: -len(suffix)], []).append(path)
@@ -222,9 +245,9 @@ def _by_stem(found: Mapping[str, StoredFile], folder: str, suffix: str) -> dict[
 
 
 def _why_not(
-    name: str, seen: set[str], images: Mapping[str, list], masks: Mapping[str, list]
+    name: str, accepted: set[str], images: Mapping[str, list], masks: Mapping[str, list]
 ) -> str | None:
-    if name in seen:
+    if name in accepted:
         return "listed more than once; the first listing counts"
     lacking = [what for what, there in (("image", images), ("trimap", masks)) if name not in there]
     if lacking:
@@ -237,15 +260,15 @@ def _why_not(
 
 
 def _unlisted(
-    found: Mapping[str, StoredFile],
+    stored: Mapping[str, StoredFile],
     named: set[str],
     images: Mapping[str, list],
     masks: Mapping[str, list],
 ) -> list[Finding]:
-    """Files that no list names are reported, also those that are not what they claim."""
+    """Returns a finding for each file that no list names."""
     findings = []
     for folder, suffix, pictures in ((_IMAGES, ".jpg", images), (_TRIMAPS, ".png", masks)):
-        inside = {p for p in found if p.rpartition("/")[0] == folder}
+        inside = {p for p in stored if p.rpartition("/")[0] == folder}
         if twins := [p for p in inside if files.is_twin(p.rpartition("/")[2])]:
             findings.append(twins_finding(len(twins), folder))
         listed = {path for name in named for path in pictures.get(name, ())}
@@ -253,7 +276,7 @@ def _unlisted(
             reason = "in no official list"
             if not path.lower().endswith(suffix):
                 reason = f"no {suffix} file"
-            elif (kind := _format_of(found[path])) != suffix[1:].upper().replace("JPG", "JPEG"):
+            elif (kind := _format_of(stored[path])) != suffix[1:].upper().replace("JPG", "JPEG"):
                 reason += f" (and really of format {kind})"
             findings.append(Finding(shown(path.rpartition("/")[2]), "", reason))
     return findings

@@ -1,30 +1,37 @@
-"""Any TFDS data set with an image and a segmentation mask; petseg's own output too."""
+"""The source `tfds`: any TFDS data set with an image and a mask, petseg's own included."""
 
 import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from etils import epath
 
 from petseg.conversion import files
 from petseg.conversion.files import StoredFile
-from petseg.conversion.sources import oxford_iiit_pet
 from petseg.conversion.sources.base import (
     SPLIT_OF,
     MaskRules,
+    Source,
     SourceExample,
     SourceListing,
+    SourceOptions,
     Unreadable,
     check_fractions,
+    require_raw_dir,
     split_by_hash,
 )
 from petseg.data import manifest, record, tfrecord
 from petseg.data.manifest import Finding
 from petseg.errors import FaultFound, UserError
+from petseg.registry import SOURCES
 
-# Text features that name an example, and those that name its file; the best first.
+# Importing it takes seconds, and only this source's own functions need it.
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+# Text features that name an example's file, and those that name an example; the best first.
 _FILE_NAMES = (record.FILENAME, "file_name", "filename")
 _NAMES = (record.SOURCE_ID, *_FILE_NAMES, "image_id", "id")
 _NO_CLASSES = ("unlabelled",)
@@ -42,11 +49,11 @@ class RecordPair:
 
     @property
     def bytes(self) -> int:
-        """The size of the record."""
+        """The size of the record, in bytes."""
         return self.stored.bytes
 
     def read(self) -> tuple[bytes, bytes]:
-        """The image's and the mask's content; raises Unreadable."""
+        """Reads the image and the mask; raises Unreadable."""
         try:
             features = tf.train.Example.FromString(self.stored.read()).features.feature
             return _bytes(features, self.image_key), _bytes(features, self.mask_key)
@@ -56,7 +63,7 @@ class RecordPair:
 
 @dataclasses.dataclass(frozen=True)
 class _Keys:
-    """Which features of a TFDS data set petseg reads."""
+    """The features of a TFDS data set that petseg reads."""
 
     image: str
     mask: str
@@ -66,33 +73,27 @@ class _Keys:
     class_names: tuple[str, ...]
 
 
-def list_tfds(
-    dataset: str,
-    mask_rules: MaskRules | None,
-    *,
-    image_feature: str,
-    mask_feature: str,
-    validation_fraction: float,
-) -> SourceListing:
+def list_tfds(options: SourceOptions) -> SourceListing:
     """Lists a TFDS data set, record by record, without decoding a picture.
 
-    Where it has no validation split, that is taken out of train by a hash of each name.
+    If it has no validation split, that is taken out of train by a hash of each name.
 
     Args:
-      dataset: a folder that TFDS wrote, or a name such as 'oxford_iiit_pet:4.0.0', which
-        TFDS downloads and prepares if it is not there.
-      mask_rules: what the masks may hold; None for what the data set itself says.
-      image_feature: the image's feature, as in 'image'; empty for the only one.
-      mask_feature: likewise, of one channel.
-      validation_fraction: share of train's names that becomes validation.
+      options: `raw_dir` is a folder that TFDS wrote, or a name such as
+        'oxford_iiit_pet:4.0.0', which TFDS downloads and prepares if necessary.
+        `image_feature` and `mask_feature` are names such as 'image'; by default the only
+        feature of three channels, and the only one of one channel. Without names in
+        `mask_rules`, the data set decides what its masks may contain.
 
     Raises:
-      UserError: there is no such data set, or not one image and one mask in it.
-      FaultFound: one of its files is damaged.
+      UserError: There is no such data set, or it does not have one image and one mask.
+      FaultFound: One of its files is damaged.
     """
+    require_raw_dir(options, "tfds")
+    dataset, validation_fraction = options.raw_dir, options.validation_fraction
     check_fractions(validation_fraction)
     builder = _builder(dataset)
-    keys = _find_keys(builder.info.features, image_feature, mask_feature)
+    keys = _find_keys(builder.info.features, options.image_feature, options.mask_feature)
     examples, rejected, splits = [], [], {}
     for name, info in builder.info.splits.items():
         splits[name] = SPLIT_OF.get(name.lower())
@@ -114,17 +115,22 @@ def list_tfds(
             for example in examples
         ]
     if not examples:
-        raise UserError(f"--raw_dir: {dataset} holds no example of train, validation or test")
-    return SourceListing(
-        tuple(examples),
-        tuple(rejected),
-        mask_rules or _own_mask_rules(dataset, builder.name),
-        keys.class_names,
-        split_by,
-    )
+        raise UserError(f"--raw_dir: {dataset} has no example of train, validation or test")
+    rules = options.mask_rules
+    if rules.names is None:
+        rules = _mask_rules_of(dataset, builder.name)
+    return SourceListing(tuple(examples), tuple(rejected), rules, keys.class_names, split_by)
 
 
-def _builder(dataset: str) -> tfds.core.DatasetBuilder:
+TFDS = Source(
+    list_examples=list_tfds,
+    options=("classes", "ignore_id", "image_feature", "mask_feature"),
+)
+
+
+def _builder(dataset: str) -> "tfds.core.DatasetBuilder":
+    import tensorflow_datasets as tfds
+
     if epath.Path(dataset).is_dir():
         try:
             builder = tfds.builder_from_directory(dataset)
@@ -149,8 +155,10 @@ def _line(error: Exception) -> str:
 
 
 def _find_keys(
-    features: tfds.features.FeaturesDict, image_feature: str, mask_feature: str
+    features: "tfds.features.FeaturesDict", image_feature: str, mask_feature: str
 ) -> _Keys:
+    import tensorflow_datasets as tfds
+
     flat = dict(_flatten(features))
     pictures = {key: f for key, f in flat.items() if isinstance(f, tfds.features.Image)}
     labels = [key for key, f in flat.items() if isinstance(f, tfds.features.ClassLabel)]
@@ -167,8 +175,10 @@ def _find_keys(
 
 def _flatten(
     features: Mapping, prefix: str = ""
-) -> Iterator[tuple[str, tfds.features.FeatureConnector]]:
-    """Features by the keys that they have in a record: nested names joined by '/'."""
+) -> Iterator[tuple[str, "tfds.features.FeatureConnector"]]:
+    """Yields each feature with its key in a record: nested names joined by '/'."""
+    import tensorflow_datasets as tfds
+
     for name, feature in features.items():
         if isinstance(feature, tfds.features.FeaturesDict):
             yield from _flatten(feature, f"{prefix}{name}/")
@@ -177,15 +187,15 @@ def _flatten(
 
 
 def _the_one(pictures: Mapping, wanted: str, flag: str, channels: int) -> str:
-    there_are = ", ".join(sorted(pictures)) or "none"
+    existing = ", ".join(sorted(pictures)) or "none"
     if wanted:
         if wanted not in pictures:
-            raise UserError(f"--{flag}: no picture '{wanted}'; there are {there_are}")
+            raise UserError(f"--{flag}: no picture '{wanted}'; there are {existing}")
         return wanted
     fitting = [key for key, feature in pictures.items() if feature.shape[-1] == channels]
     if len(fitting) != 1:
         raise UserError(
-            f"--{flag}: name one of the data set's pictures, {there_are}: "
+            f"--{flag}: name one of the data set's pictures, {existing}: "
             f"{len(fitting)} of them have {channels} channel(s)"
         )
     return fitting[0]
@@ -231,7 +241,7 @@ def _bytes(features: Mapping, key: str) -> bytes:
 
 
 def _with_unique_names(examples: list[SourceExample]) -> list[SourceExample]:
-    """Names that stand twice get their split and place, which are the data set's own."""
+    """Adds split and index to duplicate names; both come from the data set itself."""
     count = collections.Counter(example.name for example in examples)
     return [
         dataclasses.replace(example, name=f"{example.split}-{index:07d}-{example.name}")
@@ -241,8 +251,9 @@ def _with_unique_names(examples: list[SourceExample]) -> list[SourceExample]:
     ]
 
 
-def _own_mask_rules(dataset: str, builder_name: str) -> MaskRules:
+def _mask_rules_of(dataset: str, builder_name: str) -> MaskRules:
+    """Returns the rules of petseg's manifest or of the source of that name."""
     if (epath.Path(dataset) / manifest.FILE_NAME).exists():
-        found = manifest.read_manifest(dataset)
-        return MaskRules(found.raw_labels, {c: value for value, c in found.colours.items()})
-    return MaskRules(oxford_iiit_pet.LABELS if builder_name == "oxford_iiit_pet" else None)
+        written = manifest.read_manifest(dataset)
+        return MaskRules(written.raw_labels, {c: value for value, c in written.colours.items()})
+    return MaskRules(SOURCES.get(builder_name).raw_labels if builder_name in SOURCES else None)

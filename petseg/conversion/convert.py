@@ -1,0 +1,188 @@
+"""Converts the raw data of a source into a data set."""
+
+import dataclasses
+import os
+
+from petseg.conversion import class_file
+from petseg.conversion.prepare import VALIDATE, RecordOptions
+from petseg.conversion.sources.base import SPLITS, Source, SourceListing, SourceOptions
+from petseg.conversion.write_dataset import WriteOptions, write_dataset
+from petseg.conversion.write_shards import RUNNERS, RunnerOptions
+from petseg.data import output_folder, shard_files
+from petseg.data.manifest import Manifest
+from petseg.errors import UserError
+from petseg.registry import SOURCES
+
+ON_BAD = ("skip", "fail")
+_MIN_SHORT_SIDE_PX = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertOptions:
+    """What to convert, and how; the flags of petseg-convert have the same names.
+
+    Attributes:
+      output_dir: A new or empty folder for the data set, or one to finish.
+      source: A name in registry.SOURCES.
+      raw_dir: The folder of the raw data, or what the source takes in its place.
+      name: The first part of the shards' file names; empty for the source's default.
+      images: A folder or pattern of images.
+      masks: A folder or pattern of masks.
+      classes: The class file; empty if there is none.
+      ignore_id: A mask value that is no class, 0-255, or None.
+      train_list: A file that names the images of train, one per line.
+      validation_list: Likewise, of validation.
+      test_list: Likewise, of test.
+      validation_fraction: Share that becomes validation if the source has no such split.
+      test_fraction: Share that becomes test, without lists and sub-folders.
+      image_feature: The name of the image's TFDS feature; empty for the only one.
+      mask_feature: The name of the mask's TFDS feature; empty for the only one.
+      shard_mib: The approximate size of a shard, in MiB.
+      short_side_px: Larger pictures are stored with this short side; 0 keeps them.
+      jpeg_quality: Quality of images that are made smaller, 1-100.
+      validate: 'full' decodes every picture, 'header' reads only headers.
+      on_bad: 'skip' leaves a bad input out and reports it, 'fail' stops at the first.
+      runner: 'local' or 'beam'.
+      workers: Number of processes of the local runner; None for one per core.
+      beam_args: Options of Beam's own.
+    """
+
+    output_dir: str
+    source: str = "oxford_iiit_pet"
+    raw_dir: str = ""
+    name: str = ""
+    images: str = ""
+    masks: str = ""
+    classes: str = ""
+    ignore_id: int | None = None
+    train_list: str = ""
+    validation_list: str = ""
+    test_list: str = ""
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.0
+    image_feature: str = ""
+    mask_feature: str = ""
+    shard_mib: float = 128
+    short_side_px: int = 0
+    jpeg_quality: int = 95
+    validate: str = "full"
+    on_bad: str = "skip"
+    runner: str = "local"
+    workers: int | None = None
+    beam_args: tuple[str, ...] = ()
+
+
+def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
+    """Converts raw images and masks into shards with TFDS metadata and a manifest.
+
+    The same options resume an interrupted conversion, and leave a finished one as it is.
+
+    Args:
+      options: What to convert, and how.
+      show_progress: Draw progress bars on standard error.
+
+    Returns:
+      The manifest, which accounts for every input: in a shard, repaired, or rejected.
+
+    Raises:
+      UserError: An option is wrong or does not suit the source, the raw data cannot be
+        used, or the folder contains something else.
+      FaultFound: The folder cannot be written; or an input is bad and on_bad is 'fail'.
+    """
+    source = SOURCES.get(options.source)
+    _check_options(options)
+    _check_source_takes(options, source)
+    with output_folder.claim(options.output_dir):
+        listing = source.list_examples(_source_options(options, show_progress))
+        return write_dataset(
+            listing,
+            WriteOptions(
+                options.output_dir,
+                name=options.name or source.default_name,
+                source=_description(options, listing),
+                records=RecordOptions(
+                    listing.masks, options.validate, options.short_side_px, options.jpeg_quality
+                ),
+                shard_mib=options.shard_mib,
+                fail_on_bad=options.on_bad == "fail",
+                runner=RunnerOptions(
+                    options.runner,
+                    options.workers or os.cpu_count() or 1,
+                    tuple(options.beam_args),
+                    show_progress,
+                ),
+            ),
+        )
+
+
+def _check_options(options: ConvertOptions) -> None:
+    """Raises UserError unless each option is one that any source could take."""
+    for flag, choices in (("validate", VALIDATE), ("on_bad", ON_BAD), ("runner", RUNNERS)):
+        if getattr(options, flag) not in choices:
+            raise UserError(f"--{flag}={getattr(options, flag)} must be {' or '.join(choices)}")
+    if not options.shard_mib > 0:
+        raise UserError(f"--shard_mib={options.shard_mib} must be above 0")
+    name = options.name
+    if name and not (name.isascii() and name.isidentifier() and name.islower()):
+        raise UserError(f"--name={name} must be lower-case letters, digits and underscores")
+    if options.short_side_px and options.short_side_px < _MIN_SHORT_SIDE_PX:
+        raise UserError(
+            f"--short_side={options.short_side_px} must be 0 or at least {_MIN_SHORT_SIDE_PX}"
+        )
+    if options.short_side_px and options.validate == "header":
+        raise UserError("--short_side decodes every picture; leave out --validate=header")
+    if not 1 <= options.jpeg_quality <= 100:
+        raise UserError(f"--jpeg_quality={options.jpeg_quality} must be from 1 to 100")
+    if options.workers is not None and options.workers < 1:
+        raise UserError(f"--workers={options.workers} must be at least 1")
+    if options.beam_args and options.runner != "beam":
+        raise UserError("--beam_args needs --runner=beam")
+
+
+def _check_source_takes(options: ConvertOptions, source: Source) -> None:
+    """Raises UserError for an option that is given and that only other sources take."""
+    of_sources: dict[str, list[str]] = {}
+    for name, other in SOURCES.items():
+        for option in other.options:
+            of_sources.setdefault(option, []).append(name)
+    for field in dataclasses.fields(options):
+        is_given = getattr(options, field.name) != field.default
+        if is_given and field.name in of_sources and field.name not in source.options:
+            raise UserError(
+                f"--{field.name} is of --source={' and '.join(of_sources[field.name])}, "
+                f"not {options.source}"
+            )
+
+
+def _source_options(options: ConvertOptions, show_progress: bool) -> SourceOptions:
+    lists = {split: getattr(options, f"{split}_list") for split in SPLITS}
+    return SourceOptions(
+        raw_dir=options.raw_dir.rstrip("/") or options.raw_dir,
+        work_dir=f"{options.output_dir}/{shard_files.WORK_DIR}",
+        images=options.images,
+        masks=options.masks,
+        mask_rules=class_file.read_mask_rules(options.classes, options.ignore_id),
+        lists={split: path for split, path in lists.items() if path},
+        validation_fraction=options.validation_fraction,
+        test_fraction=options.test_fraction,
+        image_feature=options.image_feature,
+        mask_feature=options.mask_feature,
+        show_progress=show_progress,
+    )
+
+
+def _description(options: ConvertOptions, listing: SourceListing) -> dict[str, str | int | float]:
+    """Returns what the manifest says about the making of the data set."""
+    description = {
+        "source": options.source,
+        "split_by": listing.split_by,
+        "validation_fraction": options.validation_fraction,
+        "shard_mib": options.shard_mib,
+        "validate": options.validate,
+    }
+    if options.short_side_px:
+        description |= {
+            "short_side_px": options.short_side_px,
+            "jpeg_quality": options.jpeg_quality,
+        }
+    return description

@@ -1,1 +1,1 @@
-"""Raw files -> TFRecord shards, TFDS metadata and a manifest."""
+"""Converts raw files into TFRecord shards, TFDS metadata and a manifest."""

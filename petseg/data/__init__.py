@@ -1,1 +1,1 @@
-"""."""
+"""The contracts on disk: records, shards, manifest and label maps."""

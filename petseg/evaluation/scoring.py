@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from petseg import config_rules
+from petseg import config as config_lib
 from petseg.data import manifest
 from petseg.data.label_map import UNKNOWN, LabelMap, parse_label_map
 from petseg.data.manifest import Manifest
@@ -26,8 +26,8 @@ from petseg.input_pipeline.pipeline import Original
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.metrics import boundaries, pixel_counts
 from petseg.registry import LABEL_MAPS
-from petseg.run_dir import evaluations, trained_model
-from petseg.run_dir.trained_model import TrainedModel
+from petseg.run_dir import run_folder
+from petseg.run_dir.run_folder import TrainedModel
 from petseg.visualization import pictures
 
 _OWN = "own"
@@ -69,7 +69,7 @@ def score_split(
       UserError: the run, the data set or the split is not there or does not fit.
       FaultFound: a shard differs from its manifest.
     """
-    trained = trained_model.load_trained_model(run_dir, checkpoint)
+    trained = run_folder.load_trained(run_dir, checkpoint)
     config = trained.config.data
     data_dir = data_dir or config.dir
     finished = manifest.read_manifest(data_dir)
@@ -98,7 +98,7 @@ def score_split(
         found = _segment(list(pipeline.read_originals(paths, places)), see, probabilities)
         return _panel([found[place] for place in places], tally, trained)
 
-    folder = evaluations.evaluation_folder(run_dir)
+    folder = run_folder.evaluation_folder(run_dir)
     drawn = draw(range(min(panel_images, split.records)))
     Image.fromarray(drawn).save(folder / f"{split_name}_panel.png")
     worst = _by_score(tally.images)
@@ -115,14 +115,14 @@ def score_split(
         found,
         run=run_dir,
         data=data_dir,
-        settings=config_rules.to_json(trained.config),
-        by_step=evaluations.read_evaluations(run_dir),
+        settings=config_lib.to_json(trained.config),
+        by_step=run_folder.read_evaluations(run_dir),
         image_mean_ious=[image.mean_iou[_RANKED] for image in tally.images],
         worst=draw([image.place for image in worst[:panel_images]]),
         best=draw([image.place for image in worst[::-1][:panel_images]]),
     )
-    evaluations.write_text(folder / f"{split_name}_report.html", page)
-    evaluations.write_text(folder / f"{split_name}.json", json.dumps(found, indent=1) + "\n")
+    run_folder.write_text(folder / f"{split_name}_report.html", page)
+    run_folder.write_text(folder / f"{split_name}.json", json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -238,7 +238,7 @@ def _panel(
         [table[original.mask] for original, _ in found],
         [predicted for _, predicted in found],
         trained.label_map.names,
-        trained.palette,
+        trained.table,
         [f"{original.name}  {scores[original.place]:.3f}" for original, _ in found],
         cell_px=_CELL_PX,
     )

@@ -1,1 +1,1 @@
-"""Is a finished data set what its manifest says, and what does it look like?"""
+"""Checks a finished data set against its manifest, and draws it."""

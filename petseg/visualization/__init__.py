@@ -1,1 +1,1 @@
-"""."""
+"""Draws charts and pictures."""

@@ -2,7 +2,7 @@ import io
 
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petseg.data import tfrecord
@@ -10,6 +10,7 @@ from petseg.data import tfrecord
 RECORDS = st.lists(st.binary(max_size=300), max_size=8)
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_frames_are_those_that_tensorflow_writes_and_reads(tmp_path_factory, records):
     folder = tmp_path_factory.mktemp("frames")

@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 _PRELOADED = (
     "petseg.cli.command",
     "petseg.conversion.sources.tfds_dataset",
-    "petseg.training.loop",
+    "petseg.training.trainer",
     "petseg.exporting.export_model",
-    "petseg.inference.prediction",
+    "petseg.inference.predict_files",
     "petseg.evaluation.scoring",
 )
 _TIMEOUT_S = 300

@@ -1,1 +1,1 @@
-"""."""
+"""The sources of raw data, one file each."""

@@ -41,7 +41,8 @@ def drop_events(folder: str, is_kept: Callable[[int, str], bool]) -> int:
     """Removes summaries from every event file of a folder.
 
     A record that was cut short when a process was killed is removed too, and so is a file
-    without summaries.
+    without summaries. So are start events: where a clock was set back, file names are out of
+    order, and an older start event would discard the newer steps.
 
     Args:
       folder: The folder of one writer; need not exist.
@@ -56,11 +57,11 @@ def drop_events(folder: str, is_kept: Callable[[int, str], bool]) -> int:
     for path in sorted(root.iterdir()):
         if ".tfevents." not in path.name or path.name.endswith(".tmp"):
             continue
-        kept, removed, is_whole = _filter(path, is_kept)
+        kept, removed, is_changed = _filter(path, is_kept)
         dropped += removed
         if not any(map(_has_summary, kept)):
             path.unlink()
-        elif removed or not is_whole:
+        elif is_changed:
             temporary = path.with_name(path.name + ".tmp")
             temporary.write_bytes(b"".join(map(tfrecord.frame, kept)))
             temporary.replace(path)
@@ -73,12 +74,15 @@ def _has_summary(data: bytes) -> bool:
 
 
 def _filter(path: epath.Path, is_kept: Callable[[int, str], bool]) -> tuple[list[bytes], int, bool]:
-    """Returns the events to keep, the number of removed summaries and if the file is whole."""
-    kept, removed = [], 0
+    """Returns the events to keep, the number of removed summaries and if the file must change."""
+    kept, removed, is_changed = [], 0, False
     for data in _records(path):
         if data is None:
-            return kept, removed, False
+            return kept, removed, True
         event = tf.compat.v1.Event.FromString(data)
+        if event.HasField("session_log"):
+            is_changed = True
+            continue
         if event.graph_def and not is_kept(event.step, GRAPH):
             removed += 1
             continue
@@ -92,7 +96,7 @@ def _filter(path: epath.Path, is_kept: Callable[[int, str], bool]) -> tuple[list
             del event.summary.value[:]
             event.summary.value.extend(remaining)
             kept.append(event.SerializeToString())
-    return kept, removed, True
+    return kept, removed, is_changed or removed > 0
 
 
 def _records(path: epath.Path) -> Iterator[bytes | None]:

@@ -92,6 +92,17 @@ def test_a_resumed_run_is_read_once_by_a_new_and_by_a_running_tensorboard(tmp_pa
         assert [row[::2] for row in logged(tmp_path) if row[1] == "a"] == expected
 
 
+def test_a_clock_that_was_set_back_loses_no_step(tmp_path):
+    write(tmp_path, range(1, 21), start=1)
+    (old,) = tmp_path.iterdir()
+    event_files.drop_events(str(tmp_path), lambda step, tag: step < 11)
+    write(tmp_path, range(11, 16), scale=2.0, start=11)
+    old.rename(old.with_name("events.out.tfevents.9999999999.host.1.0.v2"))
+    new = plugin_event_accumulator.EventAccumulator(str(tmp_path))
+    expected = [(s, s) for s in range(1, 11)] + [(s, 2.0 * s) for s in range(11, 16)]
+    assert sorted(read_scalars(new)) == expected
+
+
 def test_a_file_with_nothing_but_a_start_is_deleted(tmp_path):
     write(tmp_path, (), start=3)
     assert len(list(tmp_path.iterdir())) == 1

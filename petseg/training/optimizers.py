@@ -1,8 +1,8 @@
 """Optimizers as pure functions: values, state and gradients in, values and state out.
 
-Keras's optimizers sum the gradients over replicas within `apply`, so that there is no place
-to clip their sum or to leave out an update that is not finite; on TensorFlow they have no
-stateless form. Tests compare these with Keras's.
+Keras's `Optimizer.apply` sums the gradients over replicas itself, which leaves no place to clip
+the sum or to skip an update that is not finite; see docs/decisions/002-own-optimizers.md. Tests
+compare these updates with Keras's.
 
 Sources: Kingma and Ba 2015 (Adam), Loshchilov and Hutter 2019 (AdamW), Polyak 1964
 (momentum).
@@ -24,9 +24,10 @@ class Optimizer:
     """An update rule.
 
     Attributes:
-      name: adam, adamw or sgd.
-      momentum: of sgd.
-      weight_decay: share of a kernel that goes, times the rate, a step (not with adam).
+      name: 'adam', 'adamw' or 'sgd'.
+      momentum: Momentum of sgd.
+      weight_decay: Decoupled weight decay of kernels: each step subtracts this share of the
+        kernel times the learning rate. 0 for adam.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Optimizer:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of what is kept for each weight: float32 of its shape, 0 at first."""
+        """Names of the slots: for each weight one float32 variable of its shape, initially 0."""
         return _SLOTS[self.name]
 
     def update(
@@ -46,27 +47,27 @@ class Optimizer:
         rates: Sequence[tf.Tensor],
         updates: tf.Tensor,
     ) -> tuple[list[tf.Tensor], Slots]:
-        """One update.
+        """Computes one update.
 
         Args:
           values: float32 weights.
-          slots: for each of `self.slots`, one tensor a weight.
-          gradients: float32, one a weight.
-          rates: float32 [], one a weight: its learning rate.
-          updates: int64 [], how many came before.
+          slots: For each of `self.slots`, one tensor per weight.
+          gradients: float32, one per weight.
+          rates: float32 [] learning rates, one per weight.
+          updates: int64 [], the number of earlier updates.
 
         Returns:
           The new weights and slots.
         """
-        kept = [slots[name] for name in self.slots]
-        columns = zip(values, gradients, *kept, rates, strict=True)
+        slot_columns = [slots[name] for name in self.slots]
+        columns = zip(values, gradients, *slot_columns, rates, strict=True)
         rows = [self._update_one(*column, updates) for column in columns]
         new_values, *new_slots = (list(column) for column in zip(*rows, strict=True))
         return new_values, dict(zip(self.slots, new_slots, strict=True))
 
     def _update_one(self, value: tf.Tensor, gradient: tf.Tensor, *rest: tf.Tensor) -> tuple:
         *slots, rate, updates = rest
-        # Biases and the scales of norms have one axis.
+        # Biases and scales of normalisation layers have one axis and do not decay.
         if self.weight_decay and value.shape.rank > 1:
             value = value - value * self.weight_decay * rate
         if self.name == "sgd":
@@ -80,7 +81,7 @@ class Optimizer:
 
 
 def clip(gradients: Sequence[tf.Tensor], norm: float) -> list[tf.Tensor]:
-    """Shortens gradients that are longer than `norm` over all of them; 0 leaves them."""
+    """Clips gradients to a global norm; 0 does not clip."""
     if not norm:
         return list(gradients)
     return tf.clip_by_global_norm(gradients, norm)[0]
@@ -89,14 +90,14 @@ def clip(gradients: Sequence[tf.Tensor], norm: float) -> list[tf.Tensor]:
 def average(
     averages: Sequence[tf.Tensor], values: Sequence[tf.Tensor], decay: float, updates: tf.Tensor
 ) -> list[tf.Tensor]:
-    """Exponential moving averages after one more update; early ones follow faster.
+    """Computes exponential moving averages after one more update; early ones follow faster.
 
     Args:
-      averages: float32, before.
+      averages: float32, the averages so far.
       values: float32, the new weights.
-      decay: at most; (1 + n) / (10 + n) after n updates where that is less.
-      updates: int64 [], how many came before.
+      decay: Largest decay; after n updates it is (1 + n) / (10 + n) if that is less.
+      updates: int64 [], the number of earlier updates.
     """
     count = tf.cast(updates, tf.float32)
-    kept = tf.minimum(decay, (1 + count) / (10 + count))
-    return [old + (new - old) * (1 - kept) for old, new in zip(averages, values, strict=True)]
+    decay = tf.minimum(decay, (1 + count) / (10 + count))
+    return [old + (new - old) * (1 - decay) for old, new in zip(averages, values, strict=True)]

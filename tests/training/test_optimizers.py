@@ -50,7 +50,7 @@ def test_updates_are_those_of_keras(ours, theirs):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
 
 
-def test_clipping_keeps_the_direction_and_bounds_the_length():
+def test_clipping_keeps_the_direction_and_bounds_the_norm():
     gradients = [np.full((2, 2), 3.0, np.float32), np.full(4, -4.0, np.float32)]
     clipped = [g.numpy() for g in optimizers.clip(gradients, 1.0)]
     assert np.sqrt(sum((g**2).sum() for g in clipped)) == pytest.approx(1.0)

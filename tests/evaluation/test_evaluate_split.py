@@ -23,7 +23,7 @@ from petseg.evaluation.table import format_table
 from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import pipeline
 from petseg.metrics.base import Metric
-from petseg.registry import LABEL_MAPS, METRICS
+from petseg.registry import METRICS
 from petseg.run_dir import run_folder
 from petseg.training import loop
 
@@ -217,10 +217,8 @@ def test_a_split_of_one_class_has_no_figures_for_the_others(run, raw_pets, tmp_p
     assert figures["band_mean_iou"]["2"] is None  # one class alone has no border
 
 
-def test_metrics_and_label_maps_from_outside_are_in_every_output(run, monkeypatch):
+def test_metrics_from_outside_are_in_every_output(run, monkeypatch):
     monkeypatch.setattr(METRICS, "_items", dict(METRICS._items))
-    monkeypatch.setattr(LABEL_MAPS, "_items", dict(LABEL_MAPS._items))
-    LABEL_MAPS.register("pet_and_rest", "pet=1; background=2,3")
     METRICS.register("true_share", Metric(lambda c: c.sum(1) / c.sum(), per_class=True))
     METRICS.register("error_rate", Metric(lambda c: 1 - np.diag(c).sum() / c.sum()))
     more = evaluate_split(str(run), EvaluateOptions(panel_images=1))

@@ -17,10 +17,9 @@ from petseg import config as config_lib
 from petseg.config import Stage
 from petseg.data import manifest, shard_files
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.evaluation import scoring
+from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.feature_cache import pipeline as feature_pipeline
 from petseg.feature_cache import store as feature_store
-from petseg.inference.forward import Views
 from petseg.input_pipeline import pipeline
 from petseg.models import features
 from petseg.run_dir import checkpoints, run_folder
@@ -195,7 +194,7 @@ def test_a_stage_moves_what_it_names_and_the_whole_model_scores_the_same(staged,
     before, after = weights(tmp_path / "run", 5), weights(tmp_path / "run", 10)
     blocks = [name for name in before if name.startswith("variables/block")]
     assert {name[15] for name in blocks if (before[name] != after[name]).any()} == {"4", "5"}
-    scored = scoring.score_split(str(tmp_path / "run"), "validation", None, 2, "newest", Views())
+    scored = evaluate_split(str(tmp_path / "run"), EvaluateOptions(panel_images=2))
     told = run_folder.read_evaluations(str(tmp_path / "run"))[10]
     assert scored["mean_iou"] == pytest.approx(told["mean_iou"], abs=2e-3)
 

@@ -19,8 +19,8 @@ _PRELOADED = (
     "petseg.conversion.sources.tfds_dataset",
     "petseg.training.loop",
     "petseg.exporting.export_model",
-    "petseg.inference.prediction",
-    "petseg.evaluation.scoring",
+    "petseg.inference.predict_files",
+    "petseg.evaluation.evaluate_split",
 )
 _TIMEOUT_S = 300
 _context = multiprocessing.get_context("forkserver")

@@ -14,8 +14,7 @@ from testing.conversion import convert
 
 from petseg.config import Stage
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.evaluation import scoring
-from petseg.inference.forward import Views
+from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.run_dir import checkpoints, run_folder
 from petseg.training import loop, progress
 
@@ -138,7 +137,7 @@ def test_averaged_weights_are_what_is_evaluated_and_served(tiny_config, tmp_path
         source = name if name.startswith("block") else f"average/{name}"
         np.testing.assert_array_equal(value, stored[source])
     assert (stored["average/score3/kernel"] != stored["score3/kernel"]).any()
-    report = scoring.score_split(str(tmp_path), "validation", None, 1, "newest", Views())
+    report = evaluate_split(str(tmp_path), EvaluateOptions(panel_images=1))
     assert report["mean_iou"] == run_folder.read_evaluations(str(tmp_path))[10]["mean_iou"]
 
 
@@ -163,8 +162,8 @@ def test_a_new_run_starts_from_the_weights_of_another(tiny_config, raw_pets, tmp
         loop.train_and_evaluate(tiny_config, str(tmp_path / "old"))
     tiny_config.model.start_from = str(tmp_path / "old")
     loop.train_and_evaluate(tiny_config, str(tmp_path / "new"))
-    old = scoring.score_split(
-        str(tmp_path / "old"), "validation", tiny_config.data.dir, 1, "newest", Views()
+    old = evaluate_split(
+        str(tmp_path / "old"), EvaluateOptions(data_dir=tiny_config.data.dir, panel_images=1)
     )
     evaluations = run_folder.read_evaluations(str(tmp_path / "new"))
     assert evaluations[0]["mean_iou"] == old["mean_iou"]
@@ -185,11 +184,11 @@ def test_the_best_or_any_checkpoint_can_be_chosen(tiny_config, tmp_path):
     evaluations = run_folder.read_evaluations(str(tmp_path))
     best = max((5, 10), key=lambda step: evaluations[step]["mean_iou"])
     for chosen, step in (("best", best), ("5", 5), ("newest", 10)):
-        report = scoring.score_split(str(tmp_path), "validation", None, 1, chosen, Views())
+        report = evaluate_split(str(tmp_path), EvaluateOptions(checkpoint=chosen, panel_images=1))
         assert report["checkpoint_step"] == step
         assert report["mean_iou"] == evaluations[step]["mean_iou"]
     with pytest.raises(UserError, match="newest, best or one of the steps 5, 10"):
-        scoring.score_split(str(tmp_path), "validation", None, 1, "7", Views())
+        evaluate_split(str(tmp_path), EvaluateOptions(checkpoint="7"))
 
 
 def test_a_bad_batch_is_named_with_its_images(tiny_config, tmp_path):

@@ -33,7 +33,10 @@ def benchmark(
     """
     names = [name for name in formats.FORMATS if not only or name in only]
     cards = {
-        name: export_model.export_model(run_dir, str(scratch / name), name, None) for name in names
+        name: export_model.export_model(
+            run_dir, export_model.ExportOptions(str(scratch / name), name)
+        )
+        for name in names
     }
     candidates = [Candidate(_TRAINED, functools.partial(run_trained, run_dir, images), 0)]
     for name in names:

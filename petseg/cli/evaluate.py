@@ -1,4 +1,4 @@
-"""Scores a run on one split.
+"""Evaluates a run on one split.
 
   python -m petseg.evaluate --workdir=RUN
   python -m petseg.evaluate --workdir=RUN --split=test --checkpoint=best
@@ -17,30 +17,35 @@ from petseg.cli import command, tta_flags  # isort: skip  (quiets TensorFlow bef
 from absl import flags
 
 from petseg.errors import UserError
-from petseg.evaluation import scoring
+from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
+from petseg.evaluation.table import format_table
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
-_SPLIT = flags.DEFINE_string("split", "validation", "Which split to score.")
+_SPLIT = flags.DEFINE_string("split", "validation", "The split to evaluate.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
 )
 _PANEL_IMAGES = flags.DEFINE_integer(
-    "panel_images", 8, "Images in the panel, and of the worst and best ones.", lower_bound=1
+    "panel_images", 8, "Images in the panel, and in those of the worst and best.", lower_bound=1
 )
-_VIEWS = tta_flags.define()
+_TTA = tta_flags.define()
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Scores --split and prints the figures."""
+    """Evaluates --split and prints the figures."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    report = scoring.score_split(
-        *(_WORKDIR.value, _SPLIT.value, _DATA_DIR.value, _PANEL_IMAGES.value),
-        *(_CHECKPOINT.value, _VIEWS()),
+    options = EvaluateOptions(
+        split=_SPLIT.value,
+        data_dir=_DATA_DIR.value,
+        checkpoint=_CHECKPOINT.value,
+        tta=_TTA(),
+        panel_images=_PANEL_IMAGES.value,
     )
-    print(scoring.table(report))
-    print(json.dumps(report))
+    figures = evaluate_split(_WORKDIR.value, options)
+    print(format_table(figures))
+    print(json.dumps(figures))
 
 
 def run() -> None:

@@ -1,12 +1,12 @@
-"""Exports a trained run in a format that others can use.
+"""Exports a trained run.
 
   python -m petseg.export --workdir=RUN --output_dir=models/pets/1
   python -m petseg.export --workdir=RUN --output_dir=OUT --format=litert_int8
   python -m petseg.export --workdir=RUN --output_dir=OUT --format=onnx --checkpoint=best
 
-The model's masks are compared with the trained model's on validation images before it gets
-its name; model_card.json lies beside it. Statuses: 0 done; 1 the exported model differs from
-the trained one; 2 a wrong command, workdir or output folder.
+The exported model's masks are compared with the trained model's on validation images before
+the output folder gets its name; model_card.json is written beside the model. Statuses: 0 done;
+1 the exported model differs from the trained one; 2 a wrong command, workdir or output folder.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from petseg.cli import command  # isort: skip  (quiets TensorFlow before it load
 from absl import flags
 
 from petseg.errors import UserError
-from petseg.exporting import export_model
+from petseg.exporting.export_model import ExportOptions, export_model
 from petseg.exporting.formats import FORMATS
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "New or empty folder.", required=True)
-_FORMAT = flags.DEFINE_enum("format", "saved_model", list(FORMATS), "What to write.")
+_FORMAT = flags.DEFINE_enum("format", "saved_model", list(FORMATS), "Format of the model.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
 )
@@ -31,10 +31,14 @@ def main(arguments: Sequence[str]) -> None:
     """Exports to --output_dir."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
-    card = export_model.export_model(
-        *(_WORKDIR.value, _OUTPUT_DIR.value, _FORMAT.value, _DATA_DIR.value, _CHECKPOINT.value)
+    options = ExportOptions(
+        output_dir=_OUTPUT_DIR.value,
+        format=_FORMAT.value,
+        data_dir=_DATA_DIR.value,
+        checkpoint=_CHECKPOINT.value,
     )
-    size = sum(of["bytes"] for of in card["files"].values())
+    card = export_model(_WORKDIR.value, options)
+    size = sum(file["bytes"] for file in card["files"].values())
     print(
         f"{_FORMAT.value} of step {card['checkpoint_step']}, {size / 1e6:.1f} MB: "
         f"{_OUTPUT_DIR.value}; agrees with the trained model on {card['agreement']:.3%} of "

@@ -1,6 +1,7 @@
 """The page of an evaluation: one HTML file that needs no other."""
 
 import base64
+import dataclasses
 import html
 import io
 from collections.abc import Mapping, Sequence
@@ -8,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from petseg.evaluation.counting import MODEL_SIZE, OWN_SIZE, SIZES
-from petseg.version import __version__
+from petseg import __version__
+from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
+from petseg.evaluation.titles import metric_titles
 from petseg.visualization import charts
 
 _JPEG_QUALITY = 88
@@ -25,105 +27,111 @@ pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: 12px }
 """
 
 
-def html_page(
-    found: Mapping,
-    *,
-    run: str,
-    data: str,
-    settings: str,
-    by_step: Mapping[int, Mapping],
-    image_mean_ious: Sequence[float],
-    worst: np.ndarray,
-    best: np.ndarray,
-) -> str:
-    """Everything that an evaluation found, as one self-contained page.
+@dataclasses.dataclass(frozen=True)
+class ReportContent:
+    """What the page shows.
 
-    Args:
-      found: of scoring.score_split.
-      run: the run's folder.
-      data: the data set's.
-      settings: of the run, as text.
-      by_step: figures of the evaluations while it was trained.
-      image_mean_ious: of every image; NaN where no pixel counted.
-      worst: a panel of the worst images, uint8 [height, width, 3].
-      best: the same of the best ones.
+    Attributes:
+      figures: from evaluate_split.evaluate_split.
+      run_dir: the run.
+      data_dir: the data set.
+      settings: settings of the run, as text.
+      by_step: figures of the evaluations during training, by step.
+      image_mean_ious: mean IoU of every image; NaN where no pixel counts.
+      worst: panel of the worst images, uint8 [height, width, 3].
+      best: panel of the best images, uint8 [height, width, 3].
     """
-    title = f"{_text(run)}: {_text(found['split'])}"
-    own = found[OWN_SIZE]
+
+    figures: Mapping
+    run_dir: str
+    data_dir: str
+    settings: str
+    by_step: Mapping[int, Mapping]
+    image_mean_ious: Sequence[float]
+    worst: np.ndarray
+    best: np.ndarray
+
+
+def html_page(content: ReportContent) -> str:
+    """Formats everything about an evaluation as one self-contained page."""
+    figures = content.figures
+    title = f"{_text(content.run_dir)}: {_text(figures['split'])}"
     parts = [
         f"<h1>{title}</h1>",
-        f"<p class=note>{_text(data)}, split {_text(found['split'])}: {found['images']:,} images, "
-        f"{found['pixels']:,} pixels at {found['image_size']} px; step {found['checkpoint_step']};"
-        f" label map {_text(found['label_map'])}; {_views(found['views'])}</p>",
-        f"<p><span class=big>{_number(found['mean_iou'])}</span> mean IoU at the model's size, "
-        f"{_number(own['mean_iou'])} at the images' own size</p>",
+        f"<p class=note>{_text(content.data_dir)}, split {_text(figures['split'])}: "
+        f"{figures['images']:,} images, {figures['pixels']:,} pixels at "
+        f"{figures['image_size']} px; step {figures['checkpoint_step']}; label map "
+        f"{_text(figures['label_map'])}; {_tta(figures['views'])}</p>",
+        f"<p><span class=big>{_number(figures['mean_iou'])}</span> mean IoU at the model's size, "
+        f"{_number(figures[FULL_SIZE]['mean_iou'])} at the images' full size</p>",
         "<h2>Classes</h2>",
-        _classes(found),
+        _classes(figures),
         "<h2>Means</h2>",
-        _means(found),
+        _means(figures),
         "<h2>Near the border</h2><p class=note>Mean IoU of the pixels that have another class, or "
-        "ignored pixels, within so many pixels, in rows and columns.</p>",
-        _bands(found),
+        "ignored pixels, within so many rows and columns.</p>",
+        _bands(figures),
         "<div class=row>",
-        f"<div><h2>Confusion</h2>{_confusion(found)}</div>",
-        f"<div><h2>Images</h2>{_histogram(image_mean_ious)}</div>",
-        f"<div><h2>While it was trained</h2>{_curves(by_step)}</div>",
+        f"<div><h2>Confusion</h2>{_confusion(figures)}</div>",
+        f"<div><h2>Images</h2>{_histogram(content.image_mean_ious)}</div>",
+        f"<div><h2>During training</h2>{_curves(content.by_step)}</div>",
         "</div>",
-        _label_maps(found["label_maps"]),
-        *(_groups(kind, groups) for kind, groups in found["groups"].items()),
+        _label_maps(figures["label_maps"]),
+        *(_groups(kind, groups) for kind, groups in figures["groups"].items()),
         "<h2>The worst images</h2>",
-        _picture(worst, "image, truth, prediction and errors of the worst images"),
+        _picture(content.worst, "image, truth, prediction and errors of the worst images"),
         "<h2>The best images</h2>",
-        _picture(best, "image, truth, prediction and errors of the best images"),
-        f"<h2>Settings</h2><pre>{_text(settings)}</pre>",
+        _picture(content.best, "image, truth, prediction and errors of the best images"),
+        f"<h2>Settings</h2><pre>{_text(content.settings)}</pre>",
         f"<p class=note>petseg {__version__}</p>",
     ]
     head = f"<meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
     return f"<!doctype html>\n<html lang=en>\n{head}\n" + "\n".join(parts) + "\n</html>\n"
 
 
-def _classes(found: Mapping) -> str:
-    keys = ("iou", "dice", "precision", "recall", "boundary_iou", "image_iou")
-    rows = [[name, *(found[key][name] for key in keys)] for name in found["iou"]]
-    head = ["class", "IoU", "Dice", "precision", "recall", "boundary IoU", "IoU, mean of images"]
-    absent = ", ".join(found["absent_classes"])
-    note = f"<p class=note>Absent, and left out of the means: {_text(absent)}</p>" if absent else ""
-    return _table(head, rows) + note
-
-
-def _means(found: Mapping) -> str:
+def _classes(figures: Mapping) -> str:
     titles = {
-        "mean_iou": "mean IoU",
+        **metric_titles(per_class=True),
+        "boundary_iou": "boundary IoU",
+        "image_iou": "IoU, mean of images",
+    }
+    rows = [[name, *(figures[key][name] for key in titles)] for name in figures["iou"]]
+    absent = ", ".join(figures["absent_classes"])
+    note = f"<p class=note>Absent, and left out of the means: {_text(absent)}</p>" if absent else ""
+    return _table(["class", *titles.values()], rows) + note
+
+
+def _means(figures: Mapping) -> str:
+    titles = {
+        **metric_titles(per_class=False),
         "image_mean_iou": "mean IoU of an image, mean of images",
-        "frequency_weighted_iou": "frequency-weighted IoU",
-        "pixel_accuracy": "pixel accuracy",
         "mean_boundary_iou": "mean boundary IoU",
     }
-    rows = [[title, found[key], found[OWN_SIZE][key]] for key, title in titles.items()]
-    return _table(["", f"at {found['image_size']} px", "own size"], rows)
+    rows = [[title, figures[key], figures[FULL_SIZE][key]] for key, title in titles.items()]
+    return _table(["", f"at {figures['image_size']} px", "full size"], rows)
 
 
-def _bands(found: Mapping) -> str:
-    model, own = (of["band_mean_iou"] for of in (found, found[OWN_SIZE]))
-    rows = [[f"{radius} px", iou, own[radius]] for radius, iou in model.items()]
-    return _table(["", f"at {found['image_size']} px", "own size"], rows)
+def _bands(figures: Mapping) -> str:
+    full = figures[FULL_SIZE]["band_mean_iou"]
+    rows = [[f"{px} px", iou, full[px]] for px, iou in figures["band_mean_iou"].items()]
+    return _table(["", f"at {figures['image_size']} px", "full size"], rows)
 
 
-def _confusion(found: Mapping) -> str:
-    names = list(found["iou"])
-    return charts.to_svg(charts.confusion_matrix(np.array(found["confusion"]), names))
+def _confusion(figures: Mapping) -> str:
+    names = list(figures["iou"])
+    return charts.to_svg(charts.confusion_matrix(np.array(figures["confusion"]), names))
 
 
 def _histogram(values: Sequence[float]) -> str:
-    there = np.array([value for value in values if not np.isnan(value)])
-    if not there.size:
+    counted = np.array([value for value in values if not np.isnan(value)])
+    if not counted.size:
         return "<p>No pixel was counted.</p>"
-    return charts.to_svg(charts.histogram(there, "mean IoU of an image"))
+    return charts.to_svg(charts.histogram(counted, "mean IoU of an image"))
 
 
 def _curves(by_step: Mapping[int, Mapping]) -> str:
     if not by_step:
-        return "<p>No evaluation is on record.</p>"
+        return "<p>The run has no evaluation.</p>"
     steps = sorted(by_step)
     lines = {"mean": {step: by_step[step]["mean_iou"] for step in steps}}
     for name in list(by_step[steps[0]]["iou"])[:8]:
@@ -135,38 +143,43 @@ def _label_maps(maps: Mapping[str, Mapping]) -> str:
     if not maps:
         return ""
     rows = []
-    for name, of in maps.items():
-        rows.append([name, "mean", *_both(of, "mean_iou", "image_mean_iou")])
-        for of_class in of[MODEL_SIZE]["iou"]:
-            rows.append(["", of_class, *_both(of, "iou", "image_iou", of_class)])
+    for name, by_size in maps.items():
+        rows.append([name, "mean", *_at_both_sizes(by_size, "mean_iou", "image_mean_iou")])
+        for class_name in by_size[MODEL_SIZE]["iou"]:
+            rows.append(["", class_name, *_at_both_sizes(by_size, "iou", "image_iou", class_name)])
     return (
         "<h2>The same predictions by other label maps</h2><p class=note>A class's probability is "
         "the sum of those of the model's classes that belong to it.</p>"
         + _table(
-            ["label map", "IoU", "model's size", "mean of images", "own size", "mean of images"],
+            ["label map", "IoU", "model's size", "mean of images", "full size", "mean of images"],
             rows,
         )
     )
 
 
-def _both(of: Mapping, key: str, image_key: str, of_class: str | None = None) -> list[float | None]:
+def _at_both_sizes(
+    by_size: Mapping, key: str, image_key: str, class_name: str | None = None
+) -> list[float | None]:
     """A figure of the split and its mean over images, at both sizes."""
-    values = (of[size][name] for size in SIZES for name in (key, image_key))
-    return [value[of_class] if of_class else value for value in values]
+    values = (by_size[size][name] for size in SIZES for name in (key, image_key))
+    return [value[class_name] if class_name else value for value in values]
 
 
 def _groups(kind: str, groups: Mapping[str, Mapping]) -> str:
     ranked = sorted(groups.items(), key=lambda item: item[1]["mean_iou"] or 0)
     names = list(ranked[0][1]["iou"])
-    rows = [[name, f"{of['images']:,}", of["mean_iou"], *of["iou"].values()] for name, of in ranked]
+    rows = [
+        [name, f"{group['images']:,}", group["mean_iou"], *group["iou"].values()]
+        for name, group in ranked
+    ]
     return f"<h2>By {_text(kind)}</h2>" + _table([kind, "images", "mean IoU", *names], rows)
 
 
-def _views(views: Mapping) -> str:
-    told = [f"scales {', '.join(map(str, views['scales']))}"]
-    told += ["mirror images"] if views["flip"] else []
-    told += ["sliding windows"] if views["sliding_windows"] else []
-    return "looked at: " + ", ".join(told)
+def _tta(views: Mapping) -> str:
+    parts = [f"scales {', '.join(map(str, views['scales']))}"]
+    parts += ["mirror images"] if views["flip"] else []
+    parts += ["sliding windows"] if views["sliding_windows"] else []
+    return "predicted at " + ", ".join(parts)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence]) -> str:

@@ -1,1 +1,1 @@
-"""."""
+"""Export of trained models, and their serving functions."""

@@ -1,5 +1,6 @@
-"""A trained model in a format that others can use, checked against the trained one."""
+"""Exports a trained model, checked against the trained one, with a model card."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -9,82 +10,89 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from petseg import __version__
 from petseg.data import manifest
 from petseg.errors import FaultFound, UserError
 from petseg.exporting import formats
 from petseg.exporting.formats import FORMATS
 from petseg.exporting.serving import ServingModel
-from petseg.inference import forward
+from petseg.inference.eval_step import predict
 from petseg.input_pipeline import pipeline
 from petseg.run_dir import checkpoints, evaluations, trained_model
 from petseg.run_dir.trained_model import TrainedModel
-from petseg.version import __version__
 
 _CARD = "model_card.json"
 _CHECKED_IMAGES = 16
 _REPRESENTATIVE_IMAGES = 100
 
 
-def export_model(
-    run_dir: str,
-    output_dir: str,
-    format_name: str,
-    data_dir: str | None,
-    checkpoint: str = "newest",
-) -> dict:
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """What is exported, and where to.
+
+    Attributes:
+      output_dir: a new or empty folder.
+      format: one of formats.FORMATS.
+      data_dir: the data set whose validation images are compared; None for the one that the run
+        was trained on.
+      checkpoint: 'newest', 'best' or a step.
+    """
+
+    output_dir: str
+    format: str = "saved_model"
+    data_dir: str | None = None
+    checkpoint: str = "newest"
+
+
+def export_model(run_dir: str, options: ExportOptions) -> dict:
     """Writes a model and its card, after comparing its masks with the trained model's.
 
-    Args:
-      run_dir: the run.
-      output_dir: a new or empty folder.
-      format_name: of formats.FORMATS.
-      data_dir: the data set whose validation images are compared, or None for the one that
-        the run was trained on.
-      checkpoint: 'newest', 'best' or a step.
-
     Returns:
-      The model card: what the model takes and gives, class_names, colours, label_map,
-      image_size, keep_aspect; agreement (share of the checked images' pixels with the same
-      class) and required_agreement; checkpoint_step, metrics of that checkpoint, data and
-      the SHA-256 and bytes of each file.
+      The model card: takes and gives (input and output of the model), class_names, colours,
+      label_map, image_size, keep_aspect; agreement (share of pixels of the checked images with
+      the same class) and required_agreement; checkpoint_step, metrics of that checkpoint, data,
+      and SHA-256 and bytes of each file.
 
     Raises:
-      UserError: the run cannot be loaded, the folder is not empty, or a package is missing.
+      UserError: the run cannot be loaded, the format is unknown, the folder is not empty, or a
+        package is missing.
       FaultFound: the exported model's masks differ from the trained model's.
     """
-    output, form = Path(output_dir), FORMATS[format_name]
+    if options.format not in FORMATS:
+        raise UserError(f"format '{options.format}' is not one of {', '.join(FORMATS)}")
+    output, form = Path(options.output_dir), FORMATS[options.format]
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output_dir: {output} is not an empty folder")
     form.check_installed()
-    trained = trained_model.load_trained_model(run_dir, checkpoint)
-    data_dir = data_dir or trained.config.data.dir
-    checked = _images(trained, data_dir, "validation", _CHECKED_IMAGES)
-    examples = _images(trained, data_dir, "train", _REPRESENTATIVE_IMAGES)
+    trained = trained_model.load_trained_model(run_dir, options.checkpoint)
+    data_dir = options.data_dir or trained.config.data.dir
+    checked = _read_images(trained, data_dir, "validation", _CHECKED_IMAGES)
+    examples = _read_images(trained, data_dir, "train", _REPRESENTATIVE_IMAGES)
     config = trained.config.data
     serving = ServingModel(trained.model, trained.label_map, config.image_size, config.keep_aspect)
     temporary = output.with_name(f"{output.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir(parents=True)
     try:
-        path = formats.write(format_name, serving, temporary, examples)
-        given = formats.load(format_name, path)(checked)
-        agreement = float(np.mean(given == forward.predict(trained.model, checked)))
+        path = formats.write(options.format, serving, temporary, examples)
+        exported = formats.load(options.format, path)(checked)
+        agreement = float(np.mean(exported == predict(trained.model, checked)))
         if agreement < form.agreement:
             raise FaultFound(
-                f"the {format_name} model agrees with the trained one on {agreement:.2%} of the "
+                f"the {options.format} model agrees with the trained one on {agreement:.2%} of the "
                 f"pixels of {len(checked)} validation images, less than {form.agreement:.2%}; "
                 "it was not kept"
             )
         card = {
             "petseg": __version__,
             "tensorflow": tf.__version__,
-            "format": format_name,
+            "format": options.format,
             "takes": form.takes,
             "gives": form.gives,
-            **_about_model(trained),
+            **_describe_model(trained),
             "checked_images": len(checked),
             "agreement": agreement,
             "required_agreement": form.agreement,
-            **_about_run(trained, run_dir),
+            **_describe_run(trained, run_dir),
             "files": _hash_files(temporary),
         }
         (temporary / _CARD).write_text(json.dumps(card, indent=1) + "\n")
@@ -96,8 +104,8 @@ def export_model(
     return card
 
 
-def _images(trained: TrainedModel, data_dir: str, split_name: str, count: int) -> np.ndarray:
-    """The first images of a split, at the model's size."""
+def _read_images(trained: TrainedModel, data_dir: str, split_name: str, count: int) -> np.ndarray:
+    """The first images of a split: uint8 [images, size, size, 3]."""
     split = manifest.read_manifest(data_dir).split(split_name, data_dir)
     return pipeline.read_examples(
         manifest.shard_paths(data_dir, split),
@@ -108,7 +116,7 @@ def _images(trained: TrainedModel, data_dir: str, split_name: str, count: int) -
     )["image"]
 
 
-def _about_model(trained: TrainedModel) -> dict:
+def _describe_model(trained: TrainedModel) -> dict:
     label_map = trained.label_map
     return {
         "class_names": list(label_map.names),
@@ -119,19 +127,19 @@ def _about_model(trained: TrainedModel) -> dict:
     }
 
 
-def _about_run(trained: TrainedModel, run_dir: str) -> dict:
-    """Where the weights come from, and how good they are."""
-    page = checkpoints.read_metadata(run_dir, trained.step)
+def _describe_run(trained: TrainedModel, run_dir: str) -> dict:
+    """The origin of the weights, and their figures."""
+    metadata = checkpoints.read_metadata(run_dir, trained.step)
     data = manifest.read_manifest(run_dir)
     evaluations = evaluations.evaluations_of(run_dir, trained.step)
     kept = ("images", "mean_iou", "iou", "image_mean_iou", "mean_boundary_iou", "views")
     return {
         "checkpoint_step": trained.step,
-        "checkpoint_sha256": page.sha256,
-        "metrics": page.metrics,
+        "checkpoint_sha256": metadata.sha256,
+        "metrics": metadata.metrics,
         "evaluations": {
-            split: {key: found[key] for key in kept if key in found}
-            for split, found in evaluations.items()
+            split: {key: figures[key] for key in kept if key in figures}
+            for split, figures in evaluations.items()
         },
         "data": {
             "name": data.name,

@@ -1,4 +1,4 @@
-"""The formats that a model is exported to: how each is written, and read back to be checked."""
+"""The formats of exported models: how each is written, and loaded again to be checked."""
 
 import dataclasses
 import importlib
@@ -15,7 +15,7 @@ from petseg import standard_error
 from petseg.errors import UserError
 from petseg.exporting.serving import ServingModel
 
-Segment = Callable[[np.ndarray], np.ndarray]
+Predict = Callable[[np.ndarray], np.ndarray]
 
 _ONNX_OPSET = 18
 
@@ -25,21 +25,20 @@ class Format:
     """One format.
 
     Attributes:
-      file: the name of its file; '' if it is a folder.
-      write: ServingModel, a path to write, uint8 [images, size, size, 3] of training ->
-        None.
-      load: the path -> a function: uint8 [images, size, size, 3] -> uint8 [images, size,
+      file: name of its file; '' if it is a folder.
+      write: ServingModel, path to write, training images uint8 [images, size, size, 3] -> None.
+      load: path -> a function: uint8 [images, size, size, 3] -> class ids, uint8 [images, size,
         size].
-      agreement: the share of pixels on which it must agree with the trained model.
-      packages: what must be installed, beside petseg itself.
-      extra: of petseg, that brings them.
+      agreement: least share of pixels on which it must agree with the trained model.
+      packages: packages that must be installed.
+      extra: extra of petseg that installs them.
       takes: its input, in words.
       gives: its output, in words.
     """
 
     file: str
     write: Callable[[ServingModel, Path, np.ndarray], None]
-    load: Callable[[Path], Segment]
+    load: Callable[[Path], Predict]
     agreement: float
     packages: tuple[str, ...]
     extra: str
@@ -61,29 +60,29 @@ def _write_saved_model(serving: ServingModel, path: Path, _: np.ndarray) -> None
     tf.saved_model.save(serving, str(path), signatures=serving.signatures())
 
 
-def _load_saved_model(path: Path) -> Segment:
+def _load_saved_model(path: Path) -> Predict:
     loaded = tf.saved_model.load(str(path))
 
-    def segment(images: np.ndarray) -> np.ndarray:
-        # Named here, so that what was loaded stays.
+    def predict(images: np.ndarray) -> np.ndarray:
+        # Refers to `loaded`, which would be deleted otherwise.
         served = loaded.signatures["images"]
         return served(images=tf.constant(images))["class_ids"].numpy()
 
-    return segment
+    return predict
 
 
 def _write_keras(serving: ServingModel, path: Path, _: np.ndarray) -> None:
     serving.model.save(str(path))
 
 
-def _load_keras(path: Path) -> Segment:
+def _load_keras(path: Path) -> Predict:
     model = keras.saving.load_model(str(path))
 
     @tf.function
-    def segment(images: tf.Tensor) -> tf.Tensor:
+    def predict(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.argmax(model(images, training=False), axis=-1), tf.uint8)
 
-    return lambda images: segment(tf.constant(images)).numpy()
+    return lambda images: predict(tf.constant(images)).numpy()
 
 
 def _write_litert(serving: ServingModel, path: Path, _: np.ndarray) -> None:
@@ -91,7 +90,7 @@ def _write_litert(serving: ServingModel, path: Path, _: np.ndarray) -> None:
 
 
 def _write_litert_int8(serving: ServingModel, path: Path, images: np.ndarray) -> None:
-    # One that holds black and white: the scale of pixels is then 1 exactly.
+    # With a black and a white pixel among them the scale of pixels is exactly 1.
     examples = images.copy()
     examples[0, 0, 0], examples[0, -1, -1] = 0, 255
 
@@ -113,17 +112,17 @@ def _convert_to_litert(
     dtype: tf.DType,
     settings: Callable[[tf.lite.TFLiteConverter], None],
 ) -> bytes:
-    """One image in, one mask out; `dtype` is that of the image while it is converted."""
+    """Converts a model of one image; `dtype` is the image's during the conversion."""
     model, size = serving.model, serving.model.input_shape[1]
 
-    def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         class_ids = tf.argmax(model(images), axis=-1, output_type=tf.int32)
         return {"class_ids": tf.cast(class_ids, tf.uint8)}
 
     archive = keras.export.ExportArchive()
     archive.track(model)
     spec = tf.TensorSpec([1, size, size, 3], dtype, name="images")
-    archive.add_endpoint("serve", segment, input_signature=[spec])
+    archive.add_endpoint("serve", predict, input_signature=[spec])
     with tempfile.TemporaryDirectory() as folder:
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -131,24 +130,24 @@ def _convert_to_litert(
         return converter.convert()
 
 
-def _load_litert(path: Path) -> Segment:
+def _load_litert(path: Path) -> Predict:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
     interpreter.allocate_tensors()
-    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
-    if given["dtype"] is not np.uint8 or given["quantization"] not in ((0.0, 0), (1.0, 0)):
-        raise ValueError(f"{path} takes no plain pixels but {given['quantization']}")
+    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    if source["dtype"] is not np.uint8 or source["quantization"] not in ((0.0, 0), (1.0, 0)):
+        raise ValueError(f"{path} does not take plain pixels but {source['quantization']}")
 
-    def segment(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         masks = []
         for image in images:
-            interpreter.set_tensor(given["index"], image[None])
+            interpreter.set_tensor(source["index"], image[None])
             interpreter.invoke()
-            masks.append(interpreter.get_tensor(found["index"])[0])
+            masks.append(interpreter.get_tensor(result["index"])[0])
         return np.stack(masks)
 
-    return segment
+    return predict
 
 
 def _write_onnx(serving: ServingModel, path: Path, _: np.ndarray) -> None:
@@ -157,18 +156,18 @@ def _write_onnx(serving: ServingModel, path: Path, _: np.ndarray) -> None:
     size = serving.model.input_shape[1]
     spec = (tf.TensorSpec([None, size, size, 3], tf.uint8, name="images"),)
 
-    def segment(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return serving.serve_images(images)
 
     tf2onnx.convert.from_function(
-        tf.function(segment, input_signature=spec),
+        tf.function(predict, input_signature=spec),
         input_signature=spec,
         opset=_ONNX_OPSET,
         output_path=str(path),
     )
 
 
-def _load_onnx(path: Path) -> Segment:
+def _load_onnx(path: Path) -> Predict:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -178,7 +177,7 @@ def _load_onnx(path: Path) -> Segment:
 _PIXELS = "images: RGB uint8 [batch, size, size, 3]"
 _MASKS = "class_ids: uint8 [batch, size, size]"
 _LITERT = {"packages": ("ai_edge_litert",), "extra": "litert"}
-# Compiled apart, two float models may round a logit differently: not a mask, but a rare pixel.
+# Compiled separately, two float models may round a logit differently, which moves rare pixels.
 _FLOAT_AGREEMENT, _INT8_AGREEMENT = 0.9999, 0.97
 
 FORMATS = {
@@ -207,14 +206,14 @@ FORMATS = {
 
 
 def write(name: str, serving: ServingModel, folder: Path, images: np.ndarray) -> Path:
-    """Writes a model in one format into a folder; the path of what was written."""
+    """Writes a model in one format into a folder; returns the path of its file or folder."""
     path = folder / FORMATS[name].file if FORMATS[name].file else folder
     with standard_error.held_back():
         FORMATS[name].write(serving, path, images)
     return path
 
 
-def load(name: str, path: Path) -> Segment:
-    """An exported model as a function; see Format.load."""
+def load(name: str, path: Path) -> Predict:
+    """Loads an exported model as a function; see Format.load."""
     with standard_error.held_back():
         return FORMATS[name].load(path)

@@ -1,4 +1,4 @@
-"""A model with all that belongs to it: encoded pictures in, class ids out."""
+"""The served model: encoded pictures in, class ids out."""
 
 import tensorflow as tf
 
@@ -8,7 +8,7 @@ from petseg.models.segmentation_model import SegmentationModel
 
 
 class ServingModel(tf.Module):
-    """What a SavedModel holds. A class id of 255 is a pixel that is not of the picture."""
+    """The content of a SavedModel. Class id 255 marks a pixel outside the picture."""
 
     def __init__(
         self, model: SegmentationModel, label_map: LabelMap, image_size: int, keep_aspect: bool
@@ -19,7 +19,7 @@ class ServingModel(tf.Module):
         self._label_map, self._size, self._keep_aspect = label_map, image_size, keep_aspect
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        """By the names under which they are served."""
+        """Functions by the names under which they are served."""
         return {
             "serving_default": self.serve_encoded,
             "images": self.serve_images,
@@ -29,28 +29,28 @@ class ServingModel(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
     def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """JPEG, PNG, GIF or BMP bytes -> masks; a bad picture costs only itself.
+        """JPEG, PNG, GIF or BMP bytes -> class ids; a damaged picture is skipped alone.
 
         Args:
           encoded: string [batch], at least one.
 
         Returns:
-          class_ids: uint8 [batch, size, size]; 255 throughout for a picture that cannot be
-            decoded, and beyond a picture that keeps its aspect.
+          class_ids: uint8 [batch, size, size]; 255 everywhere for a picture that cannot be
+            decoded, and in the padding of a picture that keeps its aspect.
           valid: bool [batch], whether the picture could be decoded.
         """
         count = tf.size(encoded, tf.int64)
         shape = [self._size, self._size, 3]
 
-        def decode(place: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def decode(index: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, ...]:
             image = tf.io.decode_image(content, channels=3, expand_animations=False)
             image = tf.ensure_shape(image, [None, None, 3])
             sides = resizing.fitted(
                 tf.shape(image)[0], tf.shape(image)[1], self._size, self._keep_aspect
             )
-            return place, resizing.resize_image(image, self._size, self._keep_aspect), *sides
+            return index, resizing.resize_image(image, self._size, self._keep_aspect), *sides
 
-        # Only a tf.data pipeline can go on after an error. Its last element keeps it from
+        # Only a tf.data pipeline can continue after an error. Its last element keeps it from
         # being empty.
         decoded = (
             tf.data.Dataset.from_tensor_slices(encoded)
@@ -61,16 +61,16 @@ class ServingModel(tf.Module):
             .batch(count + 1)
             .get_single_element()
         )
-        places, images, rows, columns = (part[:-1] for part in decoded)
-        places = places[:, None]
-        spread = tf.scatter_nd(places, tf.cast(images, tf.int32), tf.stack([count, *shape]))
+        indices, images, rows, columns = (part[:-1] for part in decoded)
+        indices = indices[:, None]
+        spread = tf.scatter_nd(indices, tf.cast(images, tf.int32), tf.stack([count, *shape]))
         class_ids = self.serve_images(tf.cast(spread, tf.uint8))["class_ids"]
         # A picture that could not be decoded has no rows.
-        rows, columns = (tf.scatter_nd(places, side, count[None]) for side in (rows, columns))
+        rows, columns = (tf.scatter_nd(indices, side, count[None]) for side in (rows, columns))
         line = tf.range(self._size)
         is_picture = (line[:, None] < rows[:, None, None]) & (line < columns[:, None, None])
-        beyond = tf.constant(IGNORE, tf.uint8)
-        return {"class_ids": tf.where(is_picture, class_ids, beyond), "valid": rows > 0}
+        outside = tf.constant(IGNORE, tf.uint8)
+        return {"class_ids": tf.where(is_picture, class_ids, outside), "valid": rows > 0}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:

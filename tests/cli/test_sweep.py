@@ -9,7 +9,7 @@ from PIL import Image
 from testing.commands import TINY, assert_one_line_error, run_module
 
 from petseg.cli import results
-from petseg.run_dir import run_folder
+from petseg.run_dir import evaluations
 
 
 def run_sweep(folder, data_dir, *varied, more=()):
@@ -77,7 +77,7 @@ def copy_run(run_dir, folder, data=(), model=(), **train):
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_row(run_dir, tmp_path):
-    by_step = run_folder.read_evaluations(str(run_dir))
+    by_step = evaluations.read_evaluations(str(run_dir))
     last = by_step[max(by_step)]["mean_iou"]
     first = copy_run(run_dir, tmp_path / "first")
     other = copy_run(run_dir, tmp_path / "seed", seed=7)
@@ -90,7 +90,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_row(run_dir, tmp_path):
     assert "train.loss=dice" in body[0][0]
     assert "seed" not in body[1][0]
     assert body[1][header.index("mean IoU")] == f"{0.75 * last:.4f} ({last / 2:.4f}-{last:.4f})"
-    seconds = run_folder.read_seconds(str(run_dir))
+    seconds = evaluations.read_seconds(str(run_dir))
     reached = [seconds[s] for s in by_step if by_step[s]["mean_iou"] >= 0.9 * last]
     assert body[1][-1] == f"{min(reached):,.0f}"
 
@@ -126,8 +126,8 @@ def test_the_curves_of_runs_are_drawn_over_minutes(run_dir, tmp_path):
     shutil.copytree(run_dir, other)
     lines = results.curves([str(run_dir), str(other)]).axes[0].lines
     by_step, seconds = (
-        run_folder.read_evaluations(str(run_dir)),
-        run_folder.read_seconds(str(run_dir)),
+        evaluations.read_evaluations(str(run_dir)),
+        evaluations.read_seconds(str(run_dir)),
     )
     assert len(by_step) > 1
     for line in lines:

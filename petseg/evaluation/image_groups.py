@@ -1,0 +1,30 @@
+"""Groups of images that are also evaluated separately, such as species and breed."""
+
+from petseg.input_pipeline.pipeline import Original
+from petseg.registry import SOURCES
+
+_IMAGE_CLASS = "image class"
+
+
+def groups_of(original: Original, source_name: str) -> dict[str, str]:
+    """The groups that an image belongs to, by kind: {'species': 'cat', 'breed': 'Bengal'}.
+
+    Args:
+      original: the example.
+      source_name: the registered source of its data set. If it is unknown or names no groups,
+        the image's class is the only group.
+    """
+    source = _find_source(source_name)
+    groups = getattr(source, "groups_of", None)
+    if groups is not None:
+        return groups(original.filename, original.image_class)
+    return {_IMAGE_CLASS: original.image_class} if original.image_class else {}
+
+
+def _find_source(name: str) -> object | None:
+    if name not in SOURCES:
+        return None
+    try:
+        return SOURCES.get(name)
+    except AttributeError:  # a built-in source that is not an object yet
+        return None

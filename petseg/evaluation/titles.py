@@ -1,0 +1,19 @@
+"""Titles of the registered metrics in tables."""
+
+from petseg.registry import METRICS
+
+_TITLES = {
+    "iou": "IoU",
+    "dice": "Dice",
+    "mean_iou": "mean IoU",
+    "frequency_weighted_iou": "frequency-weighted IoU",
+}
+
+
+def metric_titles(per_class: bool) -> dict[str, str]:
+    """Name -> title of the metrics per class, or of the others; a plain name is its title."""
+    return {
+        name: _TITLES.get(name, name.replace("_", " "))
+        for name, metric in METRICS.items()
+        if metric.per_class == per_class
+    }

@@ -341,13 +341,13 @@ class Run:
         return found if probabilities else found.argmax(-1).astype(np.uint8)
 
     def export(
-        self, output_dir: str, *, format_name: str = "saved_model", checkpoint: str = "newest"
+        self, output_dir: str, *, format: str = "saved_model", checkpoint: str = "newest"
     ) -> dict[str, Any]:
         """Exports the model, as petseg-export does.
 
         Args:
           output_dir: A new or empty folder.
-          format_name: saved_model, keras, litert, litert_int8 or onnx.
+          format: saved_model, keras, litert, litert_int8 or onnx.
           checkpoint: 'newest', 'best' (by the run's best_metric) or a step.
 
         Returns:
@@ -361,9 +361,7 @@ class Run:
 
         return export_model(
             self.run_dir,
-            ExportOptions(
-                output_dir=str(output_dir), format_name=format_name, checkpoint=checkpoint
-            ),
+            ExportOptions(output_dir=str(output_dir), format=format, checkpoint=checkpoint),
         )
 
     def _predictor(self, checkpoint: str, tta: "TtaOptions | None") -> "Predictor":

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from petseg import __version__
 from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
 from petseg.evaluation.titles import metric_titles
+from petseg.version import __version__
 from petseg.visualization import charts
 
 _JPEG_QUALITY = 88

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from petseg import __version__
 from petseg.data import manifest
 from petseg.errors import FaultFound, UserError
 from petseg.exporting import formats
@@ -20,6 +19,7 @@ from petseg.inference.eval_step import predict
 from petseg.input_pipeline import pipeline
 from petseg.run_dir import checkpoints, evaluations, trained_model
 from petseg.run_dir.trained_model import TrainedModel
+from petseg.version import __version__
 
 _CARD = "model_card.json"
 _CHECKED_IMAGES = 16
@@ -131,7 +131,7 @@ def _describe_run(trained: TrainedModel, run_dir: str) -> dict:
     """The origin of the weights, and their figures."""
     metadata = checkpoints.read_metadata(run_dir, trained.step)
     data = manifest.read_manifest(run_dir)
-    evaluations = evaluations.evaluations_of(run_dir, trained.step)
+    reports = evaluations.evaluations_of(run_dir, trained.step)
     kept = ("images", "mean_iou", "iou", "image_mean_iou", "mean_boundary_iou", "views")
     return {
         "checkpoint_step": trained.step,
@@ -139,7 +139,7 @@ def _describe_run(trained: TrainedModel, run_dir: str) -> dict:
         "metrics": metadata.metrics,
         "evaluations": {
             split: {key: figures[key] for key in kept if key in figures}
-            for split, figures in evaluations.items()
+            for split, figures in reports.items()
         },
         "data": {
             "name": data.name,

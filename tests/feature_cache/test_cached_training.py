@@ -7,7 +7,6 @@ import shutil
 import signal
 
 import pytest
-from petseg.inference.forward import Views
 from testing.clusters import log_of, train, write_config
 from testing.commands import assert_one_line_error, run_module, train_command
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
@@ -16,7 +15,7 @@ from petseg import config_rules, progress
 from petseg.config import Stage, TrainConfig
 from petseg.data import manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.evaluation import scoring
+from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.run_dir import checkpoints, evaluations
 from petseg.training import trainer
 
@@ -73,7 +72,7 @@ def test_a_stage_moves_what_it_names_and_the_whole_model_scores_the_same(staged,
     trainer.train_and_evaluate(staged, str(tmp_path / "run"))
     moved = moved_layers(tmp_path / "run", 5, 10)
     assert {layer for layer in moved if "block" in layer} == {"block4_conv1", "block5_conv1"}
-    report = scoring.score_split(str(tmp_path / "run"), "validation", None, 2, "newest", Views())
+    report = evaluate_split(str(tmp_path / "run"), EvaluateOptions())
     logged = evaluations.read_evaluations(str(tmp_path / "run"))[10]
     assert report["mean_iou"] == pytest.approx(logged["mean_iou"], abs=2e-3)
 

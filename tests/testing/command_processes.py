@@ -20,7 +20,7 @@ _PRELOADED = (
     "petseg.training.trainer",
     "petseg.exporting.export_model",
     "petseg.inference.predict_files",
-    "petseg.evaluation.scoring",
+    "petseg.evaluation.evaluate_split",
 )
 _TIMEOUT_S = 300
 _context = multiprocessing.get_context("forkserver")

@@ -16,8 +16,7 @@ from testing.weights import assert_same_weights, checkpoint_weights, moved_layer
 from petseg import progress
 from petseg.config import Stage, TrainConfig
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.evaluation import scoring
-from petseg.inference.forward import Views
+from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.run_dir import checkpoints, evaluations, trained_model
 from petseg.training import trainer
 
@@ -119,7 +118,7 @@ def test_averaged_weights_are_what_is_evaluated_and_served(tiny_config, tmp_path
         source = name if name.startswith("block") else f"average/{name}"
         np.testing.assert_array_equal(value, stored[source])
     assert (stored["average/score_P3/kernel"] != stored["score_P3/kernel"]).any()
-    report = scoring.score_split(str(tmp_path), "validation", None, 1, "newest", Views())
+    report = evaluate_split(str(tmp_path), EvaluateOptions())
     assert report["mean_iou"] == evaluations.read_evaluations(str(tmp_path))[10]["mean_iou"]
 
 
@@ -144,9 +143,7 @@ def test_a_new_run_starts_from_the_weights_of_another(tiny_config, raw_pets, tmp
         trainer.train_and_evaluate(tiny_config, str(tmp_path / "old"))
     tiny_config.model.start_from = str(tmp_path / "old")
     trainer.train_and_evaluate(tiny_config, str(tmp_path / "new"))
-    old = scoring.score_split(
-        str(tmp_path / "old"), "validation", tiny_config.data.dir, 1, "newest", Views()
-    )
+    old = evaluate_split(str(tmp_path / "old"), EvaluateOptions(data_dir=tiny_config.data.dir))
     figures = evaluations.read_evaluations(str(tmp_path / "new"))
     assert figures[0]["mean_iou"] == old["mean_iou"]
     for name, value, message in (
@@ -166,11 +163,11 @@ def test_the_best_or_any_checkpoint_can_be_chosen(tiny_config, tmp_path):
     figures = evaluations.read_evaluations(str(tmp_path))
     best = max((5, 10), key=lambda step: figures[step]["mean_iou"])
     for chosen, step in (("best", best), ("5", 5), ("newest", 10)):
-        report = scoring.score_split(str(tmp_path), "validation", None, 1, chosen, Views())
+        report = evaluate_split(str(tmp_path), EvaluateOptions(checkpoint=chosen))
         assert report["checkpoint_step"] == step
         assert report["mean_iou"] == figures[step]["mean_iou"]
     with pytest.raises(UserError, match="newest, best or one of the steps 5, 10"):
-        scoring.score_split(str(tmp_path), "validation", None, 1, "7", Views())
+        evaluate_split(str(tmp_path), EvaluateOptions(checkpoint="7"))
 
 
 def test_a_bad_batch_is_named_with_its_images(tiny_config, tmp_path):

@@ -87,6 +87,21 @@ class TensorBoard:
             for folder in folders
         )
 
+    def log_start(self, first_train_step: int, first_validation_step: int) -> None:
+        """Makes a TensorBoard that is already running forget what will be written again.
+
+        Call it before anything is written.
+
+        Args:
+          first_train_step: The first step whose training curves will be written.
+          first_validation_step: The first step whose evaluation will be written.
+        """
+        if self._is_silent:
+            return
+        event_files.log_start(self._run, 0)
+        event_files.log_start(self._train, first_train_step)
+        event_files.log_start(self._validation, first_validation_step)
+
     def close(self) -> None:
         """Ends a profile that was begun and closes the files."""
         self._stop_profile()

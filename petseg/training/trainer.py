@@ -61,13 +61,15 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
         if devices.is_first_host:
             run_folder.write_settings(run_dir, run.config, run.data.manifest)
             checkpoints.remove_unfinished(run_dir)
-            step = run.metadata.step
-            tensorboard.forget_after(run_dir, step, run.is_resumed, step in figures)
+            is_evaluated = run.metadata.step in figures
+            tensorboard.forget_after(run_dir, run.metadata.step, run.is_resumed, is_evaluated)
         is_silent = not devices.is_first_host
         progress = Progress(run.metadata.step, run.total_steps, is_silent=is_silent)
         stack.enter_context(contextlib.closing(progress))
         events = stack.enter_context(contextlib.closing(TensorBoard(run_dir, is_silent=is_silent)))
         request = stack.enter_context(noticing_signals())
+        step = run.metadata.step
+        events.log_start(step + 1 if run.is_resumed else 0, step + (step in figures))
         began_s = started_s - _earlier_seconds(run, run_dir)
         Trainer(run, run_dir, events, progress, request, figures, began_s).run()
 

@@ -5,7 +5,7 @@
   find . -name '*.jpg' | python -m petseg.predict --workdir=RUN --output_dir=OUT -
 
 A PATH is a picture, a video, a folder, or - for a list of them on standard input. For each
-picture OUT gets, at its own size, NAME_mask.png (class ids, one byte a pixel) and
+picture OUT gets, at its full size, NAME_mask.png (class ids, one byte per pixel) and
 NAME_overlay.jpg, or what --write names; for each video NAME_overlay.mp4 and a folder
 NAME_mask of frames. Statuses: 0 done; 1 some could not be read to their end (the others are
 done); 2 a wrong command or workdir.

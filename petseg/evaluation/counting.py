@@ -14,7 +14,7 @@ from petseg.evaluation.label_map_views import MODEL_VIEW, LabelMapView
 from petseg.inference.predictor import Predictor
 from petseg.input_pipeline import resizing
 from petseg.input_pipeline.class_ids import to_class_ids
-from petseg.input_pipeline.pipeline import Original
+from petseg.input_pipeline.stored_examples import Original
 from petseg.metrics import boundaries, confusion, pixel_counts
 
 BAND_RADII_PX = (2, 4, 8, 16)
@@ -90,7 +90,7 @@ class SplitCounts:
             self.counts[key] = of_image if before is None else before + of_image
         self.images.append(
             ImageScores(
-                original.place,
+                original.index,
                 original.name,
                 {key: confusion.mean_iou(of.confusion) for key, of in counts.items()},
                 {key: confusion.iou(of.confusion) for key, of in counts.items()},

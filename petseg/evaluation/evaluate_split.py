@@ -19,9 +19,9 @@ from petseg.evaluation.figures import RANKED_BY, rank_images, split_figures
 from petseg.evaluation.report import ReportContent
 from petseg.inference.predictor import Predictor, make_predictor
 from petseg.inference.tta import TtaOptions
-from petseg.input_pipeline import pipeline
-from petseg.input_pipeline.pipeline import Original
+from petseg.input_pipeline import stored_examples
 from petseg.input_pipeline.raw_values import raw_values
+from petseg.input_pipeline.stored_examples import Original
 from petseg.run_dir import evaluations, trained_model
 from petseg.run_dir.trained_model import TrainedModel
 from petseg.visualization import pictures
@@ -79,14 +79,14 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     paths = manifest.shard_paths(data_dir, split)
     source = str(data.source.get("source", ""))
     counts = counting.count_split(
-        _with_bar(pipeline.read_originals(paths), split.records),
+        _with_bar(stored_examples.read_originals(paths), split.records),
         predictor,
         views,
         lambda original: image_groups.groups_of(original, source),
     )
 
     def draw(indices: Sequence[int]) -> np.ndarray:
-        originals = {one.place: one for one in pipeline.read_originals(paths, indices)}
+        originals = {one.index: one for one in stored_examples.read_originals(paths, indices)}
         return _draw_panel([originals[i] for i in indices], predictor, counts.images, trained)
 
     folder = evaluations.evaluation_folder(run_dir)
@@ -152,6 +152,6 @@ def _draw_panel(
         [probabilities.argmax(-1).astype(np.uint8) for probabilities in predictions],
         trained.label_map.names,
         trained.palette,
-        [f"{original.name}  {mean_ious[original.place]:.3f}" for original in originals],
+        [f"{original.name}  {mean_ious[original.index]:.3f}" for original in originals],
         cell_px=_CELL_PX,
     )

@@ -1,6 +1,6 @@
 """Groups of images that are also evaluated separately, such as species and breed."""
 
-from petseg.input_pipeline.pipeline import Original
+from petseg.input_pipeline.stored_examples import Original
 from petseg.registry import SOURCES
 
 _IMAGE_CLASS = "image class"

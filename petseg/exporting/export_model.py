@@ -16,7 +16,7 @@ from petseg.exporting import formats
 from petseg.exporting.formats import FORMATS
 from petseg.exporting.serving import ServingModel
 from petseg.inference.eval_step import predict
-from petseg.input_pipeline import pipeline
+from petseg.input_pipeline import stored_examples
 from petseg.run_dir import checkpoints, evaluations, trained_model
 from petseg.run_dir.trained_model import TrainedModel
 from petseg.version import __version__
@@ -107,7 +107,7 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
 def _read_images(trained: TrainedModel, data_dir: str, split_name: str, count: int) -> np.ndarray:
     """The first images of a split: uint8 [images, size, size, 3]."""
     split = manifest.read_manifest(data_dir).split(split_name, data_dir)
-    return pipeline.read_examples(
+    return stored_examples.read_examples(
         manifest.shard_paths(data_dir, split),
         range(min(count, split.records)),
         class_ids=trained.label_map.class_ids(),

@@ -28,7 +28,7 @@ from petseg.run_dir import checkpoints
         (["--config.data.batch_size=four"], ["batch_size", "four"]),
         (["--config.data.batch_size=0"], ["config.data.batch_size=0", "at least 1"]),
         (["--config.data.image_size=100"], ["config.data.image_size=100", "multiple of 32"]),
-        (["--config.model.head=unet"], ["config.model.head='unet'", "fcn16s, fcn8s, five_tap"]),
+        (["--config.model.decoder=unet"], ["config.model.decoder='unet'", "fcn16s, fcn8s, fcn2s"]),
         (["--config.devices.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
         (
             [
@@ -40,8 +40,8 @@ from petseg.run_dir import checkpoints
         ),
         (["--config.data.label_map=pet=1;rest=2"], ["config.data.label_map", "values 3"]),
         (
-            ["--config.model.backbone_weights=absent.h5"],
-            ["backbone_weights=", "absent.h5", "no such"],
+            ["--config.model.encoder_weights=absent.h5"],
+            ["encoder_weights=", "absent.h5", "no such"],
         ),
         (["stray"], ["'stray'"]),
         (["--unknown=1"], ["unknown"]),

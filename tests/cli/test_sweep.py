@@ -30,7 +30,7 @@ def rows(text):
 @pytest.mark.slow
 def test_a_sweep_trains_every_combination_with_one_feature_cache_and_resumes(data_dir, tmp_path):
     cache = f"--config.data.feature_cache_dir={tmp_path / 'features'}"
-    varied = ("model.head=fcn8s,fcn16s", "train.loss=dice")
+    varied = ("model.decoder=fcn8s,fcn16s", "train.loss=dice")
     done = run_sweep(tmp_path / "runs", data_dir, *varied, more=[cache])
     assert done.returncode == 0, done.stderr
     names = ["head=fcn16s,loss=dice", "head=fcn8s,loss=dice"]
@@ -43,10 +43,10 @@ def test_a_sweep_trains_every_combination_with_one_feature_cache_and_resumes(dat
     assert len(body) == 2
     settings_of = {row[0] for row in body}
     assert all("train.loss=dice" in settings for settings in settings_of)
-    assert sum("model.head=fcn16s" in settings for settings in settings_of) == 1
+    assert sum("model.decoder=fcn16s" in settings for settings in settings_of) == 1
     ious = [float(row[header.index("mean IoU")]) for row in body]
     assert ious == sorted(ious, reverse=True)
-    again = run_sweep(tmp_path / "runs", data_dir, "model.head=fcn8s", varied[1], more=[cache])
+    again = run_sweep(tmp_path / "runs", data_dir, "model.decoder=fcn8s", varied[1], more=[cache])
     assert again.returncode == 0
     (only,) = rows(again.stdout)[1:]
     assert only in body
@@ -54,7 +54,7 @@ def test_a_sweep_trains_every_combination_with_one_feature_cache_and_resumes(dat
 
 def test_an_invalid_combination_is_refused_before_any_run(data_dir, tmp_path):
     for varied, expected in (
-        (["model.head=fcn8s,fcn7s"], "config.model.head='fcn7s'"),
+        (["model.decoder=fcn8s,fcn7s"], "config.model.decoder='fcn7s'"),
         (["model.heads=fcn8s"], "heads"),
         (["train.seed=1,x"], "seed"),
         (["train.seed"], "must be SECTION.FIELD=VALUE"),

@@ -21,11 +21,10 @@ from petseg.errors import UserError
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.evaluation.table import format_table
 from petseg.inference.tta import TtaOptions
-from petseg.input_pipeline import pipeline
+from petseg.input_pipeline import stored_examples
 from petseg.metrics.base import Metric
 from petseg.registry import METRICS
 from petseg.run_dir import evaluations, trained_model
-from petseg.training import loop
 
 SIZE = 32
 
@@ -43,7 +42,7 @@ def figures(run):
 
 def examples(data_dir):
     split = manifest.read_manifest(str(data_dir)).splits["validation"]
-    return list(pipeline.read_originals(manifest.shard_paths(str(data_dir), split)))
+    return list(stored_examples.read_originals(manifest.shard_paths(str(data_dir), split)))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +177,7 @@ def test_tta_counts_the_same_pixels(run, figures, tta):
 def test_a_letterboxed_model_counts_no_padding(tiny_config, tmp_path):
     tiny_config.data.keep_aspect = True
     tiny_config.train.epochs = 1.0
-    loop.train_and_evaluate(tiny_config, str(tmp_path))
+    trainer.train_and_evaluate(tiny_config, str(tmp_path))
     figures = evaluate_split(str(tmp_path), EvaluateOptions(panel_images=1))
     originals = examples(tiny_config.data.dir)
     assert figures["own_size"]["pixels"] == sum(one.mask.size for one in originals)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from petseg.evaluation.image_groups import groups_of
-from petseg.input_pipeline.pipeline import Original
+from petseg.input_pipeline.stored_examples import Original
 from petseg.registry import SOURCES
 
 

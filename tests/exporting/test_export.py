@@ -18,9 +18,8 @@ from petseg.exporting import export_model, formats
 from petseg.exporting.export_model import ExportOptions
 from petseg.exporting.serving import ServingModel
 from petseg.inference.eval_step import predict
-from petseg.models import vgg16_skip
+from petseg.models.segmentation_model import ModelOptions, build_model
 from petseg.run_dir import trained_model
-from petseg.training import loop
 
 SERVE = """
 import sys
@@ -77,9 +76,9 @@ def test_a_format_predicts_as_the_trained_model(run_dir, raw_pets, tmp_path, nam
 
 @pytest.mark.long
 def test_the_normalised_decoder_is_exported_in_every_format(tiny_config, tmp_path):
-    tiny_config.model.head, tiny_config.model.head_width = "wide", 8
+    tiny_config.model.decoder, tiny_config.model.decoder_channels = "wide", 8
     tiny_config.train.epochs = 8.0
-    loop.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+    trainer.train_and_evaluate(tiny_config, str(tmp_path / "run"))
     for name in formats.FORMATS:
         card = export_model.export_model(
             str(tmp_path / "run"), ExportOptions(str(tmp_path / name), name)
@@ -119,10 +118,8 @@ def test_a_missing_package_is_named(run_dir, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def serve():
     """Serves encoded pictures with a model that keeps their aspect."""
-    model = vgg16_skip.build_model(
-        head="fcn8s", num_classes=3, image_size=32, backbone_weights="none",
-        backbone_width=2, backbone_convs=(1, 1, 1, 1, 1),
-    )  # fmt: skip
+    options = ModelOptions(encoder_width=2, encoder_convs=(1, 1, 1, 1, 1))
+    model = build_model(options, num_classes=3, image_size=32, weights="none")
     serving = ServingModel(model, parse_label_map("three_class"), 32, keep_aspect=True)
     return lambda encoded: {
         name: value.numpy() for name, value in serving.serve_encoded(tf.constant(encoded)).items()

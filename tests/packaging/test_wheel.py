@@ -28,9 +28,9 @@ _COMMANDS = (
 )
 _NARROW = (
     *("--config.data.image_size=32", "--config.data.batch_size=4"),
-    *("--config.model.backbone_width=2", "--config.model.backbone_convs=(1,1,1,1,1)"),
+    *("--config.model.encoder_width=2", "--config.model.encoder_convs=(1,1,1,1,1)"),
     *("--config.train.epochs=1", "--config.optimizer.warmup_steps=2"),
-    "--config.train.doctor_seconds=0",
+    "--config.train.bottleneck_seconds=0",
 )
 
 

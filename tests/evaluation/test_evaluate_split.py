@@ -25,6 +25,7 @@ from petseg.input_pipeline import stored_examples
 from petseg.metrics.base import Metric
 from petseg.registry import METRICS
 from petseg.run_dir import evaluations, trained_model
+from petseg.training import trainer
 
 SIZE = 32
 

@@ -20,6 +20,7 @@ from petseg.exporting.serving import ServingModel
 from petseg.inference.eval_step import predict
 from petseg.models.segmentation_model import ModelOptions, build_model
 from petseg.run_dir import trained_model
+from petseg.training import trainer
 
 SERVE = """
 import sys
@@ -76,7 +77,7 @@ def test_a_format_predicts_as_the_trained_model(run_dir, raw_pets, tmp_path, nam
 
 @pytest.mark.long
 def test_the_normalised_decoder_is_exported_in_every_format(tiny_config, tmp_path):
-    tiny_config.model.decoder, tiny_config.model.decoder_channels = "wide", 8
+    tiny_config.model.decoder, tiny_config.model.decoder_channels = "fpn", 8
     tiny_config.train.epochs = 8.0
     trainer.train_and_evaluate(tiny_config, str(tmp_path / "run"))
     for name in formats.FORMATS:

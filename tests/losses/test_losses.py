@@ -3,10 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from petseg.training.data_set import class_weights
 from testing import commands
 
-from petseg.config import parse_class_weights
+from petseg.config_rules import parse_class_weights
 from petseg.data import manifest
 from petseg.data.label_map import IGNORE, parse_label_map
 from petseg.errors import UserError
@@ -17,6 +16,7 @@ from petseg.losses.lovasz_softmax import lovasz_softmax_loss_sum
 from petseg.losses.overlap import dice_loss_sum, generalised_dice_loss_sum, tversky_loss_sum
 from petseg.losses.terms import are_faster_fused, choose_losses, parse_loss
 from petseg.registry import LOSSES
+from petseg.training.data import class_weights
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 2, (4, 5, 6, 3)).astype(np.float32)

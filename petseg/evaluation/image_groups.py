@@ -14,17 +14,7 @@ def groups_of(original: Original, source_name: str) -> dict[str, str]:
       source_name: the registered source of its data set. If it is unknown or names no groups,
         the image's class is the only group.
     """
-    source = _find_source(source_name)
-    groups = getattr(source, "groups_of", None)
+    groups = SOURCES.get(source_name).groups_of if source_name in SOURCES else None
     if groups is not None:
         return groups(original.filename, original.image_class)
     return {_IMAGE_CLASS: original.image_class} if original.image_class else {}
-
-
-def _find_source(name: str) -> object | None:
-    if name not in SOURCES:
-        return None
-    try:
-        return SOURCES.get(name)
-    except AttributeError:  # a built-in source that is not an object yet
-        return None

@@ -14,7 +14,6 @@ import tensorflow as tf
 from PIL import Image
 from testing.conversion import convert
 
-from petseg.conversion.sources import oxford_iiit_pet
 from petseg.data import manifest
 from petseg.data.label_map import IGNORE
 from petseg.errors import UserError
@@ -123,8 +122,6 @@ def test_the_same_predictions_are_evaluated_by_other_label_maps(figures, predict
 
 
 def test_groups_add_up_to_the_split(figures, data_dir):
-    if not hasattr(oxford_iiit_pet, "OXFORD_IIIT_PET"):
-        pytest.skip("the source of the pets names no groups yet")
     originals = examples(data_dir)
     assert set(figures["groups"]) == {"species", "breed"}
     for kind, group_of in (

@@ -1,10 +1,9 @@
 """Groups of images come from the source of the data set."""
 
-import types
-
 import numpy as np
 import pytest
 
+from petseg.conversion.sources.base import Source
 from petseg.evaluation.image_groups import groups_of
 from petseg.input_pipeline.stored_examples import Original
 from petseg.registry import SOURCES
@@ -23,7 +22,7 @@ def source(monkeypatch):
     def by_city(filename, class_text):
         return {"city": filename.partition("_")[0], "weather": class_text}
 
-    SOURCES.register("streets", types.SimpleNamespace(groups_of=by_city))
+    SOURCES.register("streets", Source(list_examples=None, groups_of=by_city))
     return "streets"
 
 

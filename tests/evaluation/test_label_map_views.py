@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from petseg.data import label_map as label_map_lib
 from petseg.data.label_map import parse_label_map
 from petseg.evaluation.label_map_views import MODEL_VIEW, list_views, make_view
 from petseg.registry import LABEL_MAPS
@@ -41,7 +40,6 @@ def test_a_label_map_must_cover_the_values_and_have_the_meaning_of_the_data_set(
     assert names("pet=1; background=2; border=3", {}, [1, 2, 3]) == []
 
 
-@pytest.mark.skipif(hasattr(label_map_lib, "PRESETS"), reason="presets are not registered yet")
 def test_a_label_map_from_outside_applies_too(monkeypatch):
     monkeypatch.setattr(LABEL_MAPS, "_items", dict(LABEL_MAPS._items))
     LABEL_MAPS.register("pet_or_not", "pet=1; background=2,3")

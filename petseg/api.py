@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from petseg import recipes, standard_error
 from petseg.config import Config
+from petseg.errors import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -86,7 +87,10 @@ def load_recipe(name: str, data_dir: str = "") -> Config:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
-    config.data.dir = str(data_dir)
+    if not isinstance(config, Config):
+        raise UserError(f"{path}: its get_config() does not return a petseg Config")
+    if data_dir:
+        config.data.dir = str(data_dir)
     return config
 
 
@@ -131,12 +135,17 @@ def load_dataset(
         config = Config()
         config.data.image_size, config.data.batch_size = image_size, batch_size
         config.data.label_map, config.train.seed = label_map, seed
+    config_rules.validate(config)
     config = config_rules.spell_out(config)
     config.data.dir = str(data_dir)
-    config_rules.validate(config)
     data = open_data_set(config)
     batches = data.image_batches(Devices(tf.distribute.get_strategy()))
     steps = data.train.records // config.data.batch_size
+    if not steps:
+        raise UserError(
+            f"batch_size={config.data.batch_size} is more than the {data.train.records} training "
+            "images; use a smaller one"
+        )
     epochs = itertools.count()
 
     def one_epoch() -> Iterator[tuple["tf.Tensor", "tf.Tensor"]]:
@@ -279,7 +288,7 @@ class Run:
         split: str = "validation",
         *,
         data_dir: str | None = None,
-        checkpoint: str = "newest",
+        checkpoint: str | int = "newest",
         tta: "TtaOptions | None" = None,
     ) -> dict[str, Any]:
         """Counts every pixel of a split once, as petseg-evaluate does.
@@ -301,7 +310,7 @@ class Run:
         from petseg.inference.tta import TtaOptions
 
         options = EvaluateOptions(
-            split=split, data_dir=data_dir, checkpoint=checkpoint, tta=tta or TtaOptions()
+            split=split, data_dir=data_dir, checkpoint=str(checkpoint), tta=tta or TtaOptions()
         )
         return evaluate_split(self.run_dir, options)
 
@@ -310,7 +319,7 @@ class Run:
         image: "np.ndarray",
         *,
         probabilities: bool = False,
-        checkpoint: str = "newest",
+        checkpoint: str | int = "newest",
         tta: "TtaOptions | None" = None,
     ) -> "np.ndarray":
         """Segments an image of any size.
@@ -329,19 +338,17 @@ class Run:
         """
         import numpy as np
 
-        from petseg.errors import UserError
-
         image = np.asarray(image)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
             raise UserError(
                 f"image: {image.dtype} {list(image.shape)} must be uint8 [height, width, 3], RGB"
             )
-        predictor = self._predictor(checkpoint, tta)
+        predictor = self._predictor(str(checkpoint), tta)
         found = predictor.predict_probabilities(image)
         return found if probabilities else found.argmax(-1).astype(np.uint8)
 
     def export(
-        self, output_dir: str, *, format: str = "saved_model", checkpoint: str = "newest"
+        self, output_dir: str, *, format: str = "saved_model", checkpoint: str | int = "newest"
     ) -> dict[str, Any]:
         """Exports the model, as petseg-export does.
 
@@ -361,7 +368,7 @@ class Run:
 
         return export_model(
             self.run_dir,
-            ExportOptions(output_dir=str(output_dir), format=format, checkpoint=checkpoint),
+            ExportOptions(output_dir=str(output_dir), format=format, checkpoint=str(checkpoint)),
         )
 
     def _predictor(self, checkpoint: str, tta: "TtaOptions | None") -> "Predictor":

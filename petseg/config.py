@@ -6,6 +6,7 @@ resumed run may change it, and whether TensorBoard's hparams show it (petseg/set
 """
 
 import dataclasses
+from typing import ClassVar
 
 from petseg.augmentation import Augmentation
 from petseg.registry import DECODERS, ENCODERS
@@ -62,7 +63,7 @@ class DataConfig(Section):
 
     dir: str = setting("", is_path=True, **_HIDDEN)
     label_map: str = setting("", **_SHOWN)
-    image_size: int = setting(224, above=0, multiple_of=STRIDE_PX, **_SHOWN)
+    image_size: int = setting(224, multiple_of=STRIDE_PX, **_SHOWN)
     batch_size: int = setting(16, at_least=1, **_SHOWN)
     shuffle_records: int = setting(4096, at_least=1)
     verify_hashes: bool = setting(True, **_HIDDEN)
@@ -98,6 +99,15 @@ class ModelConfig(Section):
       start_from: Another run's folder, whose newest weights replace encoder_weights and the
         decoder's random ones; '' for none.
     """
+
+    _renamed: ClassVar = {
+        "head": "model.decoder",
+        "backbone_weights": "model.encoder_weights",
+        "backbone_width": "model.encoder_width",
+        "backbone_convs": "model.encoder_convs",
+        "score_channels": "model.decoder_channels",
+        "head_width": "model.decoder_channels",
+    }
 
     encoder: str = setting("vgg16", choices=ENCODERS, **_SHOWN)
     decoder: str = setting("fcn8s", choices=DECODERS, **_SHOWN)
@@ -157,6 +167,12 @@ class TrainConfig(Section):
         first step, to report what limits training; 0 leaves it out.
     """
 
+    _renamed: ClassVar = {
+        "trained": "train.trainable",
+        "then": "train.stages (all stages, the first included)",
+        "doctor_seconds": "train.bottleneck_seconds",
+    }
+
     trainable: str = setting("decoder", resume=Resume.FREE, **_SHOWN)
     epochs: float = setting(4.0, above=0, resume=Resume.FREE, **_SHOWN)
     learning_rate: float = setting(5e-3, above=0, resume=Resume.FREE, **_SHOWN)
@@ -200,6 +216,8 @@ class OptimizerConfig(Section):
       drop_factor: For piecewise and plateau: factor of each drop.
       patience_evaluations: For plateau: evaluations without a new best before a drop.
     """
+
+    _renamed: ClassVar = {"backbone_rate_factor": "optimizer.encoder_rate_factor"}
 
     name: str = setting("adam", choices=OPTIMIZERS, **_SHOWN)
     momentum: float = setting(0.9, at_least=0, at_most=0.9999, **_FREE)

@@ -1,7 +1,7 @@
-"""What settings must fulfil, and how they are written, compared and explained.
+"""Checks of settings, and how they are written, compared and explained.
 
 `validate` is called once, before any work; what depends on files, devices or the built model
-is checked where these are opened.
+is checked where these are read.
 """
 
 import dataclasses
@@ -23,19 +23,7 @@ from petseg.setting import Resume, Rules, Section, rules_of
 
 FEATURE_CACHE_DIR = "config.data.feature_cache_dir"
 _STAGE_SETTINGS = ("trainable", "epochs", "learning_rate")
-# Names and values of the first edition.
-_NEW_NAMES = {
-    "config.model.head": "config.model.decoder",
-    "config.model.backbone_weights": "config.model.encoder_weights",
-    "config.model.backbone_width": "config.model.encoder_width",
-    "config.model.backbone_convs": "config.model.encoder_convs",
-    "config.model.score_channels": "config.model.decoder_channels",
-    "config.model.head_width": "config.model.decoder_channels",
-    "config.train.trained": "config.train.trainable",
-    "config.train.then": "config.train.stages (all stages, the first included)",
-    "config.train.doctor_seconds": "config.train.bottleneck_seconds",
-    "config.optimizer.backbone_rate_factor": "config.optimizer.encoder_rate_factor",
-}
+# Values of petseg 0.1.
 _NEW_VALUES = {
     ("decoder", "wide"): "fpn",
     ("decoder", "five_tap"): "fcn2s",
@@ -50,7 +38,8 @@ def validate(config: Config) -> None:
       UserError: Names the first setting that is wrong, its value and what it may be.
     """
     registry.load_plugins(config.plugins, "config.plugins")
-    for name, value, rules in _settings(config, "config"):
+    for name, value, rules, kind in _settings(config, "config"):
+        _check_type(name, value, kind)
         _check(name, value, rules)
     if config.data.label_map:
         label_map.parse_label_map(config.data.label_map)
@@ -60,9 +49,13 @@ def validate(config: Config) -> None:
         config.data.service_address,
         "name a protocol, as in grpc://host:5050",
     )
-    for name in ("data.cache", "model.encoder_weights"):
-        section, _, field = name.partition(".")
-        _require(bool(getattr(getattr(config, section), field)), f"config.{name}", "", "not be ''")
+    _require(bool(config.data.cache), "config.data.cache", "", "be none, memory or a folder")
+    _require(
+        bool(config.model.encoder_weights),
+        "config.model.encoder_weights",
+        "",
+        "be imagenet, none or a path",
+    )
     _validate_stages(config)
     parse_loss(config.train.loss)
     if config.train.class_weights not in ("none", "balanced"):
@@ -81,17 +74,30 @@ def validate(config: Config) -> None:
         _validate_feature_cache(config)
 
 
-def _settings(section: Section, prefix: str) -> Iterator[tuple[str, object, Rules]]:
-    """Name, value and rules of every setting, those of train.stages included."""
+def _settings(section: Section, prefix: str) -> Iterator[tuple[str, object, Rules, object]]:
+    """Name, value, rules and type of every setting, those of train.stages included."""
+    types = typing.get_type_hints(type(section))
     for field in dataclasses.fields(section):
         name, value = f"{prefix}.{field.name}", getattr(section, field.name)
         if isinstance(value, Section):
             yield from _settings(value, name)
-        elif isinstance(value, list):
+        elif isinstance(value, list) and all(isinstance(item, Section) for item in value):
             for index, item in enumerate(value):
                 yield from _settings(item, f"{name}[{index}]")
         else:
-            yield name, value, rules_of(field)
+            yield name, value, rules_of(field), types[field.name]
+
+
+def _check_type(name: str, value: object, kind: object) -> None:
+    """Raises UserError unless a value is of the type that its field has."""
+    of_items = typing.get_args(kind)
+    outer = typing.get_origin(kind) or kind
+    accepted = (int, float) if outer is float else outer
+    is_fine = isinstance(value, accepted) and (outer is bool or not isinstance(value, bool))
+    shown = getattr(outer, "__name__", str(kind))
+    _require(is_fine, name, value, f"be of type {shown}")
+    for item in value if of_items else ():
+        _check_type(name, item, of_items[0])
 
 
 def _check(name: str, value: object, rules: Rules) -> None:
@@ -100,13 +106,13 @@ def _check(name: str, value: object, rules: Rules) -> None:
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
-        if rules.at_least is not None and rules.at_most is not None:
-            _require(
-                rules.at_least <= number <= rules.at_most,
-                *(name, value, f"lie between {rules.at_least:g} and {rules.at_most:g}"),
-            )
-        elif rules.at_least is not None:
-            _require(number >= rules.at_least, name, value, f"be at least {rules.at_least:g}")
+        low, high = rules.at_least, rules.at_most
+        if low is not None and high is not None:
+            _require(low <= number <= high, name, value, f"lie between {low:g} and {high:g}")
+        elif low is not None:
+            _require(number >= low, name, value, f"be at least {low:g}")
+        elif high is not None:
+            _require(number <= high, name, value, f"be at most {high:g}")
         if rules.multiple_of != 1:
             is_multiple = number > 0 and number % rules.multiple_of == 0
             _require(is_multiple, name, value, f"be a positive multiple of {rules.multiple_of}")
@@ -116,8 +122,8 @@ def _check(name: str, value: object, rules: Rules) -> None:
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     hint = _NEW_VALUES.get((name.rpartition(".")[2], value))
-    told = f"; '{value}' is now called '{hint}'" if hint else ""
-    _require(value in choices, name, value, f"be one of {', '.join(choices)}{told}")
+    note = f"; '{value}' is now called '{hint}'" if hint else ""
+    _require(value in choices, name, value, f"be one of {', '.join(choices)}{note}")
 
 
 def _validate_stages(config: Config) -> None:
@@ -178,10 +184,10 @@ def _validate_optimizer(config: Config) -> None:
     )
     most = config.data.batch_size
     _require(
-        1 <= optimizer.microbatches <= most,
+        optimizer.microbatches <= most,
         "config.optimizer.microbatches",
         optimizer.microbatches,
-        f"lie between 1 and {most}",
+        f"be at most config.data.batch_size={most}",
     )
 
 
@@ -326,10 +332,13 @@ def is_setting(name: str) -> bool:
 def explain_unknown_setting(name: str) -> str:
     """One line about a name such as 'config.model.head' that is no setting."""
     plain = re.sub(r"\[\d+\]", "", name)
-    for old, new in _NEW_NAMES.items():
-        if plain == old or plain.startswith(f"{old}."):
-            return f"{name} is now {new}"
-    known = [setting for setting, _, _ in _settings(Config(), "config")]
+    for field in dataclasses.fields(Config()):
+        section = getattr(Config(), field.name)
+        if isinstance(section, Section):
+            for old, new in section.renamed().items():
+                if f"{plain}.".startswith(f"config.{field.name}.{old}."):
+                    return f"{name} is now config.{new}"
+    known = [setting for setting, *_ in _settings(Config(), "config")]
     by_last = [one for one in known if one.rpartition(".")[2] == plain.rpartition(".")[2]]
     near = by_last or difflib.get_close_matches(plain, known, 1)
     hint = f"; did you mean {near[0]}?" if near else "; petseg/config.py lists all settings"

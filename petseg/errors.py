@@ -19,7 +19,7 @@ class StoppedBySignal(Exception):
     """SIGINT or SIGTERM came; everything is saved. Exit status 128 + the signal."""
 
     def __init__(self, number: int, where: str):
-        """`where`: what was saved and how to go on, in one line."""
+        """`where`: what was saved and how to resume, in one line."""
         super().__init__(f"stopped by {signal.Signals(number).name} {where}")
         self.exit_status = 128 + number
 

@@ -1,6 +1,6 @@
 """Everything that a setting or a flag chooses by name.
 
-A built-in stands here as 'module:attribute' and is imported when it is first asked for, so
+A built-in is listed as 'module:attribute' and is imported when it is first asked for, so
 listing names loads nothing. Other packages add their own with one line:
 
     from petseg.registry import DECODERS
@@ -33,9 +33,18 @@ class Registry(Generic[T]):
         self._builtins = dict(builtins)
         self._items: dict[str, T] = {}
 
-    def register(self, name: str, item: T) -> None:
-        """Adds an item; raises ValueError if another one has that name."""
-        if name in self and self._items.get(name) is not item:
+    def register(self, name: str, item: T, *, replace: bool = False) -> None:
+        """Adds an item.
+
+        Args:
+          name: How settings and flags name it.
+          item: The item.
+          replace: Replace an item of that name, as when a notebook's cell runs again.
+
+        Raises:
+          ValueError: Another item has that name.
+        """
+        if name in self and self._items.get(name) is not item and not replace:
             raise ValueError(f"there is already a {self.kind} called '{name}'")
         self._items[name] = item
 

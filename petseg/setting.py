@@ -1,14 +1,14 @@
-"""What is known of one setting: its choices and limits, and what depends on it.
+"""A setting's choices, limits and dependencies.
 
-A field of the config's sections is made by `setting`; its metadata is the one place that
-says what values it may take (checked by config_rules.validate), whether a resumed run may
+A field of the config's sections is made by `setting`; its metadata states once what values
+it may take (checked by config_rules.validate), whether a resumed run may
 change it, whether TensorBoard's hparams show it, and whether it is a path.
 """
 
 import dataclasses
 import enum
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 _KEY = "rules"
 
@@ -56,7 +56,7 @@ class Rules:
     not_paths: tuple[str, ...] = ("",)
 
 
-def setting(default: object, **rules: Any) -> Any:  # noqa: ANN401  (a field stands for its value)
+def setting(default: object, **rules: Any) -> Any:  # noqa: ANN401  (typed as its value)
     """A dataclass field with Rules; a list as default is copied for each config."""
     metadata = {_KEY: Rules(**rules)}
     if isinstance(default, list):
@@ -72,7 +72,16 @@ def rules_of(field: dataclasses.Field) -> Rules:
 class Section:
     """A group of settings; assigning to a name that is no setting raises AttributeError."""
 
+    # Names of petseg 0.1 -> what replaces them.
+    _renamed: ClassVar[dict[str, str]] = {}
+
     def __setattr__(self, name: str, value: object) -> None:
         if name not in self.__dataclass_fields__:
-            raise AttributeError(f"{type(self).__name__} has no setting '{name}'")
+            hint = f"; it is now {self._renamed[name]}" if name in self._renamed else ""
+            raise AttributeError(f"{type(self).__name__} has no setting '{name}'{hint}")
         super().__setattr__(name, value)
+
+    @classmethod
+    def renamed(cls) -> dict[str, str]:
+        """Names of petseg 0.1 -> what replaces them."""
+        return cls._renamed

@@ -42,4 +42,6 @@ def import_tensorflow() -> None:
     with held_back():
         import tensorflow as tf
 
-        tf.config.list_physical_devices()
+        for gpu in tf.config.list_physical_devices("GPU"):
+            # Refused once a GPU is in use, so it must come first.
+            tf.config.experimental.set_memory_growth(gpu, True)

@@ -20,6 +20,7 @@ NAMES = [
     "--config.train.best_metric=least_iou", "--config.train.trainable=all",
     "--config.data.image_size=64", "--config.data.batch_size=6",
     "--config.train.evaluate_every_epochs=1", "--config.optimizer.warmup_steps=0",
+    "--config.train.log_every_steps=1",
 ]  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_one_of_each_from_outside_is_used_everywhere(records, tmp_path):
     one, two = (checkpoint_weights(folder, step) for step in (1, 2))
     for name in ("toy_fine/kernel", "toy_coarse/kernel", "deep/kernel", "to_image/kernel"):
         assert (one[name] != two[name]).any(), name
-    # The loss is a term of TensorBoard's, the metric one of its scalars.
+    assert sorted(curve(folder / "train", "loss/squared_error")) == [1, 2]
     by_step = json.loads((folder / "evaluation" / "validation_by_step.json").read_text())
     shown = curve(folder / "validation", "metrics/least_iou")
     assert sorted(shown) == [0, 1, 2]

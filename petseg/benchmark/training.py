@@ -94,7 +94,7 @@ def benchmark_train(
         measuring.run_rounds([Candidate("fill", functools.partial(fill_cache, cached), 1)], 1, "")
         many = steps * _CACHED_STEPS
         paper = copy.deepcopy(cached)
-        paper.model.score_channels = 0  # FCN-8s as it was published
+        paper.model.decoder_channels = 0  # FCN-8s as it was published
         runs |= {
             "cached_step": functools.partial(run_loop, cached, many, is_constant=True),
             "cached_loop": functools.partial(run_loop, cached, many, is_constant=False),
@@ -279,7 +279,7 @@ def benchmark_scaling(
     for count in replicas[1:]:
         measuring.print_ratio("scaling", results, f"replicas_{count}", "replicas_1", steps=steps)
     for trained, part, name in (
-        ("decoder", "head", "replicas_1"),
+        ("decoder", "decoder", "replicas_1"),
         ("all", "all", "replicas_1_all"),
     ):
         reduced = _reduced_bytes(config, part)

@@ -1,8 +1,8 @@
 """Evaluates a run on one split.
 
-  python -m petseg.evaluate --workdir=RUN
-  python -m petseg.evaluate --workdir=RUN --split=test --checkpoint=best
-  python -m petseg.evaluate --workdir=RUN --flip --scales=0.75,1,1.25
+  petseg-evaluate --workdir=RUN
+  petseg-evaluate --workdir=RUN --split=test --checkpoint=best
+  petseg-evaluate --workdir=RUN --flip --scales=0.75,1,1.25
 
 Prints a table and, as its last line, all figures as one JSON object, which is also
 written to RUN/evaluation/SPLIT.json, with SPLIT_report.html and SPLIT_panel.png
@@ -20,7 +20,7 @@ from petseg.errors import UserError
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.evaluation.table import format_table
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg-train.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "The split to evaluate.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
 _CHECKPOINT = flags.DEFINE_string(

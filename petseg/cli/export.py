@@ -1,8 +1,8 @@
 """Exports a trained run.
 
-  python -m petseg.export --workdir=RUN --output_dir=models/pets/1
-  python -m petseg.export --workdir=RUN --output_dir=OUT --format=litert_int8
-  python -m petseg.export --workdir=RUN --output_dir=OUT --format=onnx --checkpoint=best
+  petseg-export --workdir=RUN --output_dir=models/pets/1
+  petseg-export --workdir=RUN --output_dir=OUT --format=litert_int8
+  petseg-export --workdir=RUN --output_dir=OUT --format=onnx --checkpoint=best
 
 The exported model's masks are compared with the trained model's on validation images before
 the output folder gets its name; model_card.json is written beside the model. Statuses: 0 done;
@@ -18,7 +18,7 @@ from petseg.errors import UserError
 from petseg.exporting.export_model import ExportOptions, export_model
 from petseg.exporting.formats import FORMATS
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg-train.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "New or empty folder.", required=True)
 _FORMAT = flags.DEFINE_enum("format", "saved_model", list(FORMATS), "Format of the model.")
 _CHECKPOINT = flags.DEFINE_string(

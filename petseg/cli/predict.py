@@ -1,8 +1,8 @@
 """Predicts the masks of pictures and videos with a trained run.
 
-  python -m petseg.predict --workdir=RUN --output_dir=OUT photo.jpg folder/ clip.mp4
-  python -m petseg.predict --workdir=RUN --output_dir=OUT --write=colours,probabilities photo.jpg
-  find . -name '*.jpg' | python -m petseg.predict --workdir=RUN --output_dir=OUT -
+  petseg-predict --workdir=RUN --output_dir=OUT photo.jpg folder/ clip.mp4
+  petseg-predict --workdir=RUN --output_dir=OUT --write=colours,probabilities photo.jpg
+  find . -name '*.jpg' | petseg-predict --workdir=RUN --output_dir=OUT -
 
 A PATH is a picture, a video, a folder, or - for a list of them on standard input. For each
 picture OUT gets, at its full size, NAME_mask.png (class ids, one byte per pixel) and
@@ -24,7 +24,7 @@ from petseg.inference.predict_files import predict_files
 from petseg.inference.predictor import make_predictor
 from petseg.run_dir import trained_model
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg.train.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg-train.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the masks.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
@@ -46,7 +46,7 @@ _TTA = tta_flags.define()
 def main(arguments: Sequence[str]) -> None:
     """Predicts the pictures and videos that the arguments name."""
     if not arguments:
-        raise UserError("name at least one picture or folder: petseg.predict ... PATH...")
+        raise UserError("name at least one picture or folder: petseg-predict ... PATH...")
     outputs.check_kinds(_WRITE.value)
     colours = outputs.parse_colours(_COLOURS.value)
     jobs = list_jobs(arguments, _OUTPUT_DIR.value)

@@ -10,6 +10,7 @@ Prints Markdown; --curves also draws the learning curves. Statuses: 0 done; 2 a 
 or a folder that is no evaluated run.
 """
 
+import contextlib
 import dataclasses
 import math
 import shlex
@@ -179,7 +180,8 @@ def _spread(values: Sequence[float], digits: int) -> str:
 def _settings(run: str, config: Config) -> list[str]:
     """The flags that turn the default config into this one, those that move no weight left out."""
     usual = config_rules.spell_out(Config())
-    usual.data.label_map = own_label_map(manifest.read_manifest(run)).spec()
+    with contextlib.suppress(UserError):  # a data set that names no classes
+        usual.data.label_map = own_label_map(manifest.read_manifest(run)).spec()
     return [
         f"{name.removeprefix('config.')}={_shown(name, value)}"
         for name, (_, value) in sorted(config_rules.differences(usual, config).items())

@@ -16,7 +16,7 @@ from petseg.cli import command  # isort: skip  (quiets TensorFlow before it load
 from absl import flags
 from ml_collections import config_flags
 
-from petseg import config_rules
+from petseg import config_rules, recipes
 from petseg.config import Config
 from petseg.data import manifest
 from petseg.data.label_map import parse_label_map
@@ -28,7 +28,7 @@ from petseg.training import data, replica_check, trainer
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "A recipe, by name or path; --config.SECTION.FIELD=VALUE changes one setting.",
+    f"{recipes.FLAG_HELP} --config.SECTION.FIELD=VALUE changes one setting.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and TensorBoard's events.")
 _PRINT_MODEL = flags.DEFINE_bool(
@@ -48,6 +48,7 @@ _SETTINGS = {
     "config.SECTION.FIELD": "Any other setting of petseg/config.py.",
 }
 _USUAL_CLASSES = 2
+_GRACE_S = 25.0  # then a call that hangs is given up; Kubernetes kills after 30
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     if not _WORKDIR.value:
         raise UserError("--workdir must name the folder for checkpoints and events")
-    trainer.train_and_evaluate(config, _WORKDIR.value)
+    trainer.train_and_evaluate(config, _WORKDIR.value, _GRACE_S)
 
 
 def _describe_model(config: Config) -> str:

@@ -129,7 +129,7 @@ def check_key(folder: str, source: Key, key: Key) -> None:
     advice = "name another folder, or delete it"
     if any(name in source for name in _FIRST_EDITION_KEYS):
         raise UserError(
-            f"{SETTING}={folder} holds features of an older petseg, which this one cannot "
+            f"{SETTING}={folder} holds features of petseg 0.1, which this version cannot "
             f"read; {advice}"
         )
     if STAGES not in source:

@@ -21,7 +21,8 @@ class Loss:
       function: float32 logits [batch, height, width, classes] and uint8 class ids [batch,
         height, width] (IGNORE where a pixel does not count) -> float32 [], the sum over the
         batch; 0 if every pixel is ignored.
-      summed_over: "pixel" or "image": what it is divided by the number of.
+      summed_over: "pixel" or "image": what the sum is divided by the number of in the global
+        batch.
       takes_class_weights: whether `function` also takes the keyword arguments class_weights
         (one float per class, empty for 1) and label_smoothing (from 0 to below 1).
       is_faster_fused: whether XLA's fusion makes it faster on CPUs. XLA sorts and pools

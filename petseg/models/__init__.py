@@ -1,1 +1,1 @@
-"""."""
+"""Segmentation models: encoders, decoders, and both together."""

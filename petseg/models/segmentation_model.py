@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
+from keras.src.utils.naming import reset_uids
 
 from petseg.errors import UserError
 from petseg.models.decoders.base import DecoderOptions, build_decoder, unmoved_state
-from petseg.models.encoders.base import Encoder, EncoderOptions
+from petseg.models.encoders.base import Encoder, EncoderOptions, EncoderSpec
 from petseg.registry import DECODERS, ENCODERS
 
 IMAGE = "image"  # the key of images among features
@@ -164,12 +165,15 @@ def build_model(
         weights cannot be loaded.
     """
     encoder_spec, decoder_spec = ENCODERS.get(options.encoder), DECODERS.get(options.decoder)
+    # Layers without a name get the same one in every model, whatever was built before.
+    reset_uids()
     with _dtype_policy(precision):
         encoder = encoder_spec.build(
             EncoderOptions(
                 image_size, weights, options.encoder_width, options.encoder_convs, options.seed
             )
         )
+        _check_encoder(encoder, encoder_spec, image_size)
         _refuse_unmoved_state(encoder)
         decoder = build_decoder(
             options.decoder,
@@ -178,7 +182,35 @@ def build_model(
             image_size,
             DecoderOptions(num_classes, options.decoder_channels, options.seed),
         )
-    return SegmentationModel(encoder, decoder, decoder_spec.levels)
+    model = SegmentationModel(encoder, decoder, decoder_spec.levels)
+    _refuse_equal_names(model)
+    return model
+
+
+def _check_encoder(encoder: Encoder, spec: EncoderSpec, image_size: int) -> None:
+    """Checks that an encoder is what its specification and its levels say."""
+    where = f"config.model.encoder={encoder.name}"
+    if tuple(encoder.stages) != spec.stages:
+        raise UserError(f"{where}: it has stages {tuple(encoder.stages)}, not {spec.stages}")
+    for name, level in encoder.levels.items():
+        side = image_size // level.stride
+        shape, expected = encoder.stages[level.stage].output.shape, (side, side, level.channels)
+        if tuple(shape[1:]) != expected:
+            raise UserError(
+                f"{where}: stage '{level.stage}' gives {tuple(shape[1:])}, but level {name} says "
+                f"{expected}"
+            )
+
+
+def _refuse_equal_names(model: SegmentationModel) -> None:
+    """Checkpoints hold variables by name."""
+    paths = [variable.path for variable in model.variables]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UserError(
+                f"encoder '{model.encoder.name}' and its decoder have two variables called "
+                f"'{path}'; give their layers different names"
+            )
 
 
 def _refuse_unmoved_state(encoder: Encoder) -> None:

@@ -226,7 +226,7 @@ def _reason(error: Exception) -> str:
 def _remove(folder: epath.Path) -> None:
     """Removes a checkpoint so that no half of it keeps its name."""
     if folder.exists():
-        doomed = folder.with_name(f"{_UNFINISHED}removal-of-{folder.name}")
-        if doomed.exists():
-            doomed.rmtree()
-        folder.rename(doomed).rmtree()
+        renamed = folder.with_name(f"{_UNFINISHED}removal-of-{folder.name}")
+        if renamed.exists():
+            renamed.rmtree()
+        folder.rename(renamed).rmtree()

@@ -89,7 +89,7 @@ def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
         raise UserError(f"{FEATURE_CACHE_DIR}: only training on images is measured; leave it out")
     config = config_rules.spell_out(config)
     run = setup.prepare_run(config, None, setup.choose_devices(config))
-    return examine_run(run, run.trainer, 0, seconds)
+    return examine_run(run, run.stage, 0, seconds)
 
 
 def examine_run(
@@ -112,7 +112,7 @@ def examine_run(
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )
-    batches = iter(run.batches.train(stage.planned.stage.trainable, step))
+    batches = iter(run.batches.train(stage.trainable, step))
     one_batch = tf.data.Dataset.from_tensors(next(batches)).repeat()
     distributed = iter(distribution.distribute(run.devices, one_batch))
 

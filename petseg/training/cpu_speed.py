@@ -19,12 +19,12 @@ def upsample_by_matmul(model: SegmentationModel) -> SegmentationModel:
     """The same model, with the same variables, whose decoder upsamples by matrix multiplication.
 
     It is used for training; what is saved and exported is the model itself, made of Keras's
-    layers. Transpose convolutions with a stride of at least 8 are computed so.
+    layers. Transpose convolutions like those of layers.upsampling, of a stride of at least 8, are
+    computed so.
     """
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> keras.KerasTensor:  # noqa: ANN401
-        is_upsampling = isinstance(layer, keras.layers.Conv2DTranspose)
-        if is_upsampling and layer.strides[0] >= _LEAST_STRIDE:
+        if _can_multiply(layer):
             layer = _UpsampleByMatmul(layer)
         return layer(*args, **kwargs)
 
@@ -32,6 +32,24 @@ def upsample_by_matmul(model: SegmentationModel) -> SegmentationModel:
         model.decoder, clone_function=lambda layer: layer, call_function=call
     )
     return dataclasses.replace(model, decoder=decoder)
+
+
+def _can_multiply(layer: keras.Layer) -> bool:
+    """Whether conv2d_transpose_by_matmul computes what a layer does, and faster."""
+    if not isinstance(layer, keras.layers.Conv2DTranspose):
+        return False
+    stride = layer.strides[0]
+    return (
+        stride >= _LEAST_STRIDE
+        and stride % 2 == 0
+        and layer.strides == (stride, stride)
+        and layer.kernel_size == (2 * stride, 2 * stride)
+        and layer.dilation_rate == (1, 1)
+        and layer.padding == "same"
+        and layer.data_format == "channels_last"
+        and not layer.use_bias
+        and layer.activation is keras.activations.linear
+    )
 
 
 def is_worth_compiling(images: int, image_size: int) -> bool:

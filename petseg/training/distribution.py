@@ -53,8 +53,6 @@ def make_strategy(
         does not divide evenly.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
     if name == "multi_worker" or (name == "auto" and _workers_of_tf_config() > 1):
         strategy = _make_multi_worker(cluster)
     elif name == "tpu":
@@ -107,7 +105,13 @@ def local_devices(count: int) -> list[str]:
     wanted = [tf.config.LogicalDeviceConfiguration()] * count
     current = tf.config.get_logical_device_configuration(cpu)
     if current is None or len(current) < count:
-        tf.config.set_logical_device_configuration(cpu, wanted)
+        try:
+            tf.config.set_logical_device_configuration(cpu, wanted)
+        except RuntimeError as error:
+            raise UserError(
+                "config.devices.cpu_replicas: TensorFlow has used the CPU in this process already; "
+                "start a new one"
+            ) from error
     return [f"/cpu:{i}" for i in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""TensorBoard's event files of a resumed run: no step is shown twice.
+"""TensorBoard's event files of a resumed run: no step is duplicated.
 
 A run that was killed has logged steps after its last checkpoint, and logs them again when it
 resumes. `drop_events` removes them from the files, for every reader that opens the files

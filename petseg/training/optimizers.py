@@ -1,6 +1,6 @@
 """Optimizers as pure functions: values, state and gradients in, values and state out.
 
-Keras's `Optimizer.apply` sums the gradients over replicas itself, which leaves no place to clip
+Keras's `Optimizer.apply` sums the gradients over replicas itself, which does not allow clipping
 the sum or to skip an update that is not finite; see docs/decisions/002-own-optimizers.md. Tests
 compare these updates with Keras's.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from petseg import config_rules
+from petseg import config_rules, registry
 from petseg.config import Config
 from petseg.devices import Devices
 from petseg.errors import FaultFound, UserError
@@ -69,8 +69,8 @@ def compare(outcome: Outcome, first: Outcome) -> tuple[float, int, list[str]]:
     """Compares the outcome of several replicas with that of one.
 
     Returns:
-      The largest difference of a weight; how many pixels are counted otherwise with their own
-      weights; a line for each fault.
+      The largest difference of a weight; how many pixels are counted otherwise with the weights
+      of each; a line for each fault.
     """
     count, faults = outcome.replicas, []
     difference = max(
@@ -108,14 +108,15 @@ def _in_a_process(config: Config, replicas: int, first: Outcome | None) -> Outco
 
 
 def _train(config: Config, replicas: int, first: Outcome | None) -> Outcome:
+    registry.load_plugins(config.plugins, "config.plugins")  # this process is a new one
     tf.config.experimental.enable_tensor_float_32_execution(False)
     strategy = tf.distribute.MirroredStrategy(distribution.local_devices(replicas))
     run = setup.prepare_run(config, None, Devices(strategy))
-    trainable = run.trainer.planned.stage.trainable
+    trainable = run.stage.trainable
     batches = distribution.distribute(run.devices, run.batches.train(trainable, 0))
-    run.trainer.train(iter(batches), 0, _STEPS)
+    run.stage.train(iter(batches), 0, _STEPS)
     variables = stages.model_variables(run.model, run.averages)
-    variables |= run.trainer.checkpoint_variables()
+    variables |= run.stage.checkpoint_variables()
     weights = {name: variable.numpy() for name, variable in variables.items()}
     confusion = _count(run)
     if first is None:
@@ -127,7 +128,7 @@ def _train(config: Config, replicas: int, first: Outcome | None) -> Outcome:
 
 def _count(run: RunSetup) -> np.ndarray:
     step = eval_step.make_eval_step(run.model, run.data.label_map.num_classes, run.devices.strategy)
-    dataset = run.batches.validation(run.trainer.planned.stage.trainable)
+    dataset = run.batches.validation(run.stage.trainable)
     num_batches = -(-run.data.validation.records // run.data.options.batch_size)
     distributed = distribution.distribute(run.devices, dataset)
     return eval_step.evaluate(step, distributed, num_batches).confusion

@@ -1,4 +1,4 @@
-"""From settings to a run that is ready for its next step: the last place that sees Config."""
+"""From settings to a run that is ready for its next step: the last module that needs Config."""
 
 import dataclasses
 
@@ -70,7 +70,7 @@ class RunSetup:
       planned: Its stages.
       options: What its stages have in common.
       loop: When the training loop does what.
-      trainer: The current stage.
+      stage: The current stage.
       metadata: Of the checkpoint that it resumes from, or of step 0.
       is_resumed: Whether there is such a checkpoint.
       notes: Lines for the user.
@@ -85,7 +85,7 @@ class RunSetup:
     planned: list[StageSchedule]
     options: TrainingOptions
     loop: LoopOptions
-    trainer: StageTrainer
+    stage: StageTrainer
     metadata: CheckpointMetadata
     is_resumed: bool
     notes: tuple[str, ...]
@@ -95,12 +95,12 @@ class RunSetup:
         """Steps of all stages."""
         return self.planned[-1].end_step
 
-    def make_trainer(self, planned: StageSchedule) -> StageTrainer:
+    def make_stage(self, planned: StageSchedule) -> StageTrainer:
         """Compiles a stage."""
         return StageTrainer(planned, self.model, self.averages, self.devices.strategy, self.options)
 
     def checkpoint_metadata(self, step: int, curve_sums: dict[str, float]) -> CheckpointMetadata:
-        """What a checkpoint of a step says of its model and data."""
+        """The metadata of a step's checkpoint."""
         run = {
             **self.metadata.run,
             "config": dataclasses.asdict(self.config),
@@ -140,9 +140,9 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
       UserError: The data set, the run folder or the weights are wrong.
     """
     data = data_lib.open_data_set(config)
-    # A run folder says what its classes are, whatever a preset comes to mean.
-    own = dataclasses.replace(config.data, label_map=data.label_map.spec())
-    config = dataclasses.replace(config, data=own)
+    # A run folder says what its classes are, even if a preset changes later.
+    spelled_out = dataclasses.replace(config.data, label_map=data.label_map.spec())
+    config = dataclasses.replace(config, data=spelled_out)
     changed = run_folder.check_fits(run_dir, config, data.manifest) if run_dir else []
     step, skipped = _find_start(run_dir, devices)
     model = _build_model(config, data, devices, is_resumed=step is not None)
@@ -175,7 +175,7 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
         planned=planned,
         options=options,
         loop=loop_options(config),
-        trainer=trainer,
+        stage=trainer,
         metadata=metadata,
         is_resumed=step is not None,
         notes=(*changed, *skipped),
@@ -183,7 +183,7 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
 
 
 def training_options(config: Config, data: DataSet, devices: Devices) -> TrainingOptions:
-    """What the settings say of every stage."""
+    """What all stages have in common, from the settings."""
     optimizer = config.optimizer
     return TrainingOptions(
         losses=LossOptions(
@@ -215,7 +215,7 @@ def training_options(config: Config, data: DataSet, devices: Devices) -> Trainin
 
 
 def loop_options(config: Config) -> LoopOptions:
-    """What the settings say of the training loop."""
+    """When the training loop does what, from the settings."""
     train, optimizer = config.train, config.optimizer
     return LoopOptions(
         log_every_steps=train.log_every_steps,

@@ -10,8 +10,6 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_GRACE_S = 25.0  # then a call that hangs is given up; Kubernetes kills after 30
-
 
 class StopRequest:
     """Whether a signal has asked the run to end.
@@ -31,12 +29,12 @@ class StopNow(Exception):
 
 
 @contextlib.contextmanager
-def noticing_signals(grace_s: float = _GRACE_S) -> Iterator[StopRequest]:
+def noticing_signals(grace_s: float | None = None) -> Iterator[StopRequest]:
     """Within the context the first SIGINT or SIGTERM is recorded; a second one acts at once.
 
-    If it is not handled `grace_s` seconds after the signal, the process ends: something that it
-    waits for (an input service, another host) is gone, and Python does not call its signal
-    handlers while TensorFlow waits. Off the main thread signals are left alone.
+    If it is not handled `grace_s` seconds after the signal (None: never), the process ends:
+    something that it waits for (an input service, another host) is gone, and Python does not
+    call its signal handlers while TensorFlow waits. Off the main thread signals are left alone.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -55,7 +53,12 @@ def noticing_signals(grace_s: float = _GRACE_S) -> Iterator[StopRequest]:
 
     for number in numbers:
         signal.signal(number, note)
-    with _watching(numbers, lambda number: _end_after(grace_s, number, request.is_handled)):
+    watching = (
+        contextlib.nullcontext()
+        if grace_s is None
+        else _watching(numbers, lambda number: _end_after(grace_s, number, request.is_handled))
+    )
+    with watching:
         try:
             yield request
         finally:

@@ -109,6 +109,7 @@ class StageTrainer:
 
     Attributes:
       planned: When the stage takes place.
+      trainable: What it trains.
       state: All that training changes.
     """
 
@@ -130,10 +131,11 @@ class StageTrainer:
           options: See TrainingOptions.
         """
         self.planned = planned
+        self.trainable = planned.stage.trainable
         weights = model.trainable_weights(planned.stage.trainable)
-        decoder = {weight.path for weight in model.decoder.trainable_variables}
-        self.decoder_weights = [weight for weight in weights if weight.path in decoder]
-        is_decoder = [weight.path in decoder for weight in weights]
+        decoder = {id(weight) for weight in model.decoder.trainable_variables}
+        self.decoder_weights = [weight for weight in weights if id(weight) in decoder]
+        is_decoder = [id(weight) in decoder for weight in weights]
         with strategy.scope():
             self.state: State = state_lib.make_state(
                 weights,
@@ -167,7 +169,7 @@ class StageTrainer:
         self, batches: Iterator, step: int, count: int, rate_factor: float = 1.0
     ) -> tuple[dict[str, np.ndarray], list[tf.Tensor]]:
         """Takes `count` steps after `step` steps in one call of the graph; see TrainSteps."""
-        # As arrays: TensorFlow keeps each Python number that it is given for ever (744 bytes).
+        # As arrays: TensorFlow keeps each Python number that it is given forever (744 bytes).
         rows, decoder_gradients = self._train_steps(
             batches,
             tf.constant(np.array(step, np.int64)),
@@ -202,7 +204,7 @@ def _make_gradients(
     if not options.has_gpu:
         model = cpu_speed.upsample_by_matmul(model)
         images = planned.steps * options.shares.global_batch
-        # Whether XLA's sums are the same bits each time has not been looked into.
+        # Whether XLA's sums are the same bits each time is not known.
         compile_losses = (
             not options.is_deterministic
             and are_faster_fused(options.losses.terms)

@@ -258,7 +258,7 @@ def as_markdown(text: str) -> str:
 def _write_scalars(
     writer: tf.summary.SummaryWriter, step: int, values: Mapping[str, float]
 ) -> None:
-    # As arrays: TensorFlow keeps each Python number that it is given for ever.
+    # As arrays: TensorFlow keeps each Python number that it is given forever.
     with writer.as_default(tf.constant(np.array(step, np.int64))):
         for name, value in values.items():
             tf.summary.scalar(name, np.float32(value))
@@ -286,7 +286,7 @@ def _metric(group: str, tag: str, display_name: str) -> hparams_pb2.MetricInfo:
 
 
 def _layout() -> layout_pb2.Layout:
-    """The three charts to look at first."""
+    """The three most important charts."""
     shown = [
         ("training loss", [r"^loss/"]),
         ("validation: mean IoU, and IoU of each class", [r"^metrics/mean_iou$", r"^iou/"]),

@@ -100,7 +100,7 @@ def make_train_steps(
         batch = augment.apply(batch)
         context = tf.distribute.get_replica_context()
         scale = tf.identity(state.counts["loss_scale"]) if state.has_loss_scale else tf.ones([])
-        own = gradients(
+        local = gradients(
             [tf.identity(weight.value) for weight in state.weights],
             features.decode(batch),
             batch["mask"],
@@ -109,7 +109,7 @@ def make_train_steps(
             context.all_reduce(_SUM, count_valid_pixels(batch["mask"])),
             scale,
         )
-        reduced = context.all_reduce(_SUM, own)
+        reduced = context.all_reduce(_SUM, local)
         losses, summed = reduced[: len(terms)], reduced[len(terms) :]
         total_loss = tf.add_n(losses)
         unscaled = [gradient / scale for gradient in summed]

@@ -42,8 +42,14 @@ from petseg.visualization import pictures
 _CALL_S = 1.0
 
 
-def train_and_evaluate(config: Config, run_dir: str) -> None:
+def train_and_evaluate(config: Config, run_dir: str, grace_s: float | None = None) -> None:
     """Trains, evaluates and saves; resumes a run that was stopped in `run_dir`.
+
+    Args:
+      config: The settings.
+      run_dir: The run folder.
+      grace_s: Seconds after a signal in which a step must end, or the process does; None waits
+        as long as it takes, as in a notebook.
 
     Raises:
       UserError: A setting, the data set or the run folder is wrong.
@@ -67,7 +73,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
         progress = Progress(run.metadata.step, run.total_steps, is_silent=is_silent)
         stack.enter_context(contextlib.closing(progress))
         events = stack.enter_context(contextlib.closing(TensorBoard(run_dir, is_silent=is_silent)))
-        request = stack.enter_context(noticing_signals())
+        request = stack.enter_context(noticing_signals(grace_s))
         step = run.metadata.step
         events.log_start(step + 1 if run.is_resumed else 0, step + (step in figures))
         began_s = started_s - _earlier_seconds(run, run_dir)
@@ -75,7 +81,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> None:
 
 
 class Trainer:
-    """A run under way: how far it has come, and what it does next.
+    """The state of a run in training, and its loop.
 
     Attributes:
       step: Number of steps taken.
@@ -97,14 +103,14 @@ class Trainer:
         Args:
           run: The run.
           run_dir: Its folder.
-          events: Where curves, figures and pictures go.
-          progress: Where lines for the user go.
+          events: Writes curves, figures and pictures.
+          progress: Prints lines for the user.
           request: Whether a signal asks the run to stop.
           figures: Of the evaluations so far, by step.
           began_s: Monotonic time at which the run began, had it never been stopped.
         """
         self.step = run.metadata.step
-        self.stage = run.trainer
+        self.stage = run.stage
         self._run, self._run_dir, self._loop = run, run_dir, run.loop
         self._events, self._progress, self._request = events, progress, request
         self._figures, self._began_s = figures, began_s
@@ -150,7 +156,7 @@ class Trainer:
         self._add_metrics_to_checkpoint()
 
     def _training_batches(self) -> Iterator:
-        dataset = self._run.batches.train(self.stage.planned.stage.trainable, self.step)
+        dataset = self._run.batches.train(self.stage.trainable, self.step)
         return iter(distribution.distribute(self._devices, dataset))
 
     def _enter_stage(self) -> bool:
@@ -158,7 +164,7 @@ class Trainer:
         planned = stages.stage_at(self._run.planned, self.step)
         if planned.index == self.stage.planned.index:
             return False
-        self.stage = self._run.make_trainer(planned)
+        self.stage = self._run.make_stage(planned)
         self._calls = 0
         self._progress.print_line(
             f"step {self.step}: training {planned.stage.trainable} from here on, learning rate "
@@ -279,9 +285,12 @@ class Trainer:
             if step == run.total_steps:
                 worst = np.argsort(result.image_mean_ious, kind="stable")
                 panels[tensorboard.WORST] = worst[: self._panel_images()].tolist()
+            examples = {
+                tag: self._validator.panel(indices, result.image_mean_ious[indices])
+                for tag, indices in panels.items()
+            }
             with tensorboard.writing(f"the evaluation of step {step}"):
-                for tag, indices in panels.items():
-                    panel = self._validator.panel(indices, result.image_mean_ious[indices])
+                for tag, panel in examples.items():
                     self._events.panel(step, tag, panel, names, self._palette)
                 self._events.evaluation(step, result.tags, result.confusion, names)
                 evaluations.add_evaluation(self._run_dir, step, result.figures)

@@ -20,7 +20,7 @@ from petseg.training.tensorboard import Panel
 
 @dataclasses.dataclass(frozen=True)
 class ValidationResult:
-    """What one evaluation gave.
+    """The result of an evaluation.
 
     Attributes:
       figures: Every registered metric, as validation_by_step.json holds it.
@@ -95,7 +95,7 @@ class Validator:
 
 @contextlib.contextmanager
 def averaged(model: SegmentationModel, averages: dict[str, tf.Variable]) -> Iterator[None]:
-    """Within the context the model has its averaged weights; its own return, bit by bit.
+    """Within the context the model has its averaged weights; then its own are restored exactly.
 
     Args:
       model: Whose weights.

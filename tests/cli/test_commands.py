@@ -167,9 +167,9 @@ def test_after_a_signal_a_run_is_saved_and_the_same_command_resumes_it(
 def test_the_model_is_printed_without_data_or_weights():
     done = run_module("-m", "petseg.train", "--config=oxford_pets", "--print_model")
     assert done.returncode == 0, done.stderr
-    assert "VGG16 without its top: 14,714,688 parameters" in done.stdout
-    assert "block5_conv3  14 x 14 x 512          2,359,808  frozen" in done.stdout
-    assert "up_to_image" in done.stdout
+    assert "encoder vgg16: 14,714,688 parameters" in done.stdout
+    assert "block5_conv3        14 x 14 x 512          2,359,808  frozen" in done.stdout
+    assert "upsample_to_image" in done.stdout
 
 
 @pytest.mark.parametrize("name", recipes.names())

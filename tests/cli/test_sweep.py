@@ -33,7 +33,7 @@ def test_a_sweep_trains_every_combination_with_one_feature_cache_and_resumes(dat
     varied = ("model.decoder=fcn8s,fcn16s", "train.loss=dice")
     done = run_sweep(tmp_path / "runs", data_dir, *varied, more=[cache])
     assert done.returncode == 0, done.stderr
-    names = ["head=fcn16s,loss=dice", "head=fcn8s,loss=dice"]
+    names = ["decoder=fcn16s,loss=dice", "decoder=fcn8s,loss=dice"]
     everything = sorted((tmp_path / "runs").iterdir())
     assert [path.name for path in everything if path.is_dir()] == names
     table_again = run_module("tools/results.py", *map(str, everything))
@@ -55,7 +55,7 @@ def test_a_sweep_trains_every_combination_with_one_feature_cache_and_resumes(dat
 def test_an_invalid_combination_is_refused_before_any_run(data_dir, tmp_path):
     for varied, expected in (
         (["model.decoder=fcn8s,fcn7s"], "config.model.decoder='fcn7s'"),
-        (["model.heads=fcn8s"], "heads"),
+        (["model.decoders=fcn8s"], "model.decoder"),
         (["train.seed=1,x"], "seed"),
         (["train.seed"], "must be SECTION.FIELD=VALUE"),
         (['train.class_weights=["1,1,2", '], "no JSON list"),
@@ -145,5 +145,5 @@ def test_the_curves_of_runs_are_drawn_over_minutes(run_dir, tmp_path):
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     done = run_module("tools/results.py", str(tmp_path))
-    assert_one_line_error(done, 2, "it is no run of petseg")
+    assert_one_line_error(done, 2, "not a run of petseg-train")
     assert_one_line_error(run_module("tools/results.py"), 2, "name at least one run")

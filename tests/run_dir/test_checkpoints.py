@@ -157,10 +157,10 @@ def test_what_a_killed_run_had_begun_goes(tmp_path):
     assert folders(tmp_path) == ["ckpt-3"]
 
 
-def test_a_page_of_another_step_is_refused(tmp_path):
+def test_metadata_of_another_step_is_refused(tmp_path):
     save(tmp_path, 3)
     metadata = tmp_path / "checkpoints/ckpt-3/checkpoint.json"
     save(tmp_path, 4)
     shutil.copy(tmp_path / "checkpoints/ckpt-4/checkpoint.json", metadata)
-    with pytest.raises(ValueError, match="of step 4"):
+    with pytest.raises(ValueError, match="belongs to step 4"):
         checkpoints.read_metadata(str(tmp_path), 3)

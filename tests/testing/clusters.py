@@ -18,7 +18,7 @@ from testing.command_processes import ROOT
 def write_config(config: Config, path: Path) -> Path:
     """A config file that gives these settings."""
     path.write_text(
-        "from petseg.config import from_json\n"
+        "from petseg.config_rules import from_json\n"
         f"def get_config():\n    return from_json({config_rules.to_json(config)!r})\n"
     )
     return path

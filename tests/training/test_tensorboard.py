@@ -96,25 +96,25 @@ def test_images_show_the_panel_the_worst_and_the_confusion_matrix(fetch):
     assert steps == {"panel": [0, 5], "panel_worst": [5], "confusion_matrix": [0, 5]}
 
 
-def test_histograms_are_of_the_heads_weights_and_gradients(fetch):
+def test_histograms_are_of_the_decoders_weights_and_gradients(fetch):
     tags = json.loads(fetch("plugin/histograms/tags"))["run/train"]
     names = {tag.partition("/")[2] for tag in tags}
     assert {tag.partition("/")[0] for tag in tags} == {"weights", "gradients"}
-    assert {"score3/kernel", "score5/bias", "up_to_image/kernel"} <= names
+    assert {"score_P3/kernel", "score_P5/bias", "upsample_to_image/kernel"} <= names
     assert not any("block" in name for name in names)
 
 
 def test_texts_say_what_the_run_is(fetch):
     tags = json.loads(fetch("plugin/text/tags"))
     assert set(tags["run"]) == {"config", "data/report", "data/manifest", "model/layers"}
-    told = {
+    texts = {
         tag: json.loads(fetch(f"plugin/text/text?run=run&tag={quote(tag, safe='')}"))[0]["text"]
         for tag in tags["run"]
     }
-    assert "encoder_width" in told["config"]
-    assert "<table>" in told["data/report"] and "train" in told["data/report"]
-    assert "sha256" in told["data/manifest"]
-    assert "frozen" in told["model/layers"] and "score5" in told["model/layers"]
+    assert "encoder_width" in texts["config"]
+    assert "<table>" in texts["data/report"] and "train" in texts["data/report"]
+    assert "sha256" in texts["data/manifest"]
+    assert "frozen" in texts["model/layers"] and "score_P5" in texts["model/layers"]
 
 
 def test_hparams_stand_beside_the_final_figures(fetch, run_dir):
@@ -167,7 +167,7 @@ def test_the_graph_of_the_model_is_there(fetch):
     tags = json.loads(fetch("plugin/graphs/info"))
     assert tags["run"]["run_graph"]
     graph = fetch("plugin/graphs/graph?run=run&conceptual=false").decode()
-    assert "block1_conv1" in graph and "up_to_image" in graph
+    assert "block1_conv1" in graph and "upsample_to_image" in graph
 
 
 def test_a_profile_lies_where_the_plugin_looks(run_dir):

@@ -21,7 +21,7 @@ class DecoderOptions:
 
     Attributes:
       num_classes: Logits of each pixel.
-      channels: Width of the decoder; each decoder says what of.
+      channels: Width of the decoder; see the decoder.
       seed: Seed of the initial weights.
     """
 
@@ -86,6 +86,12 @@ def build_decoder(
         for level, spec in read.items()
     }
     logits = decoder.build(features, read, options)
+    shape, expected = tuple(logits.shape[1:]), (image_size, image_size, options.num_classes)
+    if shape != expected or logits.dtype != "float32":
+        raise UserError(
+            f"config.model.decoder={name} gives {logits.dtype} {shape}; logits must be float32 "
+            f"{expected}"
+        )
     model = keras.Model(list(features.values()), logits, name="decoder")
     _refuse_unmoved_state(name, model)
     return model

@@ -1,1 +1,1 @@
-"""."""
+"""Layers that decoders share."""

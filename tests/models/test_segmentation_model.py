@@ -6,10 +6,11 @@ import pytest
 
 from petseg.errors import UserError
 from petseg.models import summary
+from petseg.models.decoders.base import Decoder
 from petseg.models.encoders import vgg
 from petseg.models.encoders.base import Encoder, EncoderOptions, EncoderSpec, Level
 from petseg.models.segmentation_model import IMAGE, ModelOptions, build_model
-from petseg.registry import ENCODERS
+from petseg.registry import DECODERS, ENCODERS
 
 NARROW = ModelOptions(encoder_width=2, encoder_convs=(1, 1, 1, 1, 1))
 
@@ -131,6 +132,73 @@ def test_an_encoder_with_other_state_is_refused(registered):
     with pytest.raises(UserError, match=r"encoder=spectral: layer 'spectral' .* never move"):
         options = ModelOptions("spectral", "fcn32s")
         build_model(options, num_classes=3, image_size=64, weights="none")
+
+
+def build_unnamed(features, levels, options):
+    (feature,) = features.values()
+    scores = keras.layers.Conv2D(options.num_classes, 1)(feature)
+    return keras.layers.UpSampling2D(levels["P5"].stride, dtype="float32")(scores)
+
+
+def build_with_name(name):
+    def build(features, levels, options):
+        (feature,) = features.values()
+        scores = keras.layers.Conv2D(options.num_classes, 1, name=name)(feature)
+        return keras.layers.UpSampling2D(levels["P5"].stride, dtype="float32")(scores)
+
+    return build
+
+
+def build_too_small(features, levels, options):
+    (feature,) = features.values()
+    return keras.layers.Conv2D(options.num_classes, 1, dtype="float32")(feature)
+
+
+@pytest.fixture
+def decoders():
+    before = dict(DECODERS._items)
+    yield lambda build: DECODERS.register("mine", Decoder(("P5",), build), replace=True)
+    DECODERS._items = before
+
+
+def test_layers_without_names_are_called_the_same_in_every_model(decoders):
+    decoders(build_unnamed)
+    first, second = ([v.path for v in build("mine").variables] for _ in range(2))
+    assert first == second
+
+
+def test_two_variables_of_one_name_are_refused(decoders):
+    decoders(build_with_name("block5_conv1"))
+    with pytest.raises(UserError, match=r"two variables called 'block5_conv1/kernel'"):
+        build("mine")
+
+
+def test_logits_of_another_shape_are_refused(decoders):
+    decoders(build_too_small)
+    with pytest.raises(UserError, match=r"gives float32 \(2, 2, 3\); .* \(64, 64, 3\)"):
+        build("mine")
+
+
+def test_an_encoder_must_be_what_its_levels_say():
+    def build_wrong(options):
+        encoder = build_normalised(options)
+        levels = {"P5": Level("only", 32, 5)}
+        return dataclasses.replace(encoder, levels=levels)
+
+    before = dict(ENCODERS._items)
+    try:
+        ENCODERS.register("wrong", EncoderSpec(("only",), build_wrong))
+        with pytest.raises(UserError, match=r"stage 'only' gives \(2, 2, 4\), but level P5"):
+            build_model(
+                ModelOptions("wrong", "fcn32s"), num_classes=2, image_size=64, weights="none"
+            )
+        ENCODERS.register("wrong", EncoderSpec(("first",), build_normalised), replace=True)
+        with pytest.raises(UserError, match=r"it has stages \('only',\), not \('first',\)"):
+            build_model(
+                ModelOptions("wrong", "fcn32s"), num_classes=2, image_size=64, weights="none"
+            )
+    finally:
+        ENCODERS._items = before
 
 
 def test_an_unknown_encoder_or_decoder_is_named_with_those_there_are():

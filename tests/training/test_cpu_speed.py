@@ -75,3 +75,20 @@ def test_a_decoder_that_multiplies_is_the_same_decoder(precision):
 def _operations(decoder: keras.Model, features: list[tf.Tensor]) -> list[str]:
     graph = tf.function(decoder).get_concrete_function(features).graph
     return [operation.type for operation in graph.get_operations()]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"use_bias": True},
+        {"activation": "relu"},
+        {"kernel_size": 8},
+        {"strides": (8, 16)},
+        {"padding": "valid", "output_padding": None},
+    ],
+)
+def test_a_layer_that_does_more_than_upsample_is_left_alone(changes):
+    options = {"kernel_size": 16, "strides": 8, "padding": "same", "use_bias": False}
+    layer = keras.layers.Conv2DTranspose(3, **{**options, **changes})
+    assert not cpu_speed._can_multiply(layer)
+    assert cpu_speed._can_multiply(keras.layers.Conv2DTranspose(3, **options))

@@ -18,7 +18,6 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "polynomial", "piecewise", "plateau")
 FEATURE_DTYPES = ("uint8", "float16")
-STRIDE_PX = 32  # of the deepest level; image sizes are multiples of it
 
 _FREE = {"resume": Resume.FREE}
 _HIDDEN = {"resume": Resume.FREE, "hparam": Hparam.NEVER}
@@ -63,7 +62,7 @@ class DataConfig(Section):
 
     dir: str = setting("", is_path=True, **_HIDDEN)
     label_map: str = setting("", **_SHOWN)
-    image_size: int = setting(224, multiple_of=STRIDE_PX, **_SHOWN)
+    image_size: int = setting(224, multiple_of=32, **_SHOWN)
     batch_size: int = setting(16, at_least=1, **_SHOWN)
     shuffle_records: int = setting(4096, at_least=1)
     verify_hashes: bool = setting(True, **_HIDDEN)

@@ -39,11 +39,10 @@ _REACH = flags.DEFINE_float(
 _CURVES = flags.DEFINE_string(
     "curves", None, "PNG or SVG file to draw: mean IoU of each run over minutes of training."
 )
-_PETS = "border_is_pet"
 _SEED = "config.train.seed"
 # The result does not depend on these names.
 _SHOWN_AS = {"config.data.feature_cache_dir": "DIR", "config.model.start_from": "RUN"}
-_HEADER = ("settings", "runs", "mean IoU", "pet, border is pet", "seconds", "parameters")
+_HEADER = ("settings", "runs", "mean IoU", "seconds", "parameters")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,6 @@ class Result:
       settings: flags that differ from the defaults, without paths and seed.
       start: settings of the run whose weights it started from, and so on; '' if there is none.
       mean_iou: mean IoU of the validation split.
-      pet_iou: IoU of the pet if the border counts as pet; None if it was not evaluated.
       seconds: training time; None if the run did not record it.
       reached_s: seconds until --reach_mean_iou was reached; None if it never was.
       parameters: number of the model's parameters.
@@ -64,7 +62,6 @@ class Result:
     settings: str
     start: str
     mean_iou: float
-    pet_iou: float | None
     seconds: float | None
     reached_s: float | None
     parameters: int
@@ -127,7 +124,6 @@ def read_result(run: str, reach: float | None) -> Result:
     last = max(by_step)
     newest = (checkpoints.saved_steps(run) or [last])[-1]  # checkpoints may have been deleted
     evaluated = evaluations.evaluations_of(run, newest).get("validation", {})
-    pets = evaluated.get("label_maps", {}).get(_PETS, {}).get("model_size", {})
     parameters, trained = _count_parameters(config)
     reached = [
         seconds[step]
@@ -138,7 +134,6 @@ def read_result(run: str, reach: float | None) -> Result:
         shlex.join(_settings(run, config)) or "(the defaults)",
         _started(config),
         evaluated.get("mean_iou") or by_step[last]["mean_iou"] or 0.0,
-        pets.get("iou", {}).get("pet"),
         seconds.get(last),
         min(reached, default=None),
         parameters,
@@ -154,13 +149,12 @@ def _save(figure: Figure, file: str) -> None:
 
 
 def _row(group: Sequence[Result], reach: float | None) -> list[str]:
-    first, pets = group[0], [r.pet_iou for r in group if r.pet_iou is not None]
+    first = group[0]
     reached = [r.reached_s for r in group if r.reached_s is not None]
     cells = [
         f"`{first.settings}`",
         str(len(group)),
         _spread([r.mean_iou for r in group], 4),
-        _spread(pets, 4),
         _spread([r.seconds for r in group if r.seconds is not None], 0),
         f"{first.parameters:,} ({first.trained:,} trained)",
     ]

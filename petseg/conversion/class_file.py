@@ -55,7 +55,8 @@ def read_mask_rules(path: str, ignore_id: int | None) -> MaskRules:
     if ignore_id is not None:
         if not 0 <= ignore_id <= 255:
             raise UserError(f"--ignore_id={ignore_id} must lie between 0 and 255")
-        names.setdefault(ignore_id, IGNORED)
+        # Whatever the class file calls it: by this name a label map ignores it.
+        names[ignore_id] = IGNORED
     return MaskRules(dict(sorted(names.items())), colours)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -22,6 +23,8 @@ class FeatureBatches:
       worker: Index of this host among those that share each global batch.
       num_workers: Number of hosts.
     """
+
+    has_images: ClassVar[bool] = False
 
     cache: FeatureCache
     cacheable_stages: Callable[[str], tuple[str, ...]]

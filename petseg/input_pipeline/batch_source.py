@@ -11,7 +11,12 @@ class BatchSource(Protocol):
     A batch is a dict with `mask`, uint8 [batch, size, size], class ids or IGNORE, and either
     `image`, uint8 [batch, size, size, 3], RGB, or what models.features.encode gave for the
     stages that stay the same while `trainable` is trained.
+
+    Attributes:
+      has_images: Whether batches hold images, whatever is trained.
     """
+
+    has_images: bool
 
     def train(self, trainable: str, start_step: int) -> tf.data.Dataset:
         """Training batches, endless.

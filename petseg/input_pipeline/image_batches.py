@@ -1,6 +1,7 @@
 """Batches of images as the input of a run."""
 
 import dataclasses
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -20,6 +21,8 @@ class ImageBatches:
       worker: Index of this host among those that share each global batch.
       num_workers: Number of hosts.
     """
+
+    has_images: ClassVar[bool] = True
 
     train_shards: Shards
     validation_shards: Shards

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from petseg.models.segmentation_model import IMAGE
 
-DTYPES = ("uint8", "float16")
 _FEATURES, _SCALE = "features/", "scale/"
 _STEPS = 255.0
 
@@ -30,7 +29,7 @@ def encode(outputs: Mapping[str, tf.Tensor], dtype: str) -> dict[str, tf.Tensor]
 
     Args:
       outputs: By stage, float [batch, height, width, channels], not negative for uint8.
-      dtype: One of DTYPES.
+      dtype: 'uint8' or 'float16'.
 
     Returns:
       By features_key, uint8 or float16 of the output's shape; with uint8 also by scale_key,

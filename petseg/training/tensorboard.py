@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams import api_pb2 as hparams_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 
 from petseg.errors import FaultFound
+from petseg.registry import METRICS
 from petseg.training import event_files
 from petseg.visualization import charts, pictures
 
@@ -268,8 +269,13 @@ def _write_columns(
     varied: Sequence[str], columns: Sequence[str], class_names: Sequence[str]
 ) -> None:
     """The table of hparams; TensorBoard takes the first that it reads: a sweep's, not a run's."""
-    figures = {"metrics/mean_iou": "mean_iou", "metrics/pixel_accuracy": "pixel_accuracy"}
-    figures |= {f"iou/{name}": name for name in class_names[:_CLASSES_IN_CHARTS]}
+    figures: dict[str, str] = {}
+    for name, metric in METRICS.items():
+        if metric.tag and not metric.per_class:
+            figures[metric.tag] = name
+        elif metric.tag:
+            shown = class_names[:_CLASSES_IN_CHARTS]
+            figures |= {metric.tag.replace("{class}", one): one for one in shown}
     metrics = [
         *(_metric(VALIDATION, tag, name) for tag, name in figures.items()),
         _metric(TRAIN, "loss/total", "training loss"),

@@ -138,7 +138,7 @@ class Trainer:
                 self._window.restart_clock()
                 while self.step < run.total_steps:
                     # Another stage may need features of other encoder stages.
-                    if self._enter_stage() and run.config.data.feature_cache_dir:
+                    if self._enter_stage() and not run.batches.has_images:
                         batches = self._training_batches()
                     self._agree_with_other_hosts()
                     self._advance(batches)
@@ -423,8 +423,7 @@ class Trainer:
         seconds = self._loop.bottleneck_seconds
         # Hosts that measure for a time, not for a number of steps, would lose each other; and
         # what holds of images does not hold of features.
-        has_features = bool(self._run.config.data.feature_cache_dir)
-        if not seconds or self._devices.host_count > 1 or has_features:
+        if not seconds or self._devices.host_count > 1 or not self._run.batches.has_images:
             return
         _, diagnosis = bottleneck.examine_run(self._run, self.stage, self.step, seconds)
         self._progress.print_line(diagnosis.text())

@@ -347,7 +347,7 @@ def test_a_cache_of_the_first_edition_is_refused_in_one_line(opener, key):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="name another folder, or delete it") as caught:
         opener.open()
-    assert "older petseg" in str(caught.value) and "\n" not in str(caught.value)
+    assert "petseg 0.1" in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("trainable", [ALL, "block1"])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petseg.augmentation import Augmentation
+from petseg.config import FEATURE_DTYPES
 from petseg.data import shard_files
 from petseg.data.label_map import IGNORE
 from petseg.feature_cache import pipeline as feature_pipeline
@@ -71,7 +72,7 @@ def draw_example(rng, layout):
     return {name: values[0] for name, values in encoded.items()}
 
 
-@pytest.mark.parametrize("dtype", features.DTYPES)
+@pytest.mark.parametrize("dtype", FEATURE_DTYPES)
 def test_a_record_gives_back_what_was_written(dtype):
     layout = Layout(LAYOUT.image_size, LAYOUT.stages, dtype)
     rng = np.random.default_rng(0)

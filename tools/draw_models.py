@@ -6,7 +6,7 @@ Needs graphviz's `dot` and pydot (extra `draw`), no weights and no data. Statuse
 wrong command, or a missing program.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
@@ -15,7 +15,7 @@ from absl import flags
 from PIL import Image
 
 from petseg.errors import UserError
-from petseg.models.segmentation_model import ModelOptions, build_model
+from petseg.models.segmentation_model import IMAGE, ModelOptions, build_model
 from petseg.registry import DECODERS, ENCODERS
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the pictures.", required=True)
@@ -40,14 +40,17 @@ def main(arguments: Sequence[str]) -> None:
     )
     folder = Path(_OUTPUT_DIR.value)
     folder.mkdir(parents=True, exist_ok=True)
-    joined = model.keras_model()
-    _draw(_encoder_alone(joined), folder / f"{encoder}.png")
-    _draw(joined, folder / f"{encoder}_{decoder}.png")
+    _draw(_encoder_alone(model.encoder.stages), folder / f"{encoder}.png")
+    _draw(model.keras_model(), folder / f"{encoder}_{decoder}.png")
 
 
-def _encoder_alone(joined: keras.Model) -> keras.Model:
-    """The layers of a model but for its last one, the decoder."""
-    return keras.Model(joined.inputs, joined.layers[-2].output)
+def _encoder_alone(stages: Mapping[str, keras.Model]) -> keras.Model:
+    """The stages of an encoder, one after the other."""
+    side = _IMAGE_SIZE.value
+    images = x = keras.Input((side, side, 3), dtype="uint8", name=IMAGE)
+    for stage in stages.values():
+        x = stage(x)
+    return keras.Model(images, x)
 
 
 def _draw(model: keras.Model, path: Path) -> None:
@@ -72,4 +75,4 @@ def _draw(model: keras.Model, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, ("output_dir", "decoder", "image_size"))
+    command.run(main, ("output_dir", "encoder", "decoder", "image_size"))

@@ -8,7 +8,7 @@ change it, whether TensorBoard's hparams show it, and whether it is a path.
 import dataclasses
 import enum
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 _KEY = "rules"
 
@@ -75,11 +75,13 @@ class Section:
     # Names of petseg 0.1 -> what replaces them.
     _renamed: ClassVar[dict[str, str]] = {}
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name not in self.__dataclass_fields__:
-            hint = f"; it is now {self._renamed[name]}" if name in self._renamed else ""
-            raise AttributeError(f"{type(self).__name__} has no setting '{name}'{hint}")
-        super().__setattr__(name, value)
+    if not TYPE_CHECKING:  # with it, type checkers would accept any name
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name not in self.__dataclass_fields__:
+                hint = f"; it is now {self._renamed[name]}" if name in self._renamed else ""
+                raise AttributeError(f"{type(self).__name__} has no setting '{name}'{hint}")
+            super().__setattr__(name, value)
 
     @classmethod
     def renamed(cls) -> dict[str, str]:

@@ -122,7 +122,7 @@ def test_mypy_sees_the_types_of_a_users_script(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--follow-imports=silent",
          f"--cache-dir={tmp_path}", str(HERE / "typed_script.py")],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=280,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     lines = (HERE / "typed_script.py").read_text().splitlines()
     expected = {n: line.split("# error: ")[1] for n, line in enumerate(lines, 1) if "# err" in line}

@@ -147,7 +147,7 @@ def test_after_a_signal_a_run_is_saved_and_the_same_command_resumes_it(
             time.sleep(0.1)
         time.sleep(float(np.random.default_rng().uniform(0, 2)))
         started.send_signal(number)
-        _, errors = started.communicate(timeout=60)
+        _, errors = started.communicate(timeout=300)
     finally:
         started.kill()
     assert started.returncode == status, errors

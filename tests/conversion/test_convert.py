@@ -85,7 +85,7 @@ def test_the_command_converts_a_source_of_a_plugin(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
     assert "--config.data.label_map='left=3; right=7'" in done.stdout

@@ -18,7 +18,7 @@ from testing.conversion import files_of
 
 from petseg.data import shard_files
 
-SECONDS = 60
+SECONDS = 300
 
 
 @pytest.fixture(scope="module")

@@ -74,4 +74,4 @@ def log_of(run: Path, index: int = 0) -> str:
 def train(config_file: Path, run: Path, hosts: int = 1, flags: Sequence[str] = ()) -> list[int]:
     """Trains to the end; the exit statuses."""
     with training(config_file, run, hosts, flags) as processes:
-        return [process.wait(timeout=240) for process in processes]
+        return [process.wait(timeout=900) for process in processes]

@@ -22,7 +22,7 @@ _PRELOADED = (
     "petseg.inference.predict_files",
     "petseg.evaluation.evaluate_split",
 )
-_TIMEOUT_S = 300
+_TIMEOUT_S = 1200
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(list(_PRELOADED))
 

@@ -48,5 +48,5 @@ def run_python(*arguments: object) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
     )

@@ -18,6 +18,7 @@ from petseg.config import Stage, TrainConfig
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.run_dir import checkpoints, evaluations, trained_model
+from petseg.training import stages as stages_lib
 from petseg.training import trainer
 
 
@@ -282,3 +283,11 @@ def test_a_full_disk_stops_a_run_and_leaves_the_last_checkpoint(tiny_config, tmp
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["ckpt-5"]
     trainer.train_and_evaluate(tiny_config, str(tmp_path))
     assert checkpoints.saved_steps(str(tmp_path)) == [5, 10]
+
+
+def test_the_rounding_of_stages_does_not_add_up():
+    # 10 images in batches of 4: half an epoch is 1.25 steps, and four of them are 5, not 4.
+    planned = stages_lib.plan_stages([Stage("decoder", 0.5, 0.1)] * 4, records=10, batch_size=4)
+    assert [one.first_step for one in planned] == [0, 1, 2, 3]
+    assert [one.end_step for one in planned] == [1, 2, 3, 5]
+    assert [stages_lib.stage_at(planned, step).index for step in range(6)] == [0, 1, 2, 3, 3, 3]

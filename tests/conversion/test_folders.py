@@ -254,6 +254,14 @@ def test_a_malformed_class_file_is_refused_with_its_line(tmp_path, text, message
         class_file.read_mask_rules(str(tmp_path / "classes.csv"), None)
 
 
+def test_an_ignored_value_gets_the_name_by_which_label_maps_ignore_it(tmp_path):
+    (tmp_path / "c.csv").write_text("1,road\n255,void\n")
+    assert class_file.read_mask_rules(str(tmp_path / "c.csv"), 255).names == {
+        1: "road",
+        255: "ignored",
+    }
+
+
 def test_a_class_file_may_have_a_header_comments_and_colours_of_either_kind(tmp_path):
     (tmp_path / "c.csv").write_text("ID, Name, Colour\n# c\n\n7, road, #80ff00\n9,car,1,2,3\n")
     rules = class_file.read_mask_rules(str(tmp_path / "c.csv"), 255)

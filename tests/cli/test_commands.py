@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from testing.command_processes import ROOT
 from testing.commands import assert_one_line_error, run_module, run_python, train_command
+from testing.waiting import wait_until
 
 from petseg import config_rules, recipes
 from petseg.run_dir import checkpoints
@@ -142,9 +143,7 @@ def test_after_a_signal_a_run_is_saved_and_the_same_command_resumes_it(
     )
     try:
         events = tmp_path / "run" / "evaluation" / "validation_by_step.json"
-        deadline = time.monotonic() + 120
-        while not events.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(events.exists, "first evaluation", lambda: started.poll() is None)
         time.sleep(float(np.random.default_rng().uniform(0, 2)))
         started.send_signal(number)
         _, errors = started.communicate(timeout=300)

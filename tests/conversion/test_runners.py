@@ -15,6 +15,7 @@ import pytest
 from testing.command_processes import ROOT
 from testing.commands import run_module
 from testing.conversion import files_of
+from testing.waiting import wait_until
 
 from petseg.data import shard_files
 
@@ -87,9 +88,7 @@ def start(raw, out) -> subprocess.Popen:
         # A shell's background jobs, and what they start, ignore SIGINT.
         preexec_fn=_handle_sigint,  # noqa: PLW1509  (there are no threads here)
     )
-    deadline_s = time.monotonic() + SECONDS
-    while not out.exists() and process.poll() is None and time.monotonic() < deadline_s:
-        time.sleep(0.01)
+    wait_until(out.exists, "output folder", lambda: process.poll() is None)
     return process
 
 
@@ -161,9 +160,7 @@ def test_a_signal_stops_it_in_one_line_and_it_can_be_resumed(
     out = tmp_path / "out"
     process = start(many_pets, out)
     # Until then python is loading, and handles no signal.
-    deadline = time.monotonic() + SECONDS
-    while not (out / shard_files.WORK_DIR).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until((out / shard_files.WORK_DIR).exists, "work folder", lambda: process.poll() is None)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode == status
@@ -197,9 +194,7 @@ def test_a_disk_that_fills_up_is_one_line_and_no_data_set(many_pets, converted, 
 def test_a_killed_worker_is_reported_in_one_line(many_pets, converted, tmp_path):
     out = tmp_path / "out"
     process = start(many_pets, out)
-    deadline = time.monotonic() + SECONDS
-    while not (out / shard_files.WORK_DIR).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until((out / shard_files.WORK_DIR).exists, "work folder", lambda: process.poll() is None)
     time.sleep(converted[1] / 6)
     psutil.Process(process.pid).children()[0].kill()
     _, stderr = process.communicate(timeout=SECONDS)

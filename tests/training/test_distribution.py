@@ -1,10 +1,10 @@
 import json
 import socket
 import threading
-import time
 
 import pytest
 from testing.clusters import free_ports
+from testing.waiting import wait_until
 
 from petseg.errors import UserError
 from petseg.training import distribution, rendezvous
@@ -93,9 +93,7 @@ def test_hosts_wait_for_each_other_and_name_who_is_missing(capfd):
     printed = capfd.readouterr().err
     assert "waiting for " in printed and addresses[2] in printed
     threads[2].start()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(met) < 3:
-        time.sleep(0.1)
+    wait_until(lambda: len(met) == 3, "meeting of three")
     over.set()
     for thread in threads:
         thread.join(timeout=20)

@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,10 +13,9 @@ from urllib.parse import quote
 
 import pytest
 from testing.clusters import free_ports
+from testing.waiting import wait_until
 
 from petseg.training import tensorboard as tensorboard_lib
-
-WAIT_S = 90
 
 
 @contextlib.contextmanager
@@ -35,17 +33,17 @@ def tensorboard(logdir: Path) -> Iterator[Callable[[str], bytes]]:
         with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.read()
 
+    def has_read() -> bool:
+        try:
+            # The root's folder is read first, then these.
+            return len(json.loads(get("plugin/scalars/tags"))) == 2 and bool(
+                get("plugin/text/tags")
+            )
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
     try:
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            try:
-                # The root's folder is read first, then these.
-                if len(json.loads(get("plugin/scalars/tags"))) == 2 and get("plugin/text/tags"):
-                    break
-            except (urllib.error.URLError, ConnectionError):
-                pass
-            assert server.poll() is None
-            time.sleep(0.3)
+        wait_until(has_read, "runs in TensorBoard", lambda: server.poll() is None)
         yield get
     finally:
         server.kill()

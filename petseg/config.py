@@ -31,8 +31,8 @@ class DataConfig(Section):
     Attributes:
       dir: The data set: the folder that petseg-convert wrote.
       label_map: '' for the data set's own classes; a preset of its source (for pets
-        three_class, border_ignored, border_is_pet); or 'name=values; ...; ignored=values'
-        over the masks' raw values.
+        three_class, border_ignored, border_is_pet), refused for data that names its values
+        otherwise; or 'name=values; ...; ignored=values' over the masks' raw values.
       image_size: Height and width of the model's input in pixels; a multiple of 32.
       batch_size: Images per step over all replicas together (the global batch).
       shuffle_records: Size of the shuffle buffer, in serialized records.

@@ -230,7 +230,7 @@ def _validate_feature_cache(config: Config) -> None:
 
 
 def spell_out(config: Config) -> Config:
-    """A copy whose local paths are absolute, and whose label map, if given, is spelled out.
+    """A copy whose local paths are absolute.
 
     So a run folder means the same wherever the next command is started.
     """
@@ -243,8 +243,6 @@ def spell_out(config: Config) -> Config:
             rules, value = rules_of(field), getattr(section, field.name)
             if rules.is_path and value and value not in rules.not_paths:
                 setattr(section, field.name, value if "://" in value else os.path.abspath(value))
-    if copy.data.label_map:
-        copy.data.label_map = label_map.parse_label_map(copy.data.label_map).spec()
     return copy
 
 

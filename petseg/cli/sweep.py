@@ -25,9 +25,9 @@ from ml_collections import config_flags
 from petseg import config_rules, recipes
 from petseg.cli import results, setting_flags
 from petseg.config import Config
-from petseg.data import manifest
+from petseg.data import label_map, manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.training import data, run_summary, tensorboard
+from petseg.training import run_summary, tensorboard
 
 _SWEEP_DIR = flags.DEFINE_string("sweep_dir", None, "Folder for the runs.", required=True)
 _VARY = flags.DEFINE_multi_string(
@@ -72,7 +72,7 @@ def _write_hparams(configs: Sequence[Config], varied: Sequence[str]) -> None:
     fields = {field.partition("[")[0]: None for field in varied}
     known = [field for field in fields if field in run_summary.hparams(configs[0])]
     found = manifest.read_manifest(configs[0].data.dir)
-    classes = data.choose_label_map(configs[0], found)
+    classes = label_map.choose_label_map(configs[0].data.label_map, found)
     tensorboard.write_sweep(_SWEEP_DIR.value, known, list(columns), classes.names)
 
 

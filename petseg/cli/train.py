@@ -18,12 +18,11 @@ from ml_collections import config_flags
 
 from petseg import config_rules, recipes
 from petseg.config import Config
-from petseg.data import manifest
-from petseg.data.label_map import parse_label_map
+from petseg.data import label_map, manifest
 from petseg.errors import UserError
 from petseg.models import summary
 from petseg.run_dir.trained_model import build_untrained
-from petseg.training import data, replica_check, trainer
+from petseg.training import replica_check, trainer
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -73,11 +72,11 @@ def main(arguments: Sequence[str]) -> None:
 
 def _describe_model(config: Config) -> str:
     config_rules.validate(config)
-    if config.data.label_map:
-        classes = parse_label_map(config.data.label_map).num_classes
-    elif config.data.dir:
+    if config.data.dir:
         found = manifest.read_manifest(config.data.dir)
-        classes = data.choose_label_map(config, found).num_classes
+        classes = label_map.choose_label_map(config.data.label_map, found).num_classes
+    elif config.data.label_map:
+        classes = label_map.parse_label_map(config.data.label_map).num_classes
     else:
         classes = _USUAL_CLASSES
     model = build_untrained(config, classes, config.data.image_size)

@@ -14,6 +14,7 @@ from petseg.conversion.checks import BadFile, check_size, open_picture, picture_
 from petseg.conversion.class_file import show_colour
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import record
+from petseg.data.label_map import unnamed
 
 _LOSSLESS = ("PNG", "BMP", "TIFF")
 _IHDR_BYTES = 33  # the signature and the header chunk
@@ -195,4 +196,4 @@ def merge_names(rules: MaskRules, counts: Mapping[int, int]) -> dict[int, str]:
     """Returns the meaning of each raw value; without names, of those that occur."""
     if rules.names is not None:
         return dict(rules.names)
-    return {value: f"value_{value}" for value in sorted(counts)}
+    return {value: unnamed(value) for value in sorted(counts)}

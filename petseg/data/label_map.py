@@ -1,7 +1,7 @@
 """Label maps: the classes that the raw values of a mask become, and the values to ignore."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -69,6 +69,13 @@ class LabelMap:
         is_complete = set(class_ids) - {None} == set(range(other.num_classes))
         return tuple(class_ids) if is_complete else None
 
+    def means(self, raw_labels: Mapping[int, str]) -> bool:
+        """Whether each class has a raw value that the data set calls so: raw value -> name."""
+        return all(
+            name in (raw_labels.get(value) for value in values)
+            for name, values in zip(self.names, self.raw_values, strict=True)
+        )
+
     def check_covers(self, raw_values: Iterable[int], where: str) -> None:
         """Raises UserError if a raw value of the data set has no class.
 
@@ -116,6 +123,35 @@ def parse_label_map(text: str) -> LabelMap:
             f"from 2 to {MAX_CLASSES} are possible"
         )
     return LabelMap(tuple(names), tuple(raw_values), ignored)
+
+
+def unnamed(raw_value: int) -> str:
+    """The name of a raw value that its source does not name."""
+    return f"value_{raw_value}"
+
+
+def choose_label_map(text: str, manifest: Manifest) -> LabelMap:
+    """The label map that a text asks for, or the data set's own if the text is empty.
+
+    A registered name is taken for data that names its values alike, or not at all: on other data
+    it would give the classes names that are not theirs. Who means it writes the classes out.
+
+    Raises:
+      UserError: The text is no label map (see `parse_label_map`), or a registered one that
+        contradicts the names in the manifest; or there is no own label map.
+    """
+    if not text:
+        return own_label_map(manifest)
+    label_map, raw_labels = parse_label_map(text), manifest.raw_labels
+    is_named = any(name != unnamed(value) for value, name in raw_labels.items())
+    if text in LABEL_MAPS and is_named and not label_map.means(raw_labels):
+        own = "; ".join(f"{name}={value}" for value, name in sorted(raw_labels.items()))
+        raise UserError(
+            f"config.data.label_map={text} is '{label_map.spec()}', but data set "
+            f"'{manifest.name}' says '{own}'; leave it away for the data set's own classes, or "
+            "write the classes out if you mean them"
+        )
+    return label_map
 
 
 def own_label_map(manifest: Manifest, ignored: Iterable[int] = ()) -> LabelMap:

@@ -50,7 +50,7 @@ def list_views(
         if any(class_ids[value] == UNKNOWN for value in values):
             continue
         view = make_view(model_map, label_map)
-        if view is not None and _means_the_same(label_map, raw_labels):
+        if view is not None and label_map.means(raw_labels):
             views[name] = view
     return views
 
@@ -65,10 +65,3 @@ def make_view(model_map: LabelMap, label_map: LabelMap) -> LabelMapView | None:
         if target is not None:
             merging[class_id, target] = 1
     return LabelMapView(label_map, merging)
-
-
-def _means_the_same(label_map: LabelMap, raw_labels: Mapping[int, str]) -> bool:
-    return all(
-        name in (raw_labels.get(value) for value in values)
-        for name, values in zip(label_map.names, label_map.raw_values, strict=True)
-    )

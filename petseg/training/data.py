@@ -8,7 +8,7 @@ import numpy as np
 from petseg.config import Config
 from petseg.config_rules import parse_class_weights
 from petseg.data import manifest
-from petseg.data.label_map import LabelMap, own_label_map, parse_label_map
+from petseg.data.label_map import LabelMap, choose_label_map
 from petseg.data.manifest import Manifest, Split
 from petseg.devices import Devices
 from petseg.errors import UserError
@@ -68,18 +68,11 @@ class DataSet:
         )
 
 
-def choose_label_map(config: Config, data: Manifest) -> LabelMap:
-    """The run's label map: that of the settings, or the data set's own.
-
-    Raises:
-      UserError: There is no such label map, or the best metric names a class that is not in it.
-    """
-    text = config.data.label_map
-    label_map = parse_label_map(text) if text else own_label_map(data)
-    metric, choices = config.train.best_metric, value_names(label_map.names)
-    if metric not in choices:
-        raise UserError(f"config.train.best_metric={metric!r} must be one of {', '.join(choices)}")
-    return label_map
+def check_best_metric(name: str, label_map: LabelMap) -> None:
+    """Raises UserError if an evaluation by this label map gives no metric of this name."""
+    choices = value_names(label_map.names)
+    if name not in choices:
+        raise UserError(f"config.train.best_metric={name!r} must be one of {', '.join(choices)}")
 
 
 def open_data_set(config: Config) -> DataSet:
@@ -94,7 +87,8 @@ def open_data_set(config: Config) -> DataSet:
     if config.data.service_address:
         service.check_reachable(config.data.service_address)
     data = manifest.read_manifest(directory)
-    label_map = choose_label_map(config, data)
+    label_map = choose_label_map(config.data.label_map, data)
+    check_best_metric(config.train.best_metric, label_map)
     splits = {name: data.split(name, directory) for name in ("train", "validation")}
     # A cache compares what it copies.
     hashes = config.data.verify_hashes and not is_cached

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from testing.commands import run_python
 
-from petseg.data.label_map import IGNORE, LabelMap, own_label_map, parse_label_map
+from petseg.data.label_map import IGNORE, LabelMap, choose_label_map, own_label_map, parse_label_map
 from petseg.data.manifest import Manifest
 from petseg.errors import UserError
 from petseg.registry import LABEL_MAPS
@@ -112,6 +112,46 @@ def test_a_data_set_with_fewer_than_two_classes_brings_no_label_map(raw_labels):
     with pytest.raises(UserError, match=r"set config\.data\.label_map") as caught:
         own_label_map(manifest_of(raw_labels))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "raw_labels"),
+    [
+        ("three_class", {1: "road", 2: "car", 3: "sky"}),
+        ("border_is_pet", {1: "background", 2: "pet", 3: "border"}),
+        ("border_ignored", {1: "pet", 2: "floor", 3: "border"}),
+        ("three_class", {1: "value_1", 2: "value_2", 3: "border_of_pet"}),
+    ],
+)
+def test_a_registered_label_map_is_refused_for_data_that_names_its_values_otherwise(
+    text, raw_labels
+):
+    with pytest.raises(UserError) as caught:
+        choose_label_map(text, manifest_of(raw_labels))
+    message = str(caught.value)
+    assert message.startswith(f"config.data.label_map={text} is 'pet=1")
+    assert "; ".join(f"{name}={value}" for value, name in raw_labels.items()) in message
+    # Written out it is taken: somebody means it.
+    spec = parse_label_map(text).spec()
+    assert choose_label_map(spec, manifest_of(raw_labels)) == parse_label_map(text)
+
+
+@pytest.mark.parametrize("text", ["three_class", "border_is_pet", "border_ignored"])
+@pytest.mark.parametrize(
+    "raw_labels",
+    [
+        {1: "pet", 2: "background", 3: "border"},
+        {1: "pet", 2: "background", 3: "border", 9: "toy"},
+        {1: "value_1", 2: "value_2", 3: "value_3"},
+    ],
+)
+def test_a_registered_label_map_is_taken_for_data_with_its_names_or_none(text, raw_labels):
+    assert choose_label_map(text, manifest_of(raw_labels)) == parse_label_map(text)
+
+
+def test_without_a_label_map_the_classes_are_those_of_the_data_set():
+    chosen = choose_label_map("", manifest_of({1: "road", 2: "car", 3: "sky"}))
+    assert chosen.spec() == "road=1; car=2; sky=3"
 
 
 def test_a_label_map_that_is_registered_is_found_by_its_name():

@@ -55,7 +55,9 @@ def test_a_run_leaves_checkpoints_figures_and_events(finished_run):
     assert {name for name, _ in validation if name.startswith("iou/")} == {
         f"iou/{name}" for name in ("pet", "background", "border")
     }
-    assert run_folder.read_config(folder) == config_rules.spell_out(config)
+    spelled_out = config_rules.spell_out(config)
+    spelled_out.data.label_map = "pet=1; background=2; border=3"
+    assert run_folder.read_config(folder) == spelled_out
     assert manifest.read_manifest(folder) == manifest.read_manifest(config.data.dir)
 
 

@@ -96,6 +96,23 @@ def test_a_run_stopped_in_any_stage_resumes_to_the_same_end(staged, tmp_path, mo
     )
 
 
+def test_a_run_stopped_between_two_stages_begins_the_second_with_a_new_optimizer(
+    staged, tmp_path
+):
+    # Two of the same weights: the first one's moments would fit the second one's optimizer.
+    first, second = Stage("decoder", 0.4, 5e-3), Stage("decoder", 0.4, 1e-2)
+    staged.train.stages = [first, second]
+    trainer.train_and_evaluate(staged, str(tmp_path / "straight"))
+    staged.train.stages = [first]
+    trainer.train_and_evaluate(staged, str(tmp_path / "stopped"))
+    assert checkpoints.saved_steps(str(tmp_path / "stopped")) == [2]
+    staged.train.stages = [first, second]
+    trainer.train_and_evaluate(staged, str(tmp_path / "stopped"))
+    assert_same_weights(
+        checkpoint_weights(tmp_path / "straight", 4), checkpoint_weights(tmp_path / "stopped", 4)
+    )
+
+
 def test_past_stages_may_not_change_and_later_ones_may(staged, tmp_path):
     longer = copy.deepcopy(staged)
     staged.train.stages = staged.train.stages[:2]

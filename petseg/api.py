@@ -161,6 +161,7 @@ def load_dataset(
     train = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
     train = train.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
 
+    @tf.autograph.experimental.do_not_convert
     def without_filling(batch: dict[str, "tf.Tensor"]) -> tuple["tf.Tensor", "tf.Tensor"]:
         is_example = batch["weight"] > 0
         return batch["image"][is_example], batch["mask"][is_example]

@@ -144,7 +144,7 @@ def forward_only(config: Config, steps: int) -> float:
     model = _build_model(config)
     images = _one_batch(config)[IMAGE]
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward() -> tf.Tensor:
         return tf.reduce_sum(model.features({IMAGE: images})[0])
 
@@ -161,7 +161,7 @@ def bare_step(config: Config, steps: int) -> float:
     truth = tf.cast(batch["mask"], tf.int32)
     valid = tf.cast(truth != IGNORE, tf.float32)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step() -> tf.Tensor:
         features = model.features({IMAGE: batch[IMAGE]})
         with tf.GradientTape() as tape:
@@ -303,7 +303,7 @@ def all_reduces(config: Config, replicas: int) -> float:
         reduced = context.all_reduce(_SUM, [tf.identity(one) for one in gradients])
         return tf.add_n([tf.reduce_sum(one) for one in reduced])
 
-    @tf.function
+    @tf.function(autograph=False)
     def run() -> tf.Tensor:
         return strategy.reduce(_SUM, strategy.run(reduce), axis=None)
 

@@ -170,10 +170,11 @@ def _make_count_image(
     """A function: probabilities at some size, the raw mask -> counts by name of the view."""
 
     @tf.function(
+        autograph=False,
         input_signature=[
             tf.TensorSpec([None, None, len(views[MODEL_VIEW].merging)], tf.float32),
             tf.TensorSpec([None, None], tf.uint8),
-        ]
+        ],
     )
     def count(probabilities: tf.Tensor, raw: tf.Tensor) -> dict[str, dict[str, tf.Tensor]]:
         height, width = tf.shape(probabilities)[0], tf.shape(probabilities)[1]

@@ -78,7 +78,7 @@ def _write_keras(serving: ServingModel, path: Path, _: np.ndarray) -> None:
 def _load_keras(path: Path) -> Predict:
     model = keras.saving.load_model(str(path))
 
-    @tf.function
+    @tf.function(autograph=False)
     def predict(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.argmax(model(images, training=False), axis=-1), tf.uint8)
 
@@ -160,7 +160,7 @@ def _write_onnx(serving: ServingModel, path: Path, _: np.ndarray) -> None:
         return serving.serve_images(images)
 
     tf2onnx.convert.from_function(
-        tf.function(predict, input_signature=spec),
+        tf.function(predict, autograph=False, input_signature=spec),
         input_signature=spec,
         opset=_ONNX_OPSET,
         output_path=str(path),

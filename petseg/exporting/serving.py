@@ -6,6 +6,9 @@ from petseg.data.label_map import IGNORE, LabelMap
 from petseg.input_pipeline import resizing
 from petseg.models.segmentation_model import SegmentationModel
 
+_ENCODED = tf.TensorSpec([None], tf.string, name="encoded")
+_IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+
 
 class ServingModel(tf.Module):
     """The content of a SavedModel. Class id 255 marks a pixel outside the picture."""
@@ -27,7 +30,7 @@ class ServingModel(tf.Module):
             "about": self.about,
         }
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
+    @tf.function(autograph=False, input_signature=[_ENCODED])
     def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         """JPEG, PNG, GIF or BMP bytes -> class ids; a damaged picture is skipped alone.
 
@@ -42,6 +45,7 @@ class ServingModel(tf.Module):
         count = tf.size(encoded, tf.int64)
         shape = [self._size, self._size, 3]
 
+        @tf.autograph.experimental.do_not_convert
         def decode(index: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, ...]:
             image = tf.io.decode_image(content, channels=3, expand_animations=False)
             image = tf.ensure_shape(image, [None, None, 3])
@@ -72,17 +76,17 @@ class ServingModel(tf.Module):
         outside = tf.constant(IGNORE, tf.uint8)
         return {"class_ids": tf.where(is_picture, class_ids, outside), "valid": rows > 0}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    @tf.function(autograph=False, input_signature=[_IMAGES])
     def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """RGB uint8 [batch, size, size, 3] -> class_ids uint8 [batch, size, size]."""
         return {"class_ids": tf.cast(tf.argmax(self._logits(images), axis=-1), tf.uint8)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    @tf.function(autograph=False, input_signature=[_IMAGES])
     def serve_probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """RGB uint8 [batch, size, size, 3] -> float32 [batch, size, size, classes]."""
         return {"probabilities": tf.nn.softmax(self._logits(images))}
 
-    @tf.function(input_signature=[])
+    @tf.function(autograph=False, input_signature=[])
     def about(self) -> dict[str, tf.Tensor]:
         """class_names: string [classes]; label_map: string []; image_size: int32 []."""
         return {

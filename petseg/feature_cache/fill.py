@@ -135,7 +135,7 @@ def make_extract(model: SegmentationModel, layout: Layout, devices: Devices) -> 
         outputs = model.features({IMAGE: images}, stages)
         return features.encode(dict(zip(stages, outputs, strict=True)), layout.dtype)
 
-    @tf.function
+    @tf.function(autograph=False)
     def on_replicas(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return strategy.run(forward, (images,))
 

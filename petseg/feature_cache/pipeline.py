@@ -11,6 +11,7 @@ from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
 
 
+@tf.autograph.experimental.do_not_convert
 def make_for_train(
     views: Sequence[Shards],
     layout: Layout,
@@ -67,6 +68,7 @@ def make_for_train(
     )
 
 
+@tf.autograph.experimental.do_not_convert
 def make_for_eval(
     shard_paths: Sequence[str],
     layout: Layout,

@@ -47,6 +47,7 @@ def views_of(augmentation: Augmentation, crops: int) -> tuple[str, ...]:
     return (WHOLE, *mirrored, *(f"{_CROP}{number}" for number in range(1, crops + 1)))
 
 
+@tf.autograph.experimental.do_not_convert
 def read_view(
     shard_paths: Sequence[str],
     view: str,

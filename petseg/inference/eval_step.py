@@ -54,7 +54,7 @@ def make_eval_step(
             tf.reshape(placed, [-1]),
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def eval_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         per_replica = strategy.run(count, args=(batch,))
         return tuple(

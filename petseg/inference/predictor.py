@@ -162,7 +162,7 @@ def _make_average(num_views: int, num_classes: int) -> Callable[..., tf.Tensor]:
     side = tf.TensorSpec([], tf.int32)
     views = [tf.TensorSpec([None, None, num_classes], tf.float32)] * num_views
 
-    @tf.function(input_signature=[views, side, side])
+    @tf.function(autograph=False, input_signature=[views, side, side])
     def average(views: list[tf.Tensor], height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         resized = [tf.nn.softmax(tf.image.resize(logits, [height, width])) for logits in views]
         return tf.add_n(resized) / len(resized)
@@ -173,7 +173,7 @@ def _make_average(num_views: int, num_classes: int) -> Callable[..., tf.Tensor]:
 def _make_fit(size: int, keep_aspect: bool) -> Callable[[np.ndarray], tuple[tf.Tensor, ...]]:
     """A compiled function: image -> the image at the model's size; its rows and columns there."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def fit(image: tf.Tensor) -> tuple[tf.Tensor, ...]:
         sides = tf.shape(image)
         rows, columns = resizing.fitted(sides[0], sides[1], size, keep_aspect)
@@ -182,7 +182,7 @@ def _make_fit(size: int, keep_aspect: bool) -> Callable[[np.ndarray], tuple[tf.T
     return fit
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(autograph=False, reduce_retracing=True)
 def _crop(logits: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return logits[:rows, :columns]
 
@@ -191,5 +191,6 @@ def _make_forward(model: SegmentationModel, size: int) -> Callable[[tf.Tensor], 
     """A compiled function: uint8 [images, size, size, 3] -> logits."""
     return tf.function(
         lambda images: model(images),  # noqa: PLW0108  (tests give models of other kinds)
+        autograph=False,
         input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
     )

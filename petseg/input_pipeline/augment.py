@@ -58,6 +58,7 @@ def sample(
     return drawn
 
 
+@tf.autograph.experimental.do_not_convert
 def apply(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Applies what was drawn for a batch to its images and masks.
 

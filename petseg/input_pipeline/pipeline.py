@@ -64,6 +64,7 @@ class InputOptions:
         return options
 
 
+@tf.autograph.experimental.do_not_convert
 def make_for_train(
     shards: Shards,
     options: InputOptions,
@@ -153,6 +154,7 @@ def make_for_train(
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options.tf_data_options())
 
 
+@tf.autograph.experimental.do_not_convert
 def make_for_eval(
     shard_paths: Sequence[str],
     options: InputOptions,

@@ -43,6 +43,7 @@ def raw_values(data_dir: str, split: Split) -> set[int]:
     return all_values
 
 
+@tf.autograph.experimental.do_not_convert
 def _values(serialized: tf.Tensor) -> tf.Tensor:
     mask = record.decode_mask(record.parse_record(serialized)[record.MASK])
     return tf.unique(tf.reshape(mask, [-1])).y

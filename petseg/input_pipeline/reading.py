@@ -39,6 +39,7 @@ def shards_in(folder: str, split: Split) -> Shards:
     )
 
 
+@tf.autograph.experimental.do_not_convert
 def read_epochs(
     shards: Shards,
     *,

@@ -73,6 +73,7 @@ def read_originals(
       indices: Positions of the wanted examples; None for all.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def decode(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
         fields = record.parse_record(serialized, (record.FILENAME, record.CLASS_TEXT))
         texts = [fields[key] for key in (record.SOURCE_ID, record.FILENAME, record.CLASS_TEXT)]
@@ -88,6 +89,7 @@ def read_originals(
         yield Original(int(index), *map(_text, texts), image, mask)
 
 
+@tf.autograph.experimental.do_not_convert
 def _records_at(shard_paths: Sequence[str], indices: Sequence[int]) -> tf.data.Dataset:
     """(index, serialized record) of some examples, in the order of the shards."""
     wanted = tf.constant(list(indices), tf.int64)

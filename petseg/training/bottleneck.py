@@ -232,6 +232,7 @@ def _calls_per_second(call: Callable[[], object], seconds: float) -> float:
     return calls / elapsed_s
 
 
+@tf.autograph.experimental.do_not_convert
 def _decoded_size(serialized: tf.Tensor) -> tf.Tensor:
     """Decodes a record; returns a number that depends on all of it."""
     fields = record.parse_record(serialized)

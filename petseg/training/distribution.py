@@ -82,7 +82,7 @@ def make_strategy(
 def _make_agree(strategy: tf.distribute.Strategy) -> Agree:
     devices = len(strategy.extended.worker_devices)
 
-    @tf.function
+    @tf.function(autograph=False)
     def add_up(values: tf.Tensor) -> tf.Tensor:
         def on_replica() -> tf.Tensor:
             context = tf.distribute.get_replica_context()

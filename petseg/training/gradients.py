@@ -120,7 +120,7 @@ def make_gradients(
         return values, tape.gradient(scaled, logits)
 
     if compile_losses:
-        compute_losses = tf.function(compute_losses, jit_compile=True)
+        compute_losses = tf.function(compute_losses, autograph=False, jit_compile=True)
 
     def of_part(
         values: list[tf.Tensor],
@@ -145,7 +145,7 @@ def make_gradients(
         return [*losses_of_part, *tape.gradient(logits, values, by_logits, "zero")]
 
     if xla:
-        of_part = tf.function(of_part, jit_compile=True)
+        of_part = tf.function(of_part, autograph=False, jit_compile=True)
 
     def of_replica(
         values: list[tf.Tensor],

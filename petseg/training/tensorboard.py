@@ -118,7 +118,7 @@ class TensorBoard:
     def describe_run(self, run: Description) -> None:
         """Writes what a run is."""
         images = tf.TensorSpec([None, run.image_size, run.image_size, 3], tf.uint8, name="images")
-        graph = tf.function(run.forward).get_concrete_function(images).graph
+        graph = tf.function(run.forward, autograph=False).get_concrete_function(images).graph
         with writing("the description of the run"), self._run.as_default(step=0):
             for tag, text in run.texts.items():
                 tf.summary.text(tag, text)

@@ -129,7 +129,7 @@ def make_train_steps(
     def clock_s() -> tf.Tensor:
         return tf.timestamp() if options.is_timed else tf.zeros([], tf.float64)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def train_steps(
         batches: Iterator,
         first_step: tf.Tensor,
@@ -137,15 +137,15 @@ def make_train_steps(
         count: tf.Tensor,
         rate_factor: tf.Tensor,
     ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-        last_gradients = [tf.zeros(state.weights[index].shape) for index in returned]
-        rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(names)])
-        for index in tf.range(count):
+        def take_one(
+            index: tf.Tensor, rows: tf.TensorArray, _: list[tf.Tensor]
+        ) -> tuple[tf.Tensor, tf.TensorArray, list[tf.Tensor]]:
             step = first_step + tf.cast(index, tf.int64)
             rate = rate_factor * schedule(step - stage_start)
             with tf.control_dependencies([rows.flow]):  # the step before has ended
                 before_s = clock_s()
             with tf.control_dependencies([before_s]):
-                batch = next(batches)
+                batch = batches.get_next()
             with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
                 wait_s = tf.cast(clock_s() - before_s, tf.float32)
             per_replica = strategy.run(replica_step, args=(batch, step, rate))
@@ -153,6 +153,16 @@ def make_train_steps(
             row = [strategy.experimental_local_results(value)[0] for value in per_replica]
             last_gradients = row[len(names) - 1 :]
             rows = rows.write(index, tf.stack([*row[: len(names) - 1], wait_s]))
+            return index + 1, rows, last_gradients
+
+        rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(names)])
+        gradients_before = [tf.zeros(state.weights[index].shape) for index in returned]
+        _, rows, last_gradients = tf.while_loop(
+            lambda index, *_: index < count,
+            take_one,
+            (tf.constant(0), rows, gradients_before),
+            maximum_iterations=count,
+        )
         columns = tf.unstack(rows.stack(), num=len(names), axis=1)
         return dict(zip(names, columns, strict=True)), last_gradients
 

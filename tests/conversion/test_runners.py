@@ -49,15 +49,19 @@ def command(raw, out, *flags) -> list[str]:
     ]
 
 
-def run(raw, out, *flags, **options) -> subprocess.CompletedProcess:
+def run(raw, out, *flags) -> subprocess.CompletedProcess:
+    return run_module(*command(raw, out, *flags)[1:])
+
+
+def run_with_limit(raw, out, preexec_fn) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(raw, out, *flags),
+        command(raw, out),
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
         timeout=SECONDS,
-        **options,
+        preexec_fn=preexec_fn,
     )
 
 
@@ -179,7 +183,7 @@ def test_a_disk_that_fills_up_is_one_line_and_no_data_set(many_pets, converted, 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
-    done = run(many_pets, out, preexec_fn=limit)
+    done = run_with_limit(many_pets, out, limit)
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
     assert line.startswith("error: --output_dir: cannot write")

@@ -12,6 +12,7 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 from PIL import Image
+from testing.autograph import autograph_forbidden
 from testing.conversion import convert
 
 from petseg.data import manifest
@@ -37,7 +38,8 @@ def run(run_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def figures(run):
-    return evaluate_split(str(run), EvaluateOptions(panel_images=3))
+    with autograph_forbidden():
+        return evaluate_split(str(run), EvaluateOptions(panel_images=3))
 
 
 def examples(data_dir):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from testing.autograph import autograph_forbidden
 from testing.commands import assert_one_line_error, run_module, run_python
 from testing.conversion import encoded
 
@@ -114,6 +115,12 @@ def test_a_missing_package_is_named(run_dir, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"needs ai_edge_litert: pip install 'petseg\[litert\]'"):
         export_model.export_model(str(run_dir), ExportOptions(str(tmp_path / "out"), "litert"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_autograph():
+    with autograph_forbidden():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import shutil
 import signal
 
 import pytest
+from testing.autograph import autograph_forbidden
 from testing.clusters import log_of, train, write_config
 from testing.commands import assert_one_line_error, run_module, train_command
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
@@ -23,7 +24,8 @@ from petseg.training import trainer
 @pytest.fixture
 def cached_config(tiny_config, tmp_path):
     tiny_config.data.feature_cache_dir = str(tmp_path / "features")
-    return tiny_config
+    with autograph_forbidden():
+        yield tiny_config
 
 
 @pytest.fixture

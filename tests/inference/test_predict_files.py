@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from testing.autograph import autograph_forbidden
 from testing.command_processes import ROOT
 from testing.commands import assert_one_line_error, run_module
 from testing.conversion import encoded
@@ -39,7 +40,8 @@ def predict(trained):
     def predict(paths, output, kinds=(outputs.CLASS_IDS, outputs.OVERLAY)):
         jobs = list_jobs([str(path) for path in paths], str(output))
         options = OutputOptions(kinds, trained.label_map.names, trained.palette)
-        return predict_files(predictor, jobs, options)
+        with autograph_forbidden():
+            return predict_files(predictor, jobs, options)
 
     return predict
 

@@ -96,9 +96,7 @@ def test_a_run_stopped_in_any_stage_resumes_to_the_same_end(staged, tmp_path, mo
     )
 
 
-def test_a_run_stopped_between_two_stages_begins_the_second_with_a_new_optimizer(
-    staged, tmp_path
-):
+def test_a_run_stopped_between_two_stages_begins_the_second_with_a_new_optimizer(staged, tmp_path):
     # Two of the same weights: the first one's moments would fit the second one's optimizer.
     first, second = Stage("decoder", 0.4, 5e-3), Stage("decoder", 0.4, 1e-2)
     staged.train.stages = [first, second]

@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from testing.autograph import autograph_forbidden
 from testing.configs import make_tiny_config
 from testing.conversion import convert
 from testing.events import summaries
@@ -26,7 +27,8 @@ def finished_run(request, data_dir, tmp_path_factory):
     """A run of the tiny config from start to end, and its config."""
     tiny = request.getfixturevalue("module_config")
     folder = str(tmp_path_factory.mktemp("run"))
-    trainer.train_and_evaluate(copy.deepcopy(tiny), folder)
+    with autograph_forbidden():
+        trainer.train_and_evaluate(copy.deepcopy(tiny), folder)
     return folder, tiny
 
 
@@ -88,7 +90,9 @@ def test_training_learns(tiny_config, tmp_path):
     assert figures[100]["mean_iou"] > figures[0]["mean_iou"] + 0.2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_a_stopped_run_resumes_to_the_same_end(
     finished_run, tiny_config, tmp_path, monkeypatch, number
 ):
@@ -134,22 +138,14 @@ def test_a_finished_run_stays_as_it_is(finished_run, tmp_path):
     assert_same_weights(checkpoint_weights(str(tmp_path / "run"), TOTAL_STEPS), before)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "delete", "index"])
-def test_a_damaged_newest_checkpoint_is_skipped_and_named(finished_run, tmp_path, damage, capfd):
+def test_a_damaged_newest_checkpoint_is_skipped_and_named(finished_run, tmp_path, capfd):
     folder, config = finished_run
     run = tmp_path / "run"
     shutil.copytree(folder, run)
     data = run / "checkpoints" / "ckpt-10" / "variables.data-00000-of-00001"
     content = data.read_bytes()
-    if damage == "cut":
-        data.write_bytes(content[: len(content) // 2])
-    elif damage == "flip":
-        index = int(np.random.default_rng(0).integers(len(content)))
-        data.write_bytes(content[:index] + bytes([content[index] ^ 4]) + content[index + 1 :])
-    elif damage == "delete":
-        data.unlink()
-    else:
-        (run / "checkpoints" / "ckpt-10" / "variables.index").write_bytes(b"")
+    index = int(np.random.default_rng(0).integers(len(content)))
+    data.write_bytes(content[:index] + bytes([content[index] ^ 4]) + content[index + 1 :])
     trainer.train_and_evaluate(config, str(run))
     printed = capfd.readouterr().err
     assert "ckpt-10 cannot be restored" in printed
@@ -279,6 +275,7 @@ def test_weights_that_are_not_finite_are_never_saved(tiny_config, tmp_path):
     assert checkpoints.saved_steps(str(tmp_path)) == []
 
 
+@pytest.mark.long
 def test_a_damaged_later_checkpoint_does_not_push_out_the_one_just_saved(
     finished_run, tmp_path, monkeypatch
 ):

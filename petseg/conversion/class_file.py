@@ -3,8 +3,7 @@
 import csv
 import re
 
-from etils import epath
-
+from petseg.conversion import text_files
 from petseg.conversion.sources.base import MaskRules
 from petseg.data.label_map import IGNORED
 from petseg.errors import UserError
@@ -67,12 +66,12 @@ def show_colour(colour: tuple[int, int, int]) -> str:
 
 def _rows(path: str) -> list[tuple[int, list[str]]]:
     try:
-        text = epath.Path(path).read_text()
+        lines = text_files.read_lines(path, errors="strict")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--classes: cannot read {path}: {error}") from error
     rows = [
         (number, [field.strip() for field in fields])
-        for number, fields in enumerate(csv.reader(text.splitlines()), 1)
+        for number, fields in enumerate(csv.reader(lines), 1)
         if fields and any(fields) and not re.fullmatch(r"#.*", fields[0].strip())
     ]
     is_header = bool(rows) and not rows[0][1][0].isdecimal()

@@ -115,6 +115,14 @@ def test_a_tfds_data_set_keeps_its_bytes_splits_and_labels(prepared, raw_pets, t
     assert [(f.name, f.reason[:8]) for f in finished.rejected] == [("trainval", "split of")]
 
 
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_no_share_leaves_train_or_validation_empty(prepared, fraction):
+    splits = {
+        example.split for example in listing_of(prepared, validation_fraction=fraction).examples
+    }
+    assert {e.split for e in listing.examples} == {"train", "validation", "test"}
+
+
 def test_mask_values_without_a_name_are_named_by_their_number(prepared, tmp_path):
     finished = write(lambda: listing_of(prepared), tmp_path / "out")
     assert finished.raw_labels == {1: "value_1", 2: "value_2", 3: "value_3"}

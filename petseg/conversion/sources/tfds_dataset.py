@@ -20,8 +20,8 @@ from petseg.conversion.sources.base import (
     Unreadable,
     check_fractions,
     require_raw_dir,
-    split_by_hash,
 )
+from petseg.conversion.splits import carve_validation
 from petseg.data import manifest, record, tfrecord
 from petseg.data.manifest import Finding
 from petseg.errors import FaultFound, UserError
@@ -108,12 +108,8 @@ def list_tfds(options: SourceOptions) -> SourceListing:
     split_by = "the data set's own splits"
     if "validation" not in splits.values() and validation_fraction:
         split_by += ", validation out of train by a hash of each name"
-        examples = [
-            dataclasses.replace(example, split=split_by_hash(example.name, validation_fraction, 0))
-            if example.split == "train"
-            else example
-            for example in examples
-        ]
+        chosen = carve_validation({e.name: e.split for e in examples}, validation_fraction)
+        examples = [dataclasses.replace(e, split=chosen[e.name]) for e in examples]
     if not examples:
         raise UserError(f"--raw_dir: {dataset} has no example of train, validation or test")
     rules = options.mask_rules

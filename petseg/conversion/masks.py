@@ -20,7 +20,12 @@ _IHDR_BYTES = 33  # the signature and the header chunk
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = 0
 _FEW_LABELS = 16
+_VOID = 255  # the usual value of pixels without a class
 _NAMED = 8  # unknown values, in a reason
+_SMOOTHED_FROM = 5  # so many unknown values in one mask come from smoothing, hardly from a typo
+_SMOOTHED = (
+    "as smoothed edges give; draw, resize and save masks without smoothing, as lossless files"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,11 +121,23 @@ def count_labels(labels: np.ndarray, rules: MaskRules) -> dict[int, int]:
         counts = dict(enumerate(np.bincount(labels.ravel(), minlength=256).tolist()))
     counts = {value: count for value, count in sorted(counts.items()) if count}
     if rules.names is not None and (unknown := sorted(counts.keys() - rules.names.keys())):
-        values = ", ".join(f"{value} ({counts[value]:,} px)" for value in unknown[:_NAMED])
-        raise BadFile(
-            f"mask holds {values}; allowed are {', '.join(map(str, sorted(rules.names)))}"
-        )
+        raise BadFile(_unknown_values(unknown, counts, rules.names))
     return counts
+
+
+def _unknown_values(
+    unknown: list[int], counts: Mapping[int, int], allowed: Mapping[int, str]
+) -> str:
+    values = ", ".join(f"{value} ({counts[value]:,} px)" for value in unknown[:_NAMED])
+    if len(unknown) > _NAMED:
+        values += f" and {len(unknown) - _NAMED:,} more values"
+    if len(unknown) >= _SMOOTHED_FROM:
+        return f"mask holds many values that no class has, {_SMOOTHED}: {values}"
+    if unknown == [_VOID]:
+        what = f"{_VOID}, which no class has; if it is void, --ignore_id={_VOID}"
+    else:
+        what = "values that no class has"
+    return f"mask holds {what}: {values}; allowed are {', '.join(map(str, sorted(allowed)))}"
 
 
 def _count_each(labels: np.ndarray, values: Iterable[int]) -> dict[int, int]:
@@ -170,11 +187,16 @@ def _labels_of_colours(picture: Image.Image, rules: MaskRules) -> np.ndarray:
         unknown = np.unique(codes[labels < 0])
         first = np.argwhere(labels < 0)[0]
         colours = ", ".join(show_colour(_colour(code)) for code in unknown[:_NAMED].tolist())
-        more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
-        raise BadFile(
-            f"mask holds colours that no class has: {colours}{more}, "
-            f"first at row {first[0]}, column {first[1]}"
-        )
+        where = f"first at row {first[0]}, column {first[1]}"
+        if len(unknown) > _NAMED:
+            colours += f" and {len(unknown) - _NAMED:,} more"
+        if len(unknown) >= _SMOOTHED_FROM:
+            colours += f", {where}"
+            raise BadFile(f"mask holds many colours that no class has, {_SMOOTHED}: {colours}")
+        if len(unknown) == 1:
+            hint = "if it is void, give it an id in --classes and that id as --ignore_id"
+            raise BadFile(f"mask holds a colour that no class has; {hint}: {colours}, {where}")
+        raise BadFile(f"mask holds colours that no class has: {colours}, {where}")
     return labels.astype(np.uint8)
 
 

@@ -202,10 +202,12 @@ def _remove_shards(
 def _check_is_same(finished: Manifest, listing: SourceListing, options: WriteOptions) -> None:
     """Raises UserError if flags, class names or unpaired inputs have changed."""
     names = listing.masks.names
+    unplaced = finished.unplaced[: len(listing.rejected)]
     if (
         finished.source != options.source
         or (names is not None and dict(names) != finished.raw_labels)
-        or finished.unplaced[: len(listing.rejected)] != listing.rejected
+        # Another petseg may have said the same in other words.
+        or [(f.name, f.split) for f in unplaced] != [(f.name, f.split) for f in listing.rejected]
     ):
         raise _other_inputs(options.output_dir)
 

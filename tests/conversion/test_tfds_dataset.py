@@ -117,9 +117,7 @@ def test_a_tfds_data_set_keeps_its_bytes_splits_and_labels(prepared, raw_pets, t
 
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
 def test_no_share_leaves_train_or_validation_empty(prepared, fraction):
-    splits = {
-        example.split for example in listing_of(prepared, validation_fraction=fraction).examples
-    }
+    listing = listing_of(prepared, validation_fraction=fraction)
     assert {e.split for e in listing.examples} == {"train", "validation", "test"}
 
 

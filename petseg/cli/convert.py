@@ -52,7 +52,7 @@ _MASKS = flags.DEFINE_string("masks", "", "folders: a folder, or a path with * a
 _CLASSES = flags.DEFINE_string(
     "classes", "", "folders, tfds: a file with one line 'id,name' or 'id,name,colour' per class."
 )
-_IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class.")
+_IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class, such as 255.")
 _LISTS = {
     split: flags.DEFINE_string(
         f"{split}_list", "", f"folders: a file that names the images of {split}, one per line."

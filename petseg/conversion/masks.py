@@ -14,7 +14,9 @@ from petseg.conversion.checks import BadFile, check_size, open_picture, picture_
 from petseg.conversion.class_file import show_colour
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import record
+from petseg.data.label_map import IGNORED
 
+UNNAMED = "value_"  # begins the name of a value that no class file names
 _LOSSLESS = ("PNG", "BMP", "TIFF")
 _IHDR_BYTES = 33  # the signature and the header chunk
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -75,8 +77,10 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
         return _check_grey_png(content, rules, decode)
     with open_picture(content, "mask") as picture:
         check_size(picture.height, picture.width, "mask")
+        note = _check_frames(picture)
         labels, what = _labels_of(picture, rules)
-    repair = None if what is None else f"mask: {kind}, {what}"
+    changes = [change for change in (what, note) if change]
+    repair = f"mask: {kind}, {', '.join(changes)}" if changes else None
     return CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules), repair)
 
 
@@ -150,6 +154,9 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
     if zlib.crc32(content[12:29]) != crc or b"IEND" not in content[-16:]:
         raise BadFile("mask is a damaged PNG")
     check_size(height, width, "mask")
+    if content.find(b"acTL", _IHDR_BYTES, content.find(b"IDAT", _IHDR_BYTES)) >= 0:
+        with open_picture(content, "mask") as picture:
+            _check_frames(picture)
     if not decode:
         return CheckedMask(content, height, width, {})
     try:
@@ -158,6 +165,26 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
     except tf.errors.InvalidArgumentError as error:
         raise BadFile("mask is a damaged PNG") from error
     return CheckedMask(content, *labels.shape, count_labels(labels, rules))
+
+
+def _check_frames(picture: Image.Image) -> str | None:
+    """Returns a note if a picture holds smaller copies of its first frame, as GeoTIFFs do.
+
+    Raises:
+      BadFile: It holds other frames, of which nobody knows which are the labels.
+    """
+    frames, size = getattr(picture, "n_frames", 1), picture.size
+    for index in range(1, frames):
+        picture.seek(index)
+        if picture.width >= size[0] or picture.height >= size[1]:
+            raise BadFile(
+                "mask is a stack of frames, of which any could be the labels; save that one "
+                f"alone: {frames} frames"
+            )
+    if frames == 1:
+        return None
+    picture.seek(0)
+    return f"first of {frames} frames, the others being smaller copies"
 
 
 def _labels_of(picture: Image.Image, rules: MaskRules) -> tuple[np.ndarray, str | None]:
@@ -217,4 +244,7 @@ def merge_names(rules: MaskRules, counts: Mapping[int, int]) -> dict[int, str]:
     """Returns the meaning of each raw value; without names, of those that occur."""
     if rules.names is not None:
         return dict(rules.names)
-    return {value: f"value_{value}" for value in sorted(counts)}
+    return {
+        value: IGNORED if value == rules.ignored else f"{UNNAMED}{value}"
+        for value in sorted(counts)
+    }

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from petseg.conversion.masks import UNNAMED
 from petseg.conversion.pairing import NO_PAIR
 from petseg.conversion.splits import OUTSIDE
 from petseg.data.label_map import IGNORED
@@ -10,6 +11,8 @@ from petseg.data.manifest import Finding, Manifest
 from petseg.errors import FaultFound
 
 _MANY_SHARE, _MANY = 0.1, 2  # of all inputs; and in number
+_MANY_VALUES, _BLURRED_VALUES, _RARE_SHARE = 50, 4, 0.001  # of unnamed mask values
+_VOID, _VOID_NAMES = 255, ("void", "ignore", "unlabeled", "unlabelled", "unknown", "don't care")
 _NUMBER = re.compile(r"\d[\d,.x]*")
 
 
@@ -64,6 +67,10 @@ def check_losses(finished: Manifest, output_dir: str) -> None:
 
 def warnings(finished: Manifest) -> list[str]:
     """Returns one line for each thing that training would suffer from, besides losses."""
+    return [*_doubtful_classes(finished), *_unlearnable_classes(finished)]
+
+
+def _unlearnable_classes(finished: Manifest) -> list[str]:
     pixels, train = _pixels(finished), finished.splits.get("train")
     if not pixels or not train:
         return []
@@ -72,6 +79,29 @@ def warnings(finished: Manifest) -> list[str]:
         for value, name in finished.raw_labels.items()
         if name != IGNORED and pixels.get(value) and not train.pixels_per_label.get(value)
     ]
+
+
+def _doubtful_classes(finished: Manifest) -> list[str]:
+    """Returns a line if values became classes that are likely none: blurred edges, void."""
+    pixels = _pixels(finished)
+    unnamed = [v for v in pixels if finished.raw_labels.get(v, "").startswith(UNNAMED)]
+    total = sum(pixels.values())
+    rare = [value for value in unnamed if pixels[value] < _RARE_SHARE * total]
+    if len(unnamed) >= _MANY_VALUES or len(rare) >= max(_BLURRED_VALUES, len(unnamed) / 2):
+        return [
+            f"masks hold {len(unnamed)} values, each of which is a class now; {len(rare)} have "
+            f"less than {_RARE_SHARE:.1%} of the pixels each, as blurred edges give (smoothing, "
+            "resizing, JPEG). Save masks without smoothing, or name the classes in --classes"
+        ]
+    lines = []
+    for value, name in finished.raw_labels.items():
+        is_unnamed_void = value == _VOID and value in unnamed and len(unnamed) > 2
+        if is_unnamed_void or (name != IGNORED and name.lower() in _VOID_NAMES):
+            lines.append(
+                f"'{name}' is a class now; if it marks pixels without one, convert with "
+                f"--ignore_id={value}"
+            )
+    return lines
 
 
 def _head(finding: Finding) -> str:

@@ -245,6 +245,12 @@ def test_a_malformed_class_file_is_refused_with_its_line(tmp_path, text, message
         class_file.read_mask_rules(str(tmp_path / "classes.csv"), None)
 
 
+@pytest.mark.parametrize("value", [-1, 256])
+def test_an_ignored_value_that_no_mask_can_hold_is_refused(value):
+    with pytest.raises(UserError, match=f"--ignore_id={value} must lie between 0 and 255"):
+        class_file.read_mask_rules("", value)
+
+
 def test_an_ignored_value_gets_the_name_by_which_label_maps_ignore_it(tmp_path):
     (tmp_path / "c.csv").write_text("1,road\n255,void\n")
     assert class_file.read_mask_rules(str(tmp_path / "c.csv"), 255).names == {
@@ -272,7 +278,7 @@ def test_a_class_file_may_have_a_header_comments_and_colours_of_either_kind(tmp_
     (tmp_path / "c.csv").write_text("ID, Name, Colour\n# c\n\n7, road, #80ff00\n9,car,1,2,3\n")
     rules = class_file.read_mask_rules(str(tmp_path / "c.csv"), 255)
     assert rules == MaskRules(
-        {7: "road", 9: "car", 255: "ignored"}, {(128, 255, 0): 7, (1, 2, 3): 9}
+        {7: "road", 9: "car", 255: "ignored"}, {(128, 255, 0): 7, (1, 2, 3): 9}, 255
     )
 
 

@@ -103,6 +103,23 @@ def test_other_lossless_formats_are_stored_as_png(kind):
     assert (tf.io.decode_png(checked.encoded).numpy()[..., 0] == LABELS).all()
 
 
+def test_a_stack_of_frames_is_no_mask():
+    frames = [Image.fromarray(LABELS), Image.fromarray(LABELS * 0 + 1)]
+    for kind in ("TIFF", "PNG"):
+        content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+        for decode in (True, False):
+            with pytest.raises(BadFile, match=r"stack of frames.*save that one alone: 2 frames"):
+                masks.check_mask(content, RULES, decode=decode)
+
+
+def test_smaller_copies_in_a_mask_are_noted():
+    small = Image.fromarray(LABELS).resize((5, 4), Image.Resampling.NEAREST)
+    content = encoded(Image.fromarray(LABELS), "TIFF", save_all=True, append_images=[small])
+    checked = masks.check_mask(content, RULES)
+    assert (tf.io.decode_png(checked.encoded).numpy()[..., 0] == LABELS).all()
+    assert "first of 2 frames, the others being smaller copies" in checked.repair
+
+
 def test_one_bit_masks_hold_0_and_1():
     labels = LABELS == 1
     content = encoded(Image.fromarray(labels), "PNG")

@@ -91,6 +91,41 @@ def test_a_class_that_train_lacks_is_warned_of():
     assert review.warnings(finished_of({"validation": {0: 1, 1: 3}})) == []
 
 
+def unnamed(pixels: dict[int, int], **names: str) -> Manifest:
+    named = {value: names.get(f"v{value}", f"value_{value}") for value in pixels}
+    return finished_of({"train": pixels}, names=named)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        {0: 90_000, 255: 9_000, **dict.fromkeys(range(60, 70), 9)},  # blurred edges
+        dict.fromkeys(range(120), 100),  # a photograph, or very many classes
+    ],
+)
+def test_values_of_blurred_edges_are_told_with_their_cure(pixels):
+    (line,) = review.warnings(unnamed(pixels))
+    assert line.startswith(f"masks hold {len(pixels)} values, each of which is a class now")
+    assert "Save masks without smoothing, or name the classes in --classes" in line
+
+
+@pytest.mark.parametrize(
+    ("pixels", "names", "told"),
+    [
+        ({0: 5, 1: 5, 255: 1}, {}, "'value_255' is a class now"),
+        ({0: 5, 1: 5, 255: 1}, {"v255": "ignored"}, None),
+        ({0: 5, 255: 1}, {}, None),  # background and foreground
+        ({0: 5, 1: 5, 7: 1}, {"v0": "road", "v1": "car", "v7": "Void"}, "'Void' is a class now"),
+        (dict.fromkeys(range(20), 5), {}, None),
+    ],
+)
+def test_void_that_became_a_class_names_the_flag(pixels, names, told):
+    lines = review.warnings(unnamed(pixels, **names))
+    assert len(lines) == bool(told)
+    if told:
+        assert lines[0].startswith(told) and f"--ignore_id={max(pixels)}" in lines[0]
+
+
 @pytest.mark.parametrize(("count", "is_many"), [(1, False), (2, False), (3, True), (30, True)])
 def test_many_of_one_kind_are_a_tenth_of_the_inputs(count, is_many):
     findings = [

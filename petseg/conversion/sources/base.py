@@ -92,10 +92,12 @@ class MaskRules:
     Attributes:
       names: Raw value -> its meaning; None if any value may occur.
       values_of_colours: RGB -> raw value, for colour-coded masks; otherwise empty.
+      ignored: A raw value that is no class, whatever it is called; or None.
     """
 
     names: Mapping[int, str] | None
     values_of_colours: Mapping[tuple[int, int, int], int] = dataclasses.field(default_factory=dict)
+    ignored: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

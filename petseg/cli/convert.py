@@ -92,6 +92,8 @@ _WORKERS = flags.DEFINE_integer(
 )
 _BEAM_ARGS = flags.DEFINE_list("beam_args", [], "Options for Beam: --runner=FlinkRunner,...")
 
+_FOR_VALIDATION = "; training needs one: see --validation_fraction and --validation_list"
+_LABELS_PRINTED = 30  # for each split; longer label maps are not printed either
 _NAMES_PER_REASON = 5  # printed; the manifest names all
 
 
@@ -141,11 +143,12 @@ def _options() -> ConvertOptions:
 
 def _report(finished: Manifest, output_dir: str) -> None:
     for name, split in finished.splits.items():
-        pixels = sum(split.pixels_per_label.values())
-        labels = ", ".join(
-            f"{finished.raw_labels[label]} {count / pixels:.1%}"
-            for label, count in split.pixels_per_label.items()
-        )
+        counts = split.pixels_per_label
+        pixels = sum(counts.values())
+        shown = sorted(sorted(counts, key=lambda label: -counts[label])[:_LABELS_PRINTED])
+        labels = ", ".join(f"{finished.raw_labels[v]} {counts[v] / pixels:.1%}" for v in shown)
+        if len(counts) > len(shown):
+            labels += f" and {len(counts) - len(shown)} rarer ones"
         print(
             f"{name:<10} {split.records:>7,} images in {len(split.shards)} shards, "
             f"{split.bytes / 1e6:,.1f} MB, mean {split.mean_width:.0f}x{split.mean_height:.0f} px"
@@ -153,7 +156,8 @@ def _report(finished: Manifest, output_dir: str) -> None:
         )
     for split in SPLITS:
         if split not in finished.splits:
-            print(f"{split:<10} none")
+            is_needed = split == "validation" and "train" in finished.splits
+            print(f"{split:<10} none{_FOR_VALIDATION if is_needed else ''}")
     print(f"split by   {finished.source['split_by']}")
     _report_findings("repaired", finished.repaired, output_dir)
     _report_findings("rejected", finished.rejected, output_dir)
@@ -184,6 +188,9 @@ def _report_label_map(finished: Manifest) -> None:
         label_map = own_label_map(finished, ignored)
     except UserError as error:
         print(f"label map  none: {error}")
+        return
+    if label_map.num_classes > _LABELS_PRINTED:
+        print(f"label map  {label_map.num_classes} classes, the default of config.data.label_map")
         return
     print(f"label map  --config.data.label_map={label_map.spec()!r}")
 

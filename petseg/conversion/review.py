@@ -13,6 +13,7 @@ from petseg.errors import FaultFound
 _MANY_SHARE, _MANY = 0.1, 2  # of all inputs; and in number
 _MANY_VALUES, _BLURRED_VALUES, _RARE_SHARE = 50, 4, 0.001  # of unnamed mask values
 _VOID, _VOID_NAMES = 255, ("void", "ignore", "unlabeled", "unlabelled", "unknown", "don't care")
+_NAMED = 8  # classes, in a line
 _NUMBER = re.compile(r"\d[\d,.x]*")
 
 
@@ -38,16 +39,13 @@ def particulars(finding: Finding) -> str:
 
 
 def losses(finished: Manifest) -> list[str]:
-    """Returns one line for each class without a pixel and each kind that rejected many inputs.
+    """Returns a line for classes without a pixel, and one for each kind that rejected many inputs.
 
     Many are a tenth of all inputs, but two at least. Inputs that nobody asked for, such as
     images in no list, are not counted; nor is a pixel if only headers were read.
     """
-    pixels, lines = _pixels(finished), []
-    if pixels:
-        for value, name in finished.raw_labels.items():
-            if name != IGNORED and not pixels.get(value):
-                lines.append(f"class '{name}' (mask value {value}) has no pixel")
+    pixels = _pixels(finished)
+    lines = _lacking(finished, [v for v in finished.raw_labels if pixels and not pixels.get(v)], "")
     lost = [f for f in finished.rejected if f.split or _head(f) in (*NO_PAIR, OUTSIDE)]
     total = sum(split.records for split in finished.splits.values()) + len(lost)
     for kind, group in by_kind(lost).items():
@@ -74,11 +72,20 @@ def _unlearnable_classes(finished: Manifest) -> list[str]:
     pixels, train = _pixels(finished), finished.splits.get("train")
     if not pixels or not train:
         return []
-    return [
-        f"class '{name}' (mask value {value}) has no pixel in train, so it cannot be learned"
-        for value, name in finished.raw_labels.items()
-        if name != IGNORED and pixels.get(value) and not train.pixels_per_label.get(value)
+    lacking = [
+        v for v in finished.raw_labels if pixels.get(v) and not train.pixels_per_label.get(v)
     ]
+    return _lacking(finished, lacking, " of train")
+
+
+def _lacking(finished: Manifest, values: Sequence[int], where: str) -> list[str]:
+    """Returns a line that names the classes, without ignored values, that have no pixel."""
+    values = [value for value in values if finished.raw_labels[value] != IGNORED]
+    if not values:
+        return []
+    names = [f"'{finished.raw_labels[v]}' (mask value {v})" for v in values[:_NAMED]]
+    more = f" and {len(values) - _NAMED} more" if len(values) > _NAMED else ""
+    return [f"no pixel{where} is of class {', '.join(names)}{more}"]
 
 
 def _doubtful_classes(finished: Manifest) -> list[str]:

@@ -45,7 +45,7 @@ def test_a_class_that_smoothed_edges_lost_ends_the_command_with_1(tmp_path):
     assert_one_line_error(
         done,
         1,
-        "class 'defect' (mask value 1) has no pixel",
+        "no pixel is of class 'defect' (mask value 1)",
         f"6 of 20 inputs are rejected: {kind}",
         "resize and save masks without smoothing",
         "--accept_losses",
@@ -56,7 +56,7 @@ def test_a_class_that_smoothed_edges_lost_ends_the_command_with_1(tmp_path):
     assert len(manifest.read_manifest(str(tmp_path / "out")).rejected) == 6
     accepted = run_module(*command, "--accept_losses")
     assert accepted.returncode == 0, accepted.stderr
-    assert "class 'defect' (mask value 1) has no pixel (accepted)" in accepted.stdout
+    assert "no pixel is of class 'defect' (mask value 1) (accepted)" in accepted.stdout
 
 
 def test_the_library_raises_for_a_lost_class_unless_it_is_accepted(tmp_path):
@@ -73,8 +73,12 @@ def test_the_library_raises_for_a_lost_class_unless_it_is_accepted(tmp_path):
 
 def test_classes_without_a_pixel_are_losses_but_not_ignored_values():
     finished = finished_of({"train": {0: 5}, "test": {0: 7}})
-    assert review.losses(finished) == ["class 'defect' (mask value 1) has no pixel"]
+    assert review.losses(finished) == ["no pixel is of class 'defect' (mask value 1)"]
     assert review.losses(finished_of({"train": {0: 5}, "test": {1: 1}})) == []
+    many = {value: f"c{value}" for value in range(12)}
+    (line,) = review.losses(finished_of({"train": {0: 5}}, names=many))
+    assert line.startswith("no pixel is of class 'c1' (mask value 1), 'c2' (mask value 2), ")
+    assert line.endswith("'c8' (mask value 8) and 3 more")
 
 
 def test_nothing_is_said_of_classes_if_no_mask_was_counted():
@@ -85,9 +89,7 @@ def test_nothing_is_said_of_classes_if_no_mask_was_counted():
 def test_a_class_that_train_lacks_is_warned_of():
     finished = finished_of({"train": {0: 5, 255: 1}, "validation": {0: 1, 1: 3}})
     assert review.losses(finished) == []
-    assert review.warnings(finished) == [
-        "class 'defect' (mask value 1) has no pixel in train, so it cannot be learned"
-    ]
+    assert review.warnings(finished) == ["no pixel of train is of class 'defect' (mask value 1)"]
     assert review.warnings(finished_of({"validation": {0: 1, 1: 3}})) == []
 
 

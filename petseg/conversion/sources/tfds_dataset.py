@@ -160,9 +160,16 @@ def _find_keys(
     pictures = {key: f for key, f in flat.items() if isinstance(f, tfds.features.Image)}
     labels = [key for key, f in flat.items() if isinstance(f, tfds.features.ClassLabel)]
     label = next((key for key in (record.CLASS_LABEL, "label") if key in labels), None)
+    image = _the_one(pictures, image_feature, "image_feature", _CHANNELS_OF_IMAGE)
+    mask = _the_one(pictures, mask_feature, "mask_feature", _CHANNELS_OF_MASK)
+    if image == mask:
+        raise UserError(
+            f"--image_feature and --mask_feature are both '{image}', so that each image would be "
+            f"its own mask; there are {', '.join(sorted(pictures))}"
+        )
     return _Keys(
-        image=_the_one(pictures, image_feature, "image_feature", _CHANNELS_OF_IMAGE),
-        mask=_the_one(pictures, mask_feature, "mask_feature", _CHANNELS_OF_MASK),
+        image=image,
+        mask=mask,
         label=label,
         name=next((key for key in _NAMES if key in flat), None),
         file_name=next((key for key in _FILE_NAMES if key in flat), None),
@@ -258,5 +265,10 @@ def _mask_rules_of(dataset: str, builder_name: str, ignored: int | None) -> Mask
     elif builder_name in SOURCES:
         names = SOURCES.get(builder_name).raw_labels
     if names is not None and ignored is not None:
+        if (others := [v for v, name in names.items() if name == IGNORED]) not in ([], [ignored]):
+            raise UserError(
+                f"--ignore_id={ignored}: {dataset} ignores value {others[0]} already; name all "
+                "classes with --classes"
+            )
         names = {**names, ignored: IGNORED}
     return MaskRules(names, colours, ignored)

@@ -143,7 +143,7 @@ def choose_label_map(text: str, manifest: Manifest) -> LabelMap:
     if not text:
         return own_label_map(manifest)
     label_map, raw_labels = parse_label_map(text), manifest.raw_labels
-    is_named = any(name != unnamed(value) for value, name in raw_labels.items())
+    is_named = any(name not in (unnamed(value), IGNORED) for value, name in raw_labels.items())
     if text in LABEL_MAPS and is_named and not label_map.means(raw_labels):
         own = "; ".join(f"{name}={value}" for value, name in sorted(raw_labels.items()))
         raise UserError(

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -113,6 +114,32 @@ def test_a_tfds_data_set_keeps_its_bytes_splits_and_labels(prepared, raw_pets, t
         assert text == (b"cat", b"dog")[label]
     assert {split for split, *_ in found.values()} == {"train", "validation", "test"}
     assert [(f.name, f.reason[:8]) for f in finished.rejected] == [("trainval", "split of")]
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_no_share_leaves_train_or_validation_empty(prepared, fraction):
+    listing = listing_of(prepared, validation_fraction=fraction)
+    assert {e.split for e in listing.examples} == {"train", "validation", "test"}
+
+
+def test_a_value_is_ignored_in_the_names_that_the_data_set_has(data_dir):
+    rules = listing_of(data_dir, MaskRules(None, ignored=3)).masks
+    assert rules.names == {1: "pet", 2: "background", 3: "ignored"}
+
+
+def test_a_second_ignored_value_is_refused(data_dir, tmp_path):
+    copy = shutil.copytree(data_dir, tmp_path / "copy")
+    known = manifest.read_manifest(str(copy))
+    names = {1: "pet", 2: "background", 3: "ignored"}
+    manifest.write_manifest(str(copy), dataclasses.replace(known, raw_labels=names))
+    assert listing_of(copy, MaskRules(None, ignored=3)).masks.names == names
+    with pytest.raises(UserError, match="ignores value 3 already"):
+        listing_of(copy, MaskRules(None, ignored=2))
+
+
+def test_an_image_is_not_its_own_mask(prepared):
+    with pytest.raises(UserError, match="each image would be its own mask; there are image, prev"):
+        listing_of(prepared, image_feature="image", mask_feature="image")
 
 
 def test_mask_values_without_a_name_are_named_by_their_number(prepared, tmp_path):

@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from petseg import recipes, standard_error
+from petseg import paths, recipes, standard_error
 from petseg.config import Config
 from petseg.errors import UserError
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from petseg.data.manifest import Manifest
     from petseg.inference.predictor import Predictor
     from petseg.inference.tta import TtaOptions
+
+# Of ConvertOptions, besides the two folders.
+_PATH_OPTIONS = {"images", "masks", "classes", "train_list", "validation_list", "test_list"}
 
 
 def convert(
@@ -71,8 +74,10 @@ def convert(
     # Spawned processes would run a script again that has no `if __name__ == "__main__"`.
     if not processes.can_fork():
         options.setdefault("workers", 1)
+    for name in _PATH_OPTIONS & options.keys():
+        options[name] = paths.expand(options[name])
     chosen = ConvertOptions(
-        raw_dir=str(raw_dir), output_dir=str(output_dir), source=source, **options
+        raw_dir=paths.expand(raw_dir), output_dir=paths.expand(output_dir), source=source, **options
     )
     finished = run_conversion(chosen, show_progress=show_progress)
     if not accept_losses:
@@ -221,7 +226,7 @@ def build_model(
         encoder, decoder, encoder_width, tuple(encoder_convs), decoder_channels, seed
     )
     model = segmentation_model.build_model(
-        options, num_classes=num_classes, image_size=image_size, weights=str(weights)
+        options, num_classes=num_classes, image_size=image_size, weights=paths.expand(weights)
     )
     for stage in model.encoder.stages.values():
         for layer in stage.layers:
@@ -246,7 +251,7 @@ def train(config: Config, run_dir: str) -> "Run":
     _load_tensorflow()
     from petseg.training.trainer import train_and_evaluate
 
-    train_and_evaluate(config, str(run_dir))
+    train_and_evaluate(config, paths.expand(run_dir))
     return load_run(run_dir)
 
 
@@ -268,7 +273,7 @@ class Run:
         _load_tensorflow()
         from petseg.run_dir import run_folder
 
-        self.run_dir = str(run_dir)
+        self.run_dir = paths.expand(run_dir)
         self.config: Config = run_folder.read_config(self.run_dir)
         self._predictors: dict[tuple[str, Any], Predictor] = {}
 
@@ -320,7 +325,10 @@ class Run:
         from petseg.inference.tta import TtaOptions
 
         options = EvaluateOptions(
-            split=split, data_dir=data_dir, checkpoint=str(checkpoint), tta=tta or TtaOptions()
+            split=split,
+            data_dir=data_dir and paths.expand(data_dir),
+            checkpoint=str(checkpoint),
+            tta=tta or TtaOptions(),
         )
         return evaluate_split(self.run_dir, options)
 
@@ -378,7 +386,9 @@ class Run:
 
         return export_model(
             self.run_dir,
-            ExportOptions(output_dir=str(output_dir), format=format, checkpoint=str(checkpoint)),
+            ExportOptions(
+                output_dir=paths.expand(output_dir), format=format, checkpoint=str(checkpoint)
+            ),
         )
 
     def _predictor(self, checkpoint: str, tta: "TtaOptions | None") -> "Predictor":

@@ -185,6 +185,13 @@ def _call(function: Callable[..., R], *arguments: object) -> R:
     return function(*arguments, _worker.advance)
 
 
+def usable_cores() -> int:
+    """Number of cores that this process may use; where the system does not say, of all."""
+    if hasattr(os, "sched_getaffinity"):  # absent on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def can_fork() -> bool:
     """Whether this process has no threads that a fork would lose, TensorFlow's included."""
     if sys.platform != "linux" or threading.active_count() > 1:

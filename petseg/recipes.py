@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from petseg import configs
+from petseg import configs, paths
 from petseg.errors import UserError
 
 FLAG_HELP = "A recipe's name, or a config file of your own."
@@ -29,6 +29,7 @@ def find(config: str) -> str:
     Raises:
       UserError: there is neither a file nor a recipe of that name.
     """
+    config = paths.expand(config)
     name, colon, argument = config.partition(":")
     if Path(name).is_file():
         return config

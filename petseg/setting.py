@@ -10,6 +10,8 @@ import enum
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from petseg import paths
+
 _KEY = "rules"
 
 
@@ -41,7 +43,7 @@ class Rules:
       multiple_of: What divides it.
       resume: Whether a resumed run may change it.
       hparam: Whether TensorBoard's hparams show it.
-      is_path: Whether it names a file or folder.
+      is_path: Whether it names a file or folder; a leading ~ is then the user's folder.
       not_paths: Values of a path's setting that are none.
     """
 
@@ -81,6 +83,8 @@ class Section:
             if name not in self.__dataclass_fields__:
                 hint = f"; it is now {self._renamed[name]}" if name in self._renamed else ""
                 raise AttributeError(f"{type(self).__name__} has no setting '{name}'{hint}")
+            if isinstance(value, str) and rules_of(self.__dataclass_fields__[name]).is_path:
+                value = paths.expand(value)
             super().__setattr__(name, value)
 
     @classmethod

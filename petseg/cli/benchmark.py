@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from ml_collections import config_flags
 
@@ -38,7 +38,7 @@ _STAGES = ("convert", "input", "train", "scaling", "export", "bottleneck")
 _STAGE = flags.DEFINE_string(
     "stage", None, f"What to measure: {', '.join(_STAGES)}.", required=True
 )
-_RAW_DIR = flags.DEFINE_string(
+_RAW_DIR = path_flags.define(
     "raw_dir", None, "convert: pairs in the official pets layout; default: toy pets."
 )
 _PAIRS = flags.DEFINE_integer(
@@ -47,10 +47,10 @@ _PAIRS = flags.DEFINE_integer(
 _WORKERS = flags.DEFINE_list(
     "workers", None, "convert: numbers of workers; default: 1 and the cores."
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = path_flags.define(
     "data_dir", None, "input, train, scaling: a data set; default: toy pets."
 )
-_SMALLER_DATA_DIR = flags.DEFINE_string(
+_SMALLER_DATA_DIR = path_flags.define(
     "smaller_data_dir", None, "input: the same data set, converted with --short_side=256."
 )
 _RECORDS = flags.DEFINE_integer(
@@ -58,14 +58,14 @@ _RECORDS = flags.DEFINE_integer(
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often every candidate runs.", lower_bound=1)
 _ONLY = flags.DEFINE_list("only", [], "Names of the candidates to run; default: all.")
-_SCRATCH_DIR = flags.DEFINE_string(
+_SCRATCH_DIR = path_flags.define(
     "scratch_dir", None, "Folder for temporary files; default: the system's."
 )
-_WEIGHTS = flags.DEFINE_string(
+_WEIGHTS = path_flags.define(
     "weights", "none", "train, scaling: the encoder's; none is random ones."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "train: the global batch.", lower_bound=1)
-_FEATURE_CACHE_DIR = flags.DEFINE_string(
+_FEATURE_CACHE_DIR = path_flags.define(
     "feature_cache_dir", None, "train: also measure steps on features cached in this folder."
 )
 _STEPS = flags.DEFINE_integer(
@@ -75,7 +75,7 @@ _REPLICAS = flags.DEFINE_list(
     "replicas", ["1", "2"], "scaling: numbers of replicas, starting with 1."
 )
 _CONFIG = config_flags.DEFINE_config_file("config", None, f"bottleneck: {recipes.FLAG_HELP}")
-_WORKDIR = flags.DEFINE_string("workdir", None, "export: a run of petseg-train.")
+_WORKDIR = path_flags.define("workdir", None, "export: a run of petseg-train.")
 _SECONDS = flags.DEFINE_float(
     "seconds", 5.0, "bottleneck: how long each stage is measured.", lower_bound=0.1
 )

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import absl.logging
 from absl import app
 
-from petseg import standard_error
+from petseg import standard_error, temporary_folder
 from petseg.cli import flag_parsing, help_page
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 
@@ -46,6 +46,7 @@ def run(
     if help_page.wants_help(sys.argv[1:]):
         print(help_page.page(sys.modules[main.__module__].__doc__, first, settings))
         sys.exit(0)
+    temporary_folder.use_own()
     absl.logging.set_verbosity(absl.logging.WARNING)
     # Pillow warns about odd files that it can read; nobody could act on that.
     warnings.filterwarnings("ignore", module="PIL")

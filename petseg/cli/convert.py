@@ -13,7 +13,7 @@ or folder; 130, 143 stopped by SIGINT or SIGTERM.
 
 from collections.abc import Sequence
 
-from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from etils import epath
 
@@ -33,28 +33,28 @@ _SOURCE = flags.DEFINE_string(
 _PLUGINS = flags.DEFINE_multi_string(
     "plugins", [], "Module that registers a source of your own; may be repeated."
 )
-_RAW_DIR = flags.DEFINE_string(
+_RAW_DIR = path_flags.define(
     "raw_dir",
     "",
     "oxford_iiit_pet: the folder with images/ and annotations/, or with the two archives. "
     "folders: the folder with images/ and masks/. tfds: a folder that TFDS wrote, or a name "
     "such as oxford_iiit_pet:4.0.0.",
 )
-_OUTPUT_DIR = flags.DEFINE_string(
+_OUTPUT_DIR = path_flags.define(
     "output_dir", None, "New or empty folder for the data set.", required=True
 )
 _NAME = flags.DEFINE_string(
     "name", "", "First part of every shard's file name; pets, or data for other sources."
 )
 
-_IMAGES = flags.DEFINE_string("images", "", "folders: a folder, or a path with * and **.")
-_MASKS = flags.DEFINE_string("masks", "", "folders: a folder, or a path with * and **.")
-_CLASSES = flags.DEFINE_string(
+_IMAGES = path_flags.define("images", "", "folders: a folder, or a path with * and **.")
+_MASKS = path_flags.define("masks", "", "folders: a folder, or a path with * and **.")
+_CLASSES = path_flags.define(
     "classes", "", "folders, tfds: a file with one line 'id,name' or 'id,name,colour' per class."
 )
 _IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class, such as 255.")
 _LISTS = {
-    split: flags.DEFINE_string(
+    split: path_flags.define(
         f"{split}_list", "", f"folders: a file that names the images of {split}, one per line."
     )
     for split in SPLITS

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw, ImageFilter
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from petseg.errors import UserError
 
-_OUTPUT_DIR = flags.DEFINE_string(
+_OUTPUT_DIR = path_flags.define(
     "output_dir", None, "New or empty folder for the data set.", required=True
 )
 _TRAINVAL_IMAGES = flags.DEFINE_integer(

@@ -13,16 +13,16 @@ set.
 import json
 from collections.abc import Sequence
 
-from petseg.cli import command, tta_flags  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags, tta_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 
 from petseg.errors import UserError
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.evaluation.table import format_table
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg-train.", required=True)
+_WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "The split to evaluate.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
+_DATA_DIR = path_flags.define("data_dir", None, "Data set; by default the one trained on.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
 )

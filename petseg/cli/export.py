@@ -11,20 +11,20 @@ the output folder gets its name; model_card.json is written beside the model. St
 
 from collections.abc import Sequence
 
-from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 
 from petseg.errors import UserError
 from petseg.exporting.export_model import ExportOptions, export_model
 from petseg.exporting.formats import FORMATS
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg-train.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "New or empty folder.", required=True)
+_WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
+_OUTPUT_DIR = path_flags.define("output_dir", None, "New or empty folder.", required=True)
 _FORMAT = flags.DEFINE_enum("format", "saved_model", list(FORMATS), "Format of the model.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set; by default the one trained on.")
+_DATA_DIR = path_flags.define("data_dir", None, "Data set; by default the one trained on.")
 
 
 def main(arguments: Sequence[str]) -> None:

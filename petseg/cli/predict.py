@@ -13,7 +13,7 @@ done); 2 a wrong command or workdir.
 
 from collections.abc import Sequence
 
-from petseg.cli import command, tta_flags  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags, tta_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 
 from petseg.errors import FaultFound, UserError
@@ -24,8 +24,8 @@ from petseg.inference.predict_files import predict_files
 from petseg.inference.predictor import make_predictor
 from petseg.run_dir import trained_model
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run folder of petseg-train.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the masks.", required=True)
+_WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
+_OUTPUT_DIR = path_flags.define("output_dir", None, "Folder for the masks.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
 )

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app
 
-from petseg.cli import flag_parsing, help_page
+from petseg.cli import flag_parsing, help_page, path_flags
 from petseg.errors import UserError
 
-_DIR = flags.DEFINE_string("dir", "quickstart", "Folder for everything that the quickstart makes.")
+_DIR = path_flags.define("dir", "quickstart", "Folder for everything that the quickstart makes.")
 _EXPECTED_MEAN_IOU = 0.85
 _TYPED = {"draw_toy_pets": "python -m petseg.cli.draw_toy_pets"}  # has no command of its own
 

@@ -18,7 +18,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 import keras
 from absl import flags
 from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ from petseg.visualization import charts
 _REACH = flags.DEFINE_float(
     "reach_mean_iou", None, "Also print after how many seconds an evaluation reached this."
 )
-_CURVES = flags.DEFINE_string(
+_CURVES = path_flags.define(
     "curves", None, "PNG or SVG file to draw: mean IoU of each run over minutes of training."
 )
 _SEED = "config.train.seed"

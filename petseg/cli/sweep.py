@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from ml_collections import config_flags
 
@@ -29,7 +29,7 @@ from petseg.data import label_map, manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.training import run_summary, tensorboard
 
-_SWEEP_DIR = flags.DEFINE_string("sweep_dir", None, "Folder for the runs.", required=True)
+_SWEEP_DIR = path_flags.define("sweep_dir", None, "Folder for the runs.", required=True)
 _VARY = flags.DEFINE_multi_string(
     "vary", None, 'SECTION.FIELD=VALUE,VALUE,...; as JSON if a value has commas: ["1,1,2", "none"].'
 )

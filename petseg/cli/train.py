@@ -12,7 +12,7 @@ workdir; 143 or 130 after SIGTERM or SIGINT, with everything saved.
 
 from collections.abc import Sequence
 
-from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from ml_collections import config_flags
 
@@ -29,7 +29,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     None,
     f"{recipes.FLAG_HELP} --config.SECTION.FIELD=VALUE changes one setting.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and TensorBoard's events.")
+_WORKDIR = path_flags.define("workdir", None, "Folder for checkpoints and TensorBoard's events.")
 _PRINT_MODEL = flags.DEFINE_bool(
     "print_model", False, "Print the model's layers and stop; needs no data set."
 )

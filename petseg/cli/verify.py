@@ -11,10 +11,9 @@ found; 2 a wrong command or no data set.
 import collections
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 
-from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 import numpy as np
 from absl import flags
 from etils import epath
@@ -27,11 +26,9 @@ from petseg.verification import contact_sheet
 from petseg.verification.near_duplicates import NearDuplicate, find_near_duplicates
 from petseg.verification.shard_check import ShardReport, ShardTask, check_shard
 
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder that petseg-convert wrote.", required=True
-)
+_DATA_DIR = path_flags.define("data_dir", None, "Folder that petseg-convert wrote.", required=True)
 _QUICK = flags.DEFINE_bool("quick", False, "Compare only sizes and hashes.")
-_CONTACT_SHEET = flags.DEFINE_string(
+_CONTACT_SHEET = path_flags.define(
     "contact_sheet", None, "PNG to draw: a sample of every split, and pixels per class."
 )
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default one per core.", 1)
@@ -79,7 +76,7 @@ def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardRep
         check_shard,
         tasks,
         [task.metadata.records for task in tasks],
-        workers=_WORKERS.value or os.cpu_count() or 1,
+        workers=_WORKERS.value or processes.usable_cores(),
         what="verify",
         show_progress=True,
     )

@@ -1,8 +1,8 @@
 """Converts the raw data of a source into a data set."""
 
 import dataclasses
-import os
 
+from petseg import processes
 from petseg.conversion import class_file
 from petseg.conversion.prepare import VALIDATE, RecordOptions
 from petseg.conversion.sources.base import SPLITS, Source, SourceListing, SourceOptions
@@ -107,7 +107,7 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
                 fail_on_bad=options.on_bad == "fail",
                 runner=RunnerOptions(
                     options.runner,
-                    options.workers or os.cpu_count() or 1,
+                    options.workers or processes.usable_cores(),
                     tuple(options.beam_args),
                     show_progress,
                 ),

@@ -80,12 +80,15 @@ def is_picture_name(name: str) -> bool:
 
 
 def fixed_part(pattern: str) -> str:
-    """Returns the folders of a pattern before its first wildcard; all of it if it has none."""
-    if not _WILDCARD.search(pattern):
-        return pattern
+    """Returns the folders of a pattern before its first wildcard; all of it if it has none.
+
+    A folder that exists is literal, whatever its name: 'pets [v2]' has no wildcard then.
+    """
     parts = pattern.split("/")
-    first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
-    return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else ".")
+    for index, part in enumerate(parts):
+        if _WILDCARD.search(part) and not is_folder("/".join(parts[: index + 1])):
+            return "/".join(parts[:index]) or ("/" if pattern.startswith("/") else ".")
+    return pattern
 
 
 def list_pictures(

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from petseg import standard_error
+from petseg import paths, standard_error
 from petseg.errors import UserError
 from petseg.exporting.serving import ServingModel
 
@@ -61,7 +61,8 @@ def _write_saved_model(serving: ServingModel, path: Path, _: np.ndarray) -> None
 
 
 def _load_saved_model(path: Path) -> Predict:
-    loaded = tf.saved_model.load(str(path))
+    with paths.literal(path) as folder:
+        loaded = tf.saved_model.load(str(folder))
 
     def predict(images: np.ndarray) -> np.ndarray:
         # Refers to `loaded`, which would be deleted otherwise.

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 from etils import epath
 
+from petseg import paths
 from petseg.errors import UserError
 
 FOLDER = "checkpoints"
@@ -182,7 +183,8 @@ def restore(variables: Mapping[str, tf.Variable], run_dir: str, step: int) -> Ch
     try:
         metadata = read_metadata(run_dir, step)
         _check_whole(path, metadata)
-        status = tf.train.Checkpoint(variables=dict(variables)).read(str(path / _PREFIX))
+        with paths.literal(path) as folder:
+            status = tf.train.Checkpoint(variables=dict(variables)).read(str(folder / _PREFIX))
         # A reader of the model alone leaves the optimizer's state in the file.
         status.assert_existing_objects_matched().expect_partial()
         return metadata

@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
-from petseg import config_rules
+from petseg import config_rules, processes
 from petseg.config import Config
 from petseg.config_rules import FEATURE_CACHE_DIR
 from petseg.data import record
@@ -125,7 +124,7 @@ def examine_run(
         decode=_rate(iter(decode), batch_size, seconds),
         input=_rate(batches, batch_size, seconds),
         model=_model_rate(train_one_step, stage.state.variables(), batch_size, seconds),
-        cores=len(os.sched_getaffinity(0)),
+        cores=processes.usable_cores(),
         has_gpu=run.options.has_gpu,
         is_bfloat16_faster=is_float32 and precision.is_bfloat16_faster(),
         image_size=run.options.image_size,

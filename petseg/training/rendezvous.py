@@ -4,6 +4,8 @@ TensorFlow's own wait cannot be interrupted and does not say which host is missi
 """
 
 import contextlib
+import errno
+import ipaddress
 import socket
 import sys
 import time
@@ -27,7 +29,7 @@ def wait_for_all(addresses: Sequence[str], own_index: int) -> None:
     """
     missing = [address for i, address in enumerate(addresses) if i != own_index]
     printed_s = -_SECONDS_BETWEEN_LINES
-    with _listening(_split(addresses[own_index])[1]):
+    with _listening(*_split(addresses[own_index])):
         while missing := [address for address in missing if not _is_reachable(address)]:
             if time.monotonic() - printed_s >= _SECONDS_BETWEEN_LINES:
                 printed_s = time.monotonic()
@@ -36,13 +38,33 @@ def wait_for_all(addresses: Sequence[str], own_index: int) -> None:
 
 
 @contextlib.contextmanager
-def _listening(port: int) -> Iterator[None]:
-    """Lets other hosts connect to this one; the system itself accepts."""
-    with socket.socket() as listener:
+def _listening(host: str, port: int) -> Iterator[None]:
+    """Lets other hosts connect to this one; the system itself accepts.
+
+    Where the host is an address of this machine, it listens there alone. A host's name may mean
+    127.0.1.1 on the host itself, and an address may be that of a router: then on all.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("", port))
+        try:
+            listener.bind((_own_address(host), port))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            listener.bind(("", port))
         listener.listen(128)
         yield
+
+
+def _own_address(host: str) -> str:
+    """The address that a host certainly means on the host itself; '' stands for all."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return ""
 
 
 def _is_reachable(address: str) -> bool:
@@ -57,4 +79,4 @@ def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"{address!r} is not HOST:PORT")
-    return host, int(port)
+    return host.strip("[]"), int(port)  # [::1]:1234

@@ -9,7 +9,7 @@ from testing import toy_shapes
 from testing.commands import run_module
 from testing.conversion import write
 
-from petseg.conversion import class_file
+from petseg.conversion import class_file, files
 from petseg.conversion.sources import folders
 from petseg.conversion.sources.base import MaskRules, SourceOptions, hash_order
 from petseg.data import manifest, record
@@ -327,3 +327,21 @@ def test_a_wrong_command_is_one_line_and_leaves_nothing(tmp_path, flags, message
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("pattern", ["{}/images", "{}/images/*.jpg", "{}/**/images/*.jpg"])
+def test_a_folder_that_exists_is_no_pattern(drawn, tmp_path, pattern):
+    folder = shutil.copytree(drawn, tmp_path / "pets [v2] *new?")
+    plain = listing_of(drawn / "images", drawn / "masks")
+    listing = listing_of(pattern.format(folder), folder / "masks")
+    assert [(e.name.rpartition("/")[2], e.split) for e in listing.examples] == [
+        (e.name, e.split) for e in plain.examples
+    ]
+
+
+def test_a_pattern_that_is_no_folder_stays_a_pattern(tmp_path):
+    for name in ("v1", "v2", "v3"):
+        (tmp_path / name).mkdir()
+    assert files.fixed_part(f"{tmp_path}/v[12]/*.png") == str(tmp_path)
+    (tmp_path / "v[12]").mkdir()
+    assert files.fixed_part(f"{tmp_path}/v[12]/*.png") == f"{tmp_path}/v[12]"

@@ -100,6 +100,31 @@ def test_hosts_wait_for_each_other_and_name_who_is_missing(capfd):
         assert not thread.is_alive()
 
 
+@pytest.mark.parametrize(
+    ("host", "listens_there", "listens_elsewhere"),
+    [
+        ("127.0.0.1", "127.0.0.1", False),
+        ("localhost", "127.0.0.1", False),
+        (socket.gethostname(), "127.0.0.1", True),  # may be 127.0.1.1 on the host itself
+        ("192.0.2.1", "127.0.0.1", True),  # a router's
+    ],
+)
+def test_a_host_listens_only_at_the_address_that_it_is_given(
+    host, listens_there, listens_elsewhere
+):
+    ports = free_ports(2)
+    addresses = [f"{host}:{ports[0]}", f"127.0.0.1:{ports[1]}"]
+    waiting = threading.Thread(target=rendezvous.wait_for_all, args=(addresses, 0), daemon=True)
+    waiting.start()
+    deadline = time.monotonic() + 300
+    while not rendezvous._is_reachable(f"{listens_there}:{ports[0]}"):
+        assert time.monotonic() < deadline
+    assert rendezvous._is_reachable(f"127.0.0.2:{ports[0]}") == listens_elsewhere
+    with socket.create_server(("127.0.0.1", ports[1])):
+        waiting.join(300)
+    assert not waiting.is_alive()
+
+
 def test_a_batch_that_cannot_be_shared_names_ones_that_can():
     with pytest.raises(UserError, match=r"1 replicas of 4 microbatches; use 8 or 12"):
         distribution.make_strategy("one_device", "tf_config", 0, 10, 4)

@@ -1,0 +1,38 @@
+"""Paths as users write them, and as TensorFlow reads them."""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from etils import epath
+
+_WILDCARD = re.compile(r"[*?\[\]\\]")
+
+
+def expand(path: str | os.PathLike[str]) -> str:
+    """A path whose leading ~ or ~USER is that user's folder, which shells leave in --flag=~/x."""
+    return os.path.expanduser(os.fspath(path))
+
+
+@contextlib.contextmanager
+def literal(folder: str | os.PathLike[str]) -> Iterator[epath.Path]:
+    """A name of a folder to read from that TensorFlow takes for no pattern.
+
+    Readers of checkpoints and SavedModels look for files by a pattern, so they find none in
+    'run [lr 0.1]'. There the name is that of a link, which lasts as long as the context.
+    """
+    path = epath.Path(folder)
+    if "://" in str(path) or not _WILDCARD.search(os.path.abspath(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        link = Path(temporary, "folder")
+        try:
+            link.symlink_to(os.path.abspath(path), target_is_directory=True)
+        except OSError:  # a system that grants links to administrators alone
+            shutil.copytree(path, link)
+        yield epath.Path(link)

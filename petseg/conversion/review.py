@@ -90,20 +90,18 @@ def _lacking(finished: Manifest, values: Sequence[int], where: str) -> list[str]
 def _doubtful_classes(finished: Manifest) -> list[str]:
     """Returns a line if values became classes that are likely none: blurred edges, void."""
     pixels = _pixels(finished)
-    without_name = [v for v in pixels if finished.raw_labels.get(v) == unnamed(v)]
+    nameless = [v for v in pixels if finished.raw_labels.get(v) == unnamed(v)]
     total = sum(pixels.values())
-    rare = [value for value in without_name if pixels[value] < _RARE_SHARE * total]
-    if len(without_name) >= _MANY_VALUES or len(rare) >= max(
-        _BLURRED_VALUES, len(without_name) / 2
-    ):
+    rare = [value for value in nameless if pixels[value] < _RARE_SHARE * total]
+    if len(nameless) >= _MANY_VALUES or len(rare) >= max(_BLURRED_VALUES, len(nameless) / 2):
         return [
-            f"masks hold {len(without_name)} values, each of which is a class now; {len(rare)} have "
+            f"masks hold {len(nameless)} values, each of which is a class now; {len(rare)} have "
             f"less than {_RARE_SHARE:.1%} of the pixels each, as blurred edges give (smoothing, "
             "resizing, JPEG). Save masks without smoothing, or name the classes in --classes"
         ]
     lines = []
     for value, name in finished.raw_labels.items():
-        is_unnamed_void = value == _VOID and value in without_name and len(without_name) > 2
+        is_unnamed_void = value == _VOID and value in nameless and len(nameless) > 2
         if is_unnamed_void or (name != IGNORED and name.lower() in _VOID_NAMES):
             lines.append(
                 f"'{name}' is a class now; if it marks pixels without one, convert with "

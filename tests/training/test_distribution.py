@@ -116,9 +116,7 @@ def test_a_host_listens_only_at_the_address_that_it_is_given(
     addresses = [f"{host}:{ports[0]}", f"127.0.0.1:{ports[1]}"]
     waiting = threading.Thread(target=rendezvous.wait_for_all, args=(addresses, 0), daemon=True)
     waiting.start()
-    deadline = time.monotonic() + 300
-    while not rendezvous._is_reachable(f"{listens_there}:{ports[0]}"):
-        assert time.monotonic() < deadline
+    wait_until(lambda: rendezvous._is_reachable(f"{listens_there}:{ports[0]}"), "a listening host")
     assert rendezvous._is_reachable(f"127.0.0.2:{ports[0]}") == listens_elsewhere
     with socket.create_server(("127.0.0.1", ports[1])):
         waiting.join(300)

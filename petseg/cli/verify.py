@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
 import numpy as np
 from absl import flags
-from etils import epath
 
 from petseg import processes
 from petseg.data import manifest
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError, shown
-from petseg.verification import contact_sheet
+from petseg.verification import contact_sheet, folder_check
 from petseg.verification.near_duplicates import NearDuplicate, find_near_duplicates
 from petseg.verification.shard_check import ShardReport, ShardTask, check_shard
 
@@ -36,7 +35,6 @@ _CONTACT_SHEET = flags.DEFINE_string(
 )
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default one per core.", 1)
 
-_TFDS_FILE = "dataset_info.json"
 _PAIRS_PRINTED, _PAIRS_IN_JSON = 10, 100
 _NAMES_PRINTED = 5
 
@@ -49,7 +47,8 @@ def main(arguments: Sequence[str]) -> None:
     finished = manifest.read_manifest(data_dir)
     if _CONTACT_SHEET.value and not _CONTACT_SHEET.value.lower().endswith(".png"):
         raise UserError(f"--contact_sheet={_CONTACT_SHEET.value} must end with .png")
-    faults = _unlisted_shards(data_dir, finished) + _tfds_faults(data_dir, finished)
+    faults = folder_check.unlisted_shards(data_dir, finished)
+    faults += folder_check.tfds_faults(data_dir, finished)
     near: list[NearDuplicate] | None = None
     if _QUICK.value:
         faults += manifest.check_shards(data_dir, finished.splits.values(), hashes=True)
@@ -87,28 +86,6 @@ def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardRep
     for split, report in zip(splits, reports, strict=True):
         by_split.setdefault(split, []).append(report)
     return by_split
-
-
-def _unlisted_shards(data_dir: str, finished: Manifest) -> list[str]:
-    """Returns a fault for each shard that is not in the manifest."""
-    known = {shard.name for split in finished.splits.values() for shard in split.shards}
-    return [
-        f"{path} is in no manifest"
-        for path in sorted(epath.Path(data_dir).iterdir())
-        if ".tfrecord" in path.name and path.name not in known
-    ]
-
-
-def _tfds_faults(data_dir: str, finished: Manifest) -> list[str]:
-    """Compares TFDS's metadata, which its readers trust, with the manifest."""
-    path = epath.Path(data_dir) / _TFDS_FILE
-    try:
-        splits = json.loads(path.read_text())["splits"]
-        lengths = {split["name"]: [int(n) for n in split["shardLengths"]] for split in splits}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{path} cannot be read: {error!r}"]
-    expected = {n: [shard.records for shard in s.shards] for n, s in finished.splits.items()}
-    return [] if lengths == expected else [f"{path} has other splits or counts than the manifest"]
 
 
 def _duplicate_names(reports: dict[str, list[ShardReport]]) -> list[str]:

@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ from testing.commands import run_module
 from testing.conversion import convert
 
 from petseg.data import manifest, record, tfrecord
-from petseg.verification import contact_sheet, near_duplicates, shard_check
+from petseg.verification import contact_sheet, folder_check, near_duplicates, shard_check
 
 
 @pytest.fixture
@@ -235,3 +236,69 @@ def test_five_bits_apart_are_found_wherever_they_lie(bands):
         {"train": base, "test": other}, {"train": ["a"], "test": ["b"]}
     )
     assert [(p.first, p.second, p.distance) for p in found] == [("a", "b", 5)]
+
+
+def changed(data, **fields) -> list[str]:
+    """The faults of a data set whose first shard has other metadata."""
+    finished = manifest.read_manifest(str(data))
+    first = finished.splits["train"].shards[0]
+    task = shard_check.ShardTask(
+        str(data / first.name), dataclasses.replace(first, **fields), finished.raw_labels
+    )
+    return list(shard_check.check_shard(task, lambda: None).faults)
+
+
+@pytest.mark.parametrize("field", ["height_sum", "width_sum"])
+def test_other_sides_than_the_manifests_are_a_fault(data_dir, field):
+    shard = manifest.read_manifest(str(data_dir)).splits["train"].shards[0]
+    found = getattr(shard, field)
+    assert changed(data_dir, **{field: found + 1}) == [
+        f"{data_dir / shard.name} has {field} {found:,}, its manifest says {found + 1:,}"
+    ]
+
+
+def test_other_pixels_than_the_manifests_are_a_fault(data_dir):
+    shard = manifest.read_manifest(str(data_dir)).splits["train"].shards[0]
+    label = min(shard.pixels_per_label)
+    counts = {**shard.pixels_per_label, label: shard.pixels_per_label[label] + 1}
+    (fault,) = changed(data_dir, pixels_per_label=counts)
+    assert fault.endswith("holds other numbers of pixels than its manifest says")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("device", "a device"), ("fifo", "a FIFO")])
+def test_a_shard_that_is_no_regular_file_is_a_fault(data, kind, said):
+    path = sorted(data.glob("*train*"))[0]
+    path.unlink()
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    assert check(data) == [f"{path} cannot be read: it is {said}, not a regular file"]
+
+
+def test_no_name_moves_the_terminal(data):
+    """Neither that of a record, nor that of a file beside the shards."""
+    path = sorted(data.glob("*train*"))[0]
+    frames = [frame.data for frame in frames_of(path)]
+    example = tf.train.Example.FromString(frames[0])
+    feature = example.features.feature
+    feature[record.SOURCE_ID].bytes_list.value[0] = b"\x1b[2Ja\nb"
+    feature[record.IMAGE].bytes_list.value[0] = b"no jpeg"
+    frames[0] = example.SerializeToString()
+    path.write_bytes(b"".join(map(tfrecord.frame, frames)))
+    (data / "x.tfrecord-\x1b[2J\n-of-1").touch()
+    faults = check(data)
+    assert any("record 0 ('\\x1b[2Ja\\nb'): its image is damaged" in fault for fault in faults)
+    faults += folder_check.unlisted_shards(str(data), manifest.read_manifest(str(data)))
+    assert faults[-1] == f"{data}/'x.tfrecord-\\x1b[2J\\n-of-1' is in no manifest"
+    assert all(fault.isprintable() for fault in faults)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"splits": [1]}', '{"splits": [{"name": "train"}]}', "null", ""]
+)
+def test_damaged_tfds_metadata_are_a_fault_in_one_line(data, text):
+    (data / "dataset_info.json").write_text(text)
+    (fault,) = folder_check.tfds_faults(str(data), manifest.read_manifest(str(data)))
+    assert "dataset_info.json cannot be read: " in fault
+    assert fault.isprintable()

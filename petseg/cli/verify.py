@@ -3,9 +3,9 @@
   petseg-verify --data_dir=OUT [--quick] [--contact_sheet=FILE.png]
 
 Decodes every record and checks it, its shard's size, SHA-256 and counts, and lists images
-of different splits that look alike; --quick compares only sizes and hashes. A fault is one
-line that names shard and record; the last line is JSON. Statuses: 0 no fault; 1 a fault was
-found; 2 a wrong command or no data set.
+of different splits that look alike; --quick compares only sizes, hashes and counts. A fault is
+one line that names shard and record; a note says what training will ask for; the last line is
+JSON. Statuses: 0 no fault; 1 a fault was found; 2 a wrong command or no data set.
 """
 
 import collections
@@ -60,6 +60,8 @@ def main(arguments: Sequence[str]) -> None:
         _print_near(near)
     for fault in faults:
         print(f"fault      {fault}")
+    for note in folder_check.training_notes(data_dir, finished):
+        print(f"note       no training by default: {note}")
     if _CONTACT_SHEET.value and not faults:
         contact_sheet.draw_contact_sheet(data_dir, finished).save(_CONTACT_SHEET.value)
         print(f"sheet      {_CONTACT_SHEET.value}")

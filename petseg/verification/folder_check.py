@@ -3,9 +3,9 @@
 import pydantic
 from etils import epath
 
-from petseg.data import json_file
+from petseg.data import json_file, label_map
 from petseg.data.manifest import Manifest
-from petseg.errors import shown
+from petseg.errors import UserError, shown
 
 _TFDS_FILE = "dataset_info.json"
 
@@ -30,3 +30,18 @@ def tfds_faults(data_dir: str, finished: Manifest) -> list[str]:
         return [f"{path} cannot be read: {shown(str(error))}"]
     expected = {n: [shard.records for shard in s.shards] for n, s in finished.splits.items()}
     return [] if lengths == expected else [f"{path} has other splits or counts than the manifest"]
+
+
+def training_notes(data_dir: str, finished: Manifest) -> list[str]:
+    """Returns what is no fault, but keeps a training with default settings from starting."""
+    notes = []
+    for check in (
+        lambda: label_map.own_label_map(finished),
+        lambda: finished.split("train", data_dir),
+        lambda: finished.split("validation", data_dir),
+    ):
+        try:
+            check()
+        except UserError as error:
+            notes.append(str(error))
+    return notes

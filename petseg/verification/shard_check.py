@@ -126,17 +126,22 @@ def _fields(frame: tfrecord.Frame) -> dict[str, bytes | int | str]:
         raise _Bad("its checksum differs")
     try:
         features = tf.train.Example.FromString(frame.data).features.feature
+        name = _only(features[record.SOURCE_ID].bytes_list)
         return {
-            record.IMAGE: features[record.IMAGE].bytes_list.value[0],
-            record.MASK: features[record.MASK].bytes_list.value[0],
-            record.SOURCE_ID: features[record.SOURCE_ID]
-            .bytes_list.value[0]
-            .decode(errors="surrogateescape"),
-            record.HEIGHT: features[record.HEIGHT].int64_list.value[0],
-            record.WIDTH: features[record.WIDTH].int64_list.value[0],
+            record.IMAGE: _only(features[record.IMAGE].bytes_list),
+            record.MASK: _only(features[record.MASK].bytes_list),
+            record.SOURCE_ID: name.decode(errors="surrogateescape"),
+            record.HEIGHT: _only(features[record.HEIGHT].int64_list),
+            record.WIDTH: _only(features[record.WIDTH].int64_list),
         }
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise _Bad("it is no example with an image, a mask, a name and a size") from error
+
+
+def _only(values: tf.train.BytesList | tf.train.Int64List) -> bytes | int:
+    """The value of a feature that has one; a reader of batches takes no other."""
+    (value,) = values.value
+    return value
 
 
 def _check_record(fields: Mapping, raw_labels: Mapping[int, str], sums: _Sums) -> tuple[int, int]:

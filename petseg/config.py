@@ -19,6 +19,11 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "polynomial", "piecewise", "plateau")
 FEATURE_DTYPES = ("uint8", "float16")
 
+# Beyond what any machine computes: a damaged number is told apart from a large one.
+_MAX_IMAGE_SIZE = 16384
+_MAX_BATCH_SIZE = 1_000_000
+_MAX_CHANNELS = 1 << 16
+
 _FREE = {"resume": Resume.FREE}
 _HIDDEN = {"resume": Resume.FREE, "hparam": Hparam.NEVER}
 _SHOWN = {"hparam": Hparam.COLUMN}
@@ -62,8 +67,8 @@ class DataConfig(Section):
 
     dir: str = setting("", is_path=True, **_HIDDEN)
     label_map: str = setting("", **_SHOWN)
-    image_size: int = setting(224, multiple_of=32, **_SHOWN)
-    batch_size: int = setting(16, at_least=1, **_SHOWN)
+    image_size: int = setting(224, multiple_of=32, at_most=_MAX_IMAGE_SIZE, **_SHOWN)
+    batch_size: int = setting(16, at_least=1, at_most=_MAX_BATCH_SIZE, **_SHOWN)
     shuffle_records: int = setting(4096, at_least=1)
     verify_hashes: bool = setting(True, **_HIDDEN)
     keep_aspect: bool = setting(False)
@@ -111,9 +116,9 @@ class ModelConfig(Section):
     encoder: str = setting("vgg16", choices=ENCODERS, **_SHOWN)
     decoder: str = setting("fcn8s", choices=DECODERS, **_SHOWN)
     encoder_weights: str = setting("imagenet", is_path=True, not_paths=("imagenet", "none"))
-    encoder_width: int = setting(0, at_least=0)
-    encoder_convs: tuple[int, ...] = setting((), at_least=1)
-    decoder_channels: int = setting(32, at_least=0)
+    encoder_width: int = setting(0, at_least=0, at_most=_MAX_CHANNELS)
+    encoder_convs: tuple[int, ...] = setting((), at_least=1, at_most=100)
+    decoder_channels: int = setting(32, at_least=0, at_most=_MAX_CHANNELS)
     dropout_rate: float = setting(0.05, at_least=0, at_most=0.95)
     start_from: str = setting("", is_path=True)
 

@@ -13,16 +13,20 @@ import re
 import typing
 from collections.abc import Iterator
 
+import pydantic
+
 from petseg import registry
 from petseg.augmentation import Augmentation
 from petseg.config import Config, Stage
-from petseg.data import label_map
+from petseg.data import json_file, label_map
 from petseg.errors import UserError
 from petseg.losses.terms import parse_loss
 from petseg.setting import Resume, Rules, Section, rules_of
 
 FEATURE_CACHE_DIR = "config.data.feature_cache_dir"
 _STAGE_SETTINGS = ("trainable", "epochs", "learning_rate")
+_Json = dict[str, pydantic.JsonValue]
+_MAX_INTEGER = 2**63 - 1
 # Values of petseg 0.1.
 _NEW_VALUES = {
     ("decoder", "wide"): "fpn",
@@ -89,13 +93,17 @@ def _settings(section: Section, prefix: str) -> Iterator[tuple[str, object, Rule
 
 
 def _check_type(name: str, value: object, kind: object) -> None:
-    """Raises UserError unless a value is of the type that its field has."""
+    """Raises UserError unless a value is of the type that its field has, and finite."""
     of_items = typing.get_args(kind)
     outer = typing.get_origin(kind) or kind
     accepted = (int, float) if outer is float else outer
     is_fine = isinstance(value, accepted) and (outer is bool or not isinstance(value, bool))
     shown = getattr(outer, "__name__", str(kind))
     _require(is_fine, name, value, f"be of type {shown}")
+    if outer is float:
+        _require(math.isfinite(value), name, value, "be finite")
+    if outer is int:
+        _require(abs(value) <= _MAX_INTEGER, name, value, "fit into 64 bits")
     for item in value if of_items else ():
         _check_type(name, item, of_items[0])
 
@@ -108,11 +116,13 @@ def _check(name: str, value: object, rules: Rules) -> None:
             continue
         low, high = rules.at_least, rules.at_most
         if low is not None and high is not None:
-            _require(low <= number <= high, name, value, f"lie between {low:g} and {high:g}")
+            _require(
+                low <= number <= high, name, value, f"lie between {low:,.10g} and {high:,.10g}"
+            )
         elif low is not None:
             _require(number >= low, name, value, f"be at least {low:g}")
         elif high is not None:
-            _require(number <= high, name, value, f"be at most {high:g}")
+            _require(number <= high, name, value, f"be at most {high:,.10g}")
         if rules.multiple_of != 1:
             is_multiple = number > 0 and number % rules.multiple_of == 0
             _require(is_multiple, name, value, f"be a positive multiple of {rules.multiple_of}")
@@ -251,13 +261,13 @@ def to_json(config: Config) -> str:
     return json.dumps(dataclasses.asdict(config), indent=1) + "\n"
 
 
-def from_json(text: str) -> Config:
+def from_json(text: str | bytes) -> Config:
     """Reads what `to_json` wrote.
 
     Raises:
       ValueError: It is not JSON, or a setting is unknown.
     """
-    content = json.loads(text)
+    content = json_file.parse(text, _Json)
     types = typing.get_type_hints(Config)
     try:
         sections = {
@@ -271,10 +281,10 @@ def from_json(text: str) -> Config:
         raise ValueError(str(error)) from error
 
 
-def is_of_first_edition(text: str) -> bool:
+def is_of_first_edition(text: str | bytes) -> bool:
     """Whether a run's config.json was written by petseg 0.1."""
     try:
-        return "head" in json.loads(text)["model"]
+        return "head" in json_file.parse(text, _Json)["model"]
     except (ValueError, KeyError, TypeError):
         return False
 

@@ -20,7 +20,7 @@ def changed(**values) -> Config:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data__batch_size": 0}, "data.batch_size=0 must be at least 1"),
+        ({"data__batch_size": 0}, "data.batch_size=0 must lie between 1 and 1,000,000"),
         ({"data__batch_size": 8.5}, "data.batch_size=8.5 must be of type int"),
         ({"data__batch_size": True}, "data.batch_size=True must be of type int"),
         ({"data__image_size": 100}, "data.image_size=100 must be a positive multiple of 32"),
@@ -28,7 +28,7 @@ def changed(**values) -> Config:
         ({"train__epochs": "8"}, "train.epochs='8' must be of type float"),
         ({"train__epochs": 0.0}, "train.epochs=0.0 must be above 0"),
         ({"model__encoder_convs": (1.5, 1)}, "encoder_convs=1.5 must be of type int"),
-        ({"model__encoder_convs": (0, 1)}, r"encoder_convs=\(0, 1\) must be at least 1"),
+        ({"model__encoder_convs": (0, 1)}, r"encoder_convs=\(0, 1\) must lie between 1 and 100"),
         ({"optimizer__drop_at": ("a", "b")}, "drop_at='a' must be of type float"),
         ({"train__profile_steps": [1, 2]}, "profile_steps=.* must be of type tuple"),
         ({"train__stages": [("decoder", 1.0)]}, "train.stages=.*"),

@@ -122,7 +122,8 @@ def read_result(run: str, reach: float | None) -> Result:
     if not by_step:
         raise UserError(f"{run}: there is no evaluation yet")
     last = max(by_step)
-    newest = (checkpoints.saved_steps(run) or [last])[-1]  # checkpoints may have been deleted
+    newest = checkpoints.newest_step(run)
+    newest = last if newest is None else newest  # checkpoints may have been deleted
     evaluated = evaluations.evaluations_of(run, newest).get("validation", {})
     parameters, trained = _count_parameters(config)
     reached = [

@@ -3,9 +3,9 @@
   petseg-verify --data_dir=OUT [--quick] [--contact_sheet=FILE.png]
 
 Decodes every record and checks it, its shard's size, SHA-256 and counts, and lists images
-of different splits that look alike; --quick compares only sizes and hashes. A fault is one
-line that names shard and record; the last line is JSON. Statuses: 0 no fault; 1 a fault was
-found; 2 a wrong command or no data set.
+of different splits that look alike; --quick compares only sizes, hashes and counts. A fault is
+one line that names shard and record; a note says what training will ask for; the last line is
+JSON. Statuses: 0 no fault; 1 a fault was found; 2 a wrong command or no data set.
 """
 
 import collections
@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 import numpy as np
 from absl import flags
-from etils import epath
 
 from petseg import processes
 from petseg.data import manifest
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError, shown
-from petseg.verification import contact_sheet
+from petseg.verification import contact_sheet, folder_check
 from petseg.verification.near_duplicates import NearDuplicate, find_near_duplicates
 from petseg.verification.shard_check import ShardReport, ShardTask, check_shard
 
@@ -33,7 +32,6 @@ _CONTACT_SHEET = path_flags.define(
 )
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default one per core.", 1)
 
-_TFDS_FILE = "dataset_info.json"
 _PAIRS_PRINTED, _PAIRS_IN_JSON = 10, 100
 _NAMES_PRINTED = 5
 
@@ -46,7 +44,8 @@ def main(arguments: Sequence[str]) -> None:
     finished = manifest.read_manifest(data_dir)
     if _CONTACT_SHEET.value and not _CONTACT_SHEET.value.lower().endswith(".png"):
         raise UserError(f"--contact_sheet={_CONTACT_SHEET.value} must end with .png")
-    faults = _unlisted_shards(data_dir, finished) + _tfds_faults(data_dir, finished)
+    faults = folder_check.unlisted_shards(data_dir, finished)
+    faults += folder_check.tfds_faults(data_dir, finished)
     near: list[NearDuplicate] | None = None
     if _QUICK.value:
         faults += manifest.check_shards(data_dir, finished.splits.values(), hashes=True)
@@ -58,6 +57,8 @@ def main(arguments: Sequence[str]) -> None:
         _print_near(near)
     for fault in faults:
         print(f"fault      {fault}")
+    for note in folder_check.training_notes(data_dir, finished):
+        print(f"note       no training by default: {note}")
     if _CONTACT_SHEET.value and not faults:
         contact_sheet.draw_contact_sheet(data_dir, finished).save(_CONTACT_SHEET.value)
         print(f"sheet      {_CONTACT_SHEET.value}")
@@ -84,28 +85,6 @@ def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardRep
     for split, report in zip(splits, reports, strict=True):
         by_split.setdefault(split, []).append(report)
     return by_split
-
-
-def _unlisted_shards(data_dir: str, finished: Manifest) -> list[str]:
-    """Returns a fault for each shard that is not in the manifest."""
-    known = {shard.name for split in finished.splits.values() for shard in split.shards}
-    return [
-        f"{path} is in no manifest"
-        for path in sorted(epath.Path(data_dir).iterdir())
-        if ".tfrecord" in path.name and path.name not in known
-    ]
-
-
-def _tfds_faults(data_dir: str, finished: Manifest) -> list[str]:
-    """Compares TFDS's metadata, which its readers trust, with the manifest."""
-    path = epath.Path(data_dir) / _TFDS_FILE
-    try:
-        splits = json.loads(path.read_text())["splits"]
-        lengths = {split["name"]: [int(n) for n in split["shardLengths"]] for split in splits}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{path} cannot be read: {error!r}"]
-    expected = {n: [shard.records for shard in s.shards] for n, s in finished.splits.items()}
-    return [] if lengths == expected else [f"{path} has other splits or counts than the manifest"]
 
 
 def _duplicate_names(reports: dict[str, list[ShardReport]]) -> list[str]:

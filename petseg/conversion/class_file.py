@@ -85,10 +85,10 @@ def _class(fields: list[str], where: str) -> tuple[int, str, tuple[int, int, int
     value, name = int(fields[0]), fields[1]
     if value > 255:
         raise UserError(f"{where}: id {value} must lie between 0 and 255")
-    if not name or re.search(r"[;=,\n]", name) or name == IGNORED:
+    if not name or re.search(r"[;=,\x00-\x1f\x7f-\x9f]", name) or name == IGNORED:
         raise UserError(
             f"{where}: '{name}' cannot be a class name: it must not be empty, be "
-            f"'{IGNORED}' (see --ignore_id) or contain ';', '=' or ','"
+            f"'{IGNORED}' (see --ignore_id) or contain ';', '=', ',' or a control character"
         )
     return value, name, _colour(fields[2], where) if len(fields) == 3 and fields[2] else None
 

@@ -185,7 +185,7 @@ def _plan(
         sizes = [example.pair.bytes for example in by_split[split]]
         parts = shard_files.plan_shards(by_split[split], sizes, source_bytes_per_shard)
         tasks[split] = [
-            ShardTask(shard_files.shard_name(name, split, index, len(parts)), tuple(part))
+            ShardTask(manifest.shard_name(name, split, index, len(parts)), tuple(part))
             for index, part in enumerate(parts)
         ]
     return tasks

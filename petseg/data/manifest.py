@@ -9,16 +9,27 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable
+from typing import Annotated, BinaryIO
 
+import pydantic
 from etils import epath
 
+from petseg.data import json_file, regular_file, tfrecord
+from petseg.data.json_file import STRICT, Byte, Count, Sha256
 from petseg.errors import UserError
 
 FILE_NAME = "manifest.json"
 VERSION = 2
 _CHUNK_BYTES = 8 << 20  # 8 MiB
 _HASH_THREADS = 8
+_MAX_SIDE_PX = 65535  # of a JPEG
+
+# What becomes part of a file's name.
+_Word = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
+# A label map written as text has a meaning for ';' and '='; control characters move a terminal.
+_ClassName = Annotated[str, pydantic.Field(pattern=r"^[^;=\x00-\x1f\x7f-\x9f]+$", max_length=1000)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +47,7 @@ class Finding:
     reason: str
 
 
+@pydantic.with_config(STRICT)
 @dataclasses.dataclass(frozen=True)
 class Shard:
     """The metadata of one shard, a TFRecord file, and of its inputs.
@@ -56,13 +68,13 @@ class Shard:
     """
 
     name: str
-    records: int
-    bytes: int
-    sha256: str
-    inputs: str
-    pixels_per_label: dict[int, int]
-    height_sum: int
-    width_sum: int
+    records: Count
+    bytes: Count
+    sha256: Sha256
+    inputs: Sha256
+    pixels_per_label: dict[Byte, Count]
+    height_sum: Count
+    width_sum: Count
     repaired: tuple[Finding, ...] = ()
     rejected: tuple[Finding, ...] = ()
 
@@ -117,10 +129,10 @@ class Manifest:
 
     name: str
     source: dict[str, str | int | float]
-    raw_labels: dict[int, str]
+    raw_labels: dict[Byte, _ClassName]
     splits: dict[str, Split]
     unplaced: tuple[Finding, ...]
-    colours: dict[int, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
+    colours: dict[Byte, tuple[Byte, Byte, Byte]] = dataclasses.field(default_factory=dict)
 
     @property
     def repaired(self) -> tuple[Finding, ...]:
@@ -148,6 +160,44 @@ class Manifest:
         return self.splits[name]
 
 
+@pydantic.with_config(STRICT)
+@dataclasses.dataclass(frozen=True)
+class _StoredSplit:
+    """A split as manifest.json has it: with the sums over its shards, for people."""
+
+    records: Count
+    pixels_per_label: dict[Byte, Count]
+    mean_height: float
+    mean_width: float
+    shards: Annotated[tuple[Shard, ...], pydantic.Field(min_length=1)]
+
+
+@pydantic.with_config(STRICT)
+@dataclasses.dataclass(frozen=True)
+class _StoredManifest:
+    """The content of manifest.json; see Manifest."""
+
+    version: int
+    name: _Word
+    source: dict[str, str | int | float]
+    raw_labels: dict[Byte, _ClassName]
+    splits: Annotated[dict[_Word, _StoredSplit], pydantic.Field(min_length=1)]
+    unplaced: tuple[Finding, ...]
+    # Data sets that were converted before there were colours lack them.
+    colours: dict[Byte, tuple[Byte, Byte, Byte]] = dataclasses.field(default_factory=dict)
+
+
+@pydantic.with_config(pydantic.ConfigDict(strict=True, extra="ignore"))
+@dataclasses.dataclass(frozen=True)
+class _Version:
+    version: int
+
+
+def shard_name(name: str, split: str, index: int, count: int) -> str:
+    """Returns a shard's file name, such as 'pets-train.tfrecord-00000-of-00008'."""
+    return f"{name}-{split}.tfrecord-{index:05d}-of-{count:05d}"
+
+
 def write_manifest(data_dir: str, manifest: Manifest) -> None:
     """Writes manifest.json under a temporary name, then renames it."""
     path = epath.Path(data_dir) / FILE_NAME
@@ -156,11 +206,16 @@ def write_manifest(data_dir: str, manifest: Manifest) -> None:
     temporary.replace(path)
 
 
-def read_manifest(data_dir: str) -> Manifest:
+def read_manifest(data_dir: str, remedy: str = "convert the data set again") -> Manifest:
     """Reads manifest.json.
 
+    Args:
+      data_dir: The folder.
+      remedy: What to do if the manifest is damaged.
+
     Raises:
-      UserError: There is no such folder or manifest, or it cannot be read.
+      UserError: There is no such folder or manifest, or it cannot be read, or holds what no
+        manifest can hold.
     """
     path = epath.Path(data_dir) / FILE_NAME
     if not epath.Path(data_dir).is_dir():
@@ -171,15 +226,60 @@ def read_manifest(data_dir: str) -> Manifest:
             "run petseg-convert (again) to make one"
         )
     try:
-        content = json.loads(path.read_text())
-        if content["version"] != VERSION:
+        version = json_file.read(path, _Version).version
+        if version != VERSION:
             raise UserError(
-                f"{path} has version {content['version']}, this petseg reads {VERSION}; "
+                f"{path} has version {version}, this petseg reads {VERSION}; "
                 "convert the data set again"
             )
-        return _from_json(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); convert the data set again") from error
+        stored = json_file.read(path, _StoredManifest)
+        splits = {name: Split(split.shards) for name, split in stored.splits.items()}
+        for name, split in splits.items():
+            _check_split(stored, name, split)
+        _check_labels(stored)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}; {remedy}") from error
+    return Manifest(
+        stored.name, stored.source, stored.raw_labels, splits, stored.unplaced, stored.colours
+    )
+
+
+def _check_split(stored: _StoredManifest, name: str, split: Split) -> None:
+    """Raises ValueError unless names and numbers of a split agree with each other."""
+    for index, shard in enumerate(split.shards):
+        where = f"splits.{name}.shards[{index}]"
+        expected = shard_name(stored.name, name, index, len(split.shards))
+        _check(f"{where}.name", shard.name, shard.name == expected, expected)
+        most = shard.bytes // tfrecord.FRAME_BYTES
+        _check(f"{where}.records", shard.records, 1 <= shard.records <= most, f"1 to {most:,}")
+        sides = (shard.height_sum, shard.width_sum)
+        if any(sides) or shard.pixels_per_label:  # feature caches have neither
+            least, most = shard.records, shard.records * _MAX_SIDE_PX
+            for key, side in zip(("height_sum", "width_sum"), sides, strict=True):
+                _check(f"{where}.{key}", side, least <= side <= most, f"{least:,} to {most:,}")
+        if shard.pixels_per_label:
+            pixels, most = sum(shard.pixels_per_label.values()), sides[0] * sides[1]
+            is_possible = shard.records <= pixels <= most
+            _check(f"{where}.pixels_per_label", pixels, is_possible, f"{least:,} to {most:,}")
+    of_file = stored.splits[name]
+    for key in ("records", "pixels_per_label", "mean_height", "mean_width"):
+        value, expected = getattr(of_file, key), getattr(split, key)
+        _check(f"splits.{name}.{key}", value, value == expected, f"{expected}, by its shards")
+    if stored.raw_labels and (unknown := split.pixels_per_label.keys() - stored.raw_labels.keys()):
+        raise ValueError(f"splits.{name} counts label {min(unknown)}, which raw_labels lacks")
+
+
+def _check_labels(stored: _StoredManifest) -> None:
+    names = list(stored.raw_labels.values())
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"raw_labels: '{duplicates[0]}' is the name of several labels")
+    if unknown := stored.colours.keys() - stored.raw_labels.keys():
+        raise ValueError(f"colours: label {min(unknown)} is not in raw_labels")
+
+
+def _check(where: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{where} is {value!r}, it should be {expected}")
 
 
 def shard_paths(data_dir: str, split: Split) -> list[str]:
@@ -201,12 +301,18 @@ def check_shards(data_dir: str, splits: Iterable[Split], hashes: bool) -> list[s
 
     def check(shard: Shard) -> str | None:
         path = epath.Path(data_dir) / shard.name
-        if not path.exists():
+        try:
+            with open_shard(path) as file:
+                size = file.seek(0, os.SEEK_END)
+                if size != shard.bytes:
+                    return f"{path} has {size:,} bytes, its manifest says {shard.bytes:,}"
+                if hashes:
+                    file.seek(0)
+                    return _compare_content(path, file, shard)
+        except FileNotFoundError:
             return f"{path} is missing"
-        if (size := path.stat().length) != shard.bytes:
-            return f"{path} has {size:,} bytes, its manifest says {shard.bytes:,}"
-        if hashes and sha256_of_file(path) != shard.sha256:
-            return f"{path} differs from its manifest (SHA-256)"
+        except OSError as error:
+            return f"{path} cannot be read: {error.strerror or error}"
         return None
 
     shards = [shard for split in splits for shard in split.shards]
@@ -214,13 +320,32 @@ def check_shards(data_dir: str, splits: Iterable[Split], hashes: bool) -> list[s
         return [fault for fault in pool.map(check, shards) if fault]
 
 
+def open_shard(path: epath.PathLike) -> BinaryIO:
+    """Opens a shard; raises OSError if it does not exist or is no regular file."""
+    if "://" in str(path):
+        return epath.Path(path).open("rb")
+    return regular_file.open_regular(str(path), None)
+
+
 def sha256_of_file(path: epath.PathLike) -> str:
     """Returns a file's SHA-256 as 64 hexadecimal digits; reads it in chunks."""
     digest = hashlib.sha256()
-    with epath.Path(path).open("rb") as file:
+    with open_shard(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _compare_content(path: epath.Path, file: BinaryIO, shard: Shard) -> str | None:
+    digest, frames = hashlib.sha256(), tfrecord.FrameCounter()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        frames.add(chunk)
+    if digest.hexdigest() != shard.sha256:
+        return f"{path} differs from its manifest (SHA-256)"
+    if frames.records != shard.records:
+        return f"{path} holds {frames.records:,} records, its manifest says {shard.records:,}"
+    return None
 
 
 def shard_to_json(shard: Shard) -> str:
@@ -230,10 +355,7 @@ def shard_to_json(shard: Shard) -> str:
 
 def shard_from_json(text: str) -> Shard:
     """Reads what `shard_to_json` wrote; raises ValueError if it is anything else."""
-    try:
-        return _shard(json.loads(text))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(repr(error)) from error
+    return json_file.parse(text, Shard)
 
 
 def to_json(manifest: Manifest) -> str:
@@ -249,33 +371,3 @@ def to_json(manifest: Manifest) -> str:
             **content["splits"][name],
         }
     return json.dumps(content, indent=1) + "\n"
-
-
-def _from_json(content: dict) -> Manifest:
-    return Manifest(
-        name=content["name"],
-        source=content["source"],
-        raw_labels={int(k): v for k, v in content["raw_labels"].items()},
-        splits={
-            name: Split(tuple(_shard(shard) for shard in split["shards"]))
-            for name, split in content["splits"].items()
-        },
-        unplaced=_findings(content["unplaced"]),
-        # Data sets that were converted before there were colours lack them.
-        colours={int(k): tuple(v) for k, v in content.get("colours", {}).items()},
-    )
-
-
-def _shard(fields: dict) -> Shard:
-    return Shard(
-        **{
-            **fields,
-            "pixels_per_label": {int(k): v for k, v in fields["pixels_per_label"].items()},
-            "repaired": _findings(fields["repaired"]),
-            "rejected": _findings(fields["rejected"]),
-        }
-    )
-
-
-def _findings(items: list[dict]) -> tuple[Finding, ...]:
-    return tuple(Finding(**item) for item in items)

@@ -50,11 +50,6 @@ class Frames:
         return self._digest.hexdigest() if self._digest else ""
 
 
-def shard_name(name: str, split: str, index: int, count: int) -> str:
-    """Returns a shard's file name, such as 'pets-train.tfrecord-00000-of-00008'."""
-    return f"{name}-{split}.tfrecord-{index:05d}-of-{count:05d}"
-
-
 def plan_shards(
     items: Sequence[T], sizes_bytes: Sequence[int], shard_bytes: float
 ) -> list[list[T]]:

@@ -16,6 +16,8 @@ import google_crc32c
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _HEADER_BYTES = _LENGTH.size + _CRC.size
+FRAME_BYTES = _HEADER_BYTES + _CRC.size  # of a frame without its data
+_READ_BYTES = 8 << 20  # 8 MiB
 _MASK_DELTA = 0xA282EAD8
 
 
@@ -53,11 +55,50 @@ def read_frames(file: BinaryIO) -> Iterator[Frame]:
     offset = 0
     while header := file.read(_HEADER_BYTES):
         length = _length(header)
-        data, crc = file.read(length), file.read(_CRC.size)
+        data, crc = _read(file, length), file.read(_CRC.size)
         if len(crc) < _CRC.size:
             raise DamagedFrame("the file ends within it")
         yield Frame(offset + _HEADER_BYTES, data, _masked_crc(data) == crc)
         offset += _HEADER_BYTES + length + _CRC.size
+
+
+class FrameCounter:
+    """Counts the frames of a file that is read in chunks, by their lengths alone.
+
+    Attributes:
+      records: Number of whole frames so far; one that is cut does not count.
+    """
+
+    def __init__(self):
+        """Begins at the start of a file."""
+        self.records = 0
+        self._header = b""  # of the frame that begins next, as far as it is known
+        self._left = 0  # bytes of the frame that are still to come
+
+    def add(self, chunk: bytes) -> None:
+        """Goes on with the next bytes of the file."""
+        position = 0
+        while position < len(chunk):
+            if self._left:
+                step = min(self._left, len(chunk) - position)
+                position, self._left = position + step, self._left - step
+                self.records += self._left == 0
+                continue
+            step = _HEADER_BYTES - len(self._header)
+            self._header += chunk[position : position + step]
+            position += step
+            if len(self._header) == _HEADER_BYTES:
+                self._left = _LENGTH.unpack_from(self._header)[0] + _CRC.size
+                self._header = b""
+
+
+def _read(file: BinaryIO, length: int) -> bytes:
+    """Reads up to `length` bytes; never asks for more memory than the file has bytes."""
+    parts = []
+    while length and (part := file.read(min(length, _READ_BYTES))):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
 
 
 def _length(header: bytes) -> int:

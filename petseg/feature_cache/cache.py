@@ -207,8 +207,14 @@ def _open_shards(
     options: FeatureCacheOptions, parts: Sequence[Part]
 ) -> tuple[tuple[Shards, ...], Shards]:
     """The shards of the training split in each view, and of the validation split, checked."""
-    folder, finished = options.folder, manifest.read_manifest(options.folder)
+    folder, finished = options.folder, store.read_finished(options.folder)
     splits = [finished.splits[part.name] for part in parts]
+    for part, split in zip(parts, splits, strict=True):
+        if split.records != part.records:
+            raise UserError(
+                f"{SETTING}: {folder} holds {split.records:,} records of '{part.name}', not "
+                f"{part.records:,} as the data set; delete {folder}, to have it made again"
+            )
     if faults := manifest.check_shards(folder, splits, hashes=options.verify_hashes):
         raise UserError(f"{SETTING}: {faults[0]}; delete {folder}, to have it made again")
     if options.cache != "none":

@@ -98,7 +98,7 @@ def plan_tasks(parts: Iterable[Part], layout: Layout) -> list[Task]:
             min(_SHARD_BYTES, total / _LEAST_SHARDS),
         )
         for index, run in enumerate(runs):
-            name = shard_files.shard_name(_NAME, part.name, index, len(runs))
+            name = manifest.shard_name(_NAME, part.name, index, len(runs))
             tasks.append(Task(name, part, run[0], run[-1] + 1))
     return tasks
 
@@ -111,7 +111,7 @@ def read_finished(folder: str) -> Manifest | None:
     """
     if not (epath.Path(folder) / manifest.FILE_NAME).exists():
         return None
-    return manifest.read_manifest(folder)
+    return manifest.read_manifest(folder, f"delete {folder}, to have it made again")
 
 
 def check_key(folder: str, source: Key, key: Key) -> None:

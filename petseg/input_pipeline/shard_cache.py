@@ -9,6 +9,7 @@ import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
+from petseg.data import tfrecord
 from petseg.data.manifest import Shard, Split
 from petseg.errors import FaultFound, UserError
 
@@ -88,13 +89,19 @@ def _check_space(needed_bytes: int, cache: str) -> None:
 
 
 def _copy(source: str, target: str, shard: Shard, bar: tqdm) -> None:
-    temporary, digest = f"{target}.tmp", hashlib.sha256()
+    temporary, digest, frames = f"{target}.tmp", hashlib.sha256(), tfrecord.FrameCounter()
     with tf.io.gfile.GFile(source, "rb") as file, tf.io.gfile.GFile(temporary, "wb") as copy:
         while chunk := file.read(_CHUNK_BYTES):
             copy.write(chunk)
             digest.update(chunk)
+            frames.add(chunk)
             bar.update(len(chunk))
     if digest.hexdigest() != shard.sha256:
-        tf.io.gfile.remove(temporary)
-        raise FaultFound(f"{source} differs from its manifest (SHA-256); convert it again")
-    tf.io.gfile.rename(temporary, target, overwrite=True)
+        fault = "differs from its manifest (SHA-256)"
+    elif frames.records != shard.records:
+        fault = f"holds {frames.records:,} records, its manifest says {shard.records:,}"
+    else:
+        tf.io.gfile.rename(temporary, target, overwrite=True)
+        return
+    tf.io.gfile.remove(temporary)
+    raise FaultFound(f"{source} {fault}; convert it again")

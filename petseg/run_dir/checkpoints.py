@@ -8,6 +8,7 @@ of its files and of itself: TensorFlow's checksums cover the tensors, but a flip
 index may pass them.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,16 +16,20 @@ import math
 import re
 from collections.abc import Mapping
 
+import pydantic
 import tensorflow as tf
 from etils import epath
 
 from petseg import paths
+from petseg.data import json_file, manifest
+from petseg.data.json_file import Count, Sha256
 from petseg.errors import UserError
 
 FOLDER = "checkpoints"
 _METADATA = "checkpoint.json"
 _PREFIX = "variables"
-_NAME = re.compile(r"ckpt-(\d+)")
+_NAME = re.compile(r"ckpt-(0|[1-9][0-9]{0,15})")
+_INDEX = f"{_PREFIX}.index"
 _UNFINISHED = "unfinished-"
 # A truncated file raises IndexError, that of another model ValueError.
 _UNREADABLE = (OSError, tf.errors.OpError, AssertionError, ValueError, IndexError)
@@ -42,11 +47,20 @@ class CheckpointMetadata:
       sha256: SHA-256 of the other files, by name.
     """
 
-    step: int
-    run: dict[str, object]
-    curve_sums: dict[str, float]
-    metrics: dict[str, float]
-    sha256: dict[str, str] = dataclasses.field(default_factory=dict)
+    step: Count
+    run: dict[str, pydantic.JsonValue]
+    curve_sums: dict[str, int | float]
+    metrics: dict[str, int | float]
+    sha256: dict[str, Sha256] = dataclasses.field(default_factory=dict)
+
+
+# A loss may have become NaN.
+@pydantic.with_config({**json_file.STRICT, "allow_inf_nan": True})
+@dataclasses.dataclass(frozen=True)
+class _Stored(CheckpointMetadata):
+    """The content of checkpoint.json, with the SHA-256 of the rest."""
+
+    sha256_of_metadata: Sha256 = ""
 
 
 def save(variables: Mapping[str, tf.Variable], run_dir: str, metadata: CheckpointMetadata) -> None:
@@ -120,13 +134,24 @@ def saved_steps(run_dir: str) -> list[int]:
 def best_step(run_dir: str, metric: str) -> int | None:
     """The step with the best value of a metric, the earliest of equals; None if none has it."""
     best, found = -math.inf, None
-    for step in saved_steps(run_dir):
-        try:
-            value = read_metadata(run_dir, step).metrics.get(metric)
-        except (OSError, ValueError):
-            continue
+    for step, metadata in _readable(run_dir).items():
+        value = metadata.metrics.get(metric)
         if value is not None and value > best:
             best, found = value, step
+    return found
+
+
+def newest_step(run_dir: str) -> int | None:
+    """The step of the newest checkpoint whose metadata can be read; None if there is none."""
+    return max(_readable(run_dir), default=None)
+
+
+def _readable(run_dir: str) -> dict[int, CheckpointMetadata]:
+    """The metadata that can be read, by step, in ascending order."""
+    found = {}
+    for step in saved_steps(run_dir):
+        with contextlib.suppress(OSError, ValueError):
+            found[step] = read_metadata(run_dir, step)
     return found
 
 
@@ -137,13 +162,13 @@ def read_metadata(run_dir: str, step: int) -> CheckpointMetadata:
       OSError: It does not exist.
       ValueError: It is damaged.
     """
-    text = (epath.Path(run_dir) / FOLDER / f"ckpt-{step}" / _METADATA).read_text()
+    path = epath.Path(run_dir) / FOLDER / f"ckpt-{step}" / _METADATA
     try:
-        content = json.loads(text)
-        digest = content.pop("sha256_of_metadata")
-        metadata = CheckpointMetadata(**content)
-    except (TypeError, KeyError, AttributeError) as error:
+        content = vars(json_file.read(path, _Stored)).copy()
+    except ValueError as error:
         raise ValueError(f"{_METADATA} is damaged: {error}") from error
+    digest = content.pop("sha256_of_metadata")
+    metadata = CheckpointMetadata(**content)
     if digest != _hash_metadata(metadata):
         raise ValueError(f"{_METADATA} is damaged: it differs from its SHA-256")
     if metadata.step != step:
@@ -194,8 +219,10 @@ def restore(variables: Mapping[str, tf.Variable], run_dir: str, step: int) -> Ch
 
 def _check_whole(folder: epath.Path, metadata: CheckpointMetadata) -> None:
     found = _hash_files(folder)
-    if missing := metadata.sha256.keys() - found.keys():
+    if missing := {_INDEX, *metadata.sha256} - found.keys():
         raise ValueError(f"{min(missing)} is missing")
+    if unknown := found.keys() - metadata.sha256.keys():
+        raise ValueError(f"{min(unknown)} is not in {_METADATA}")
     for name, digest in metadata.sha256.items():
         if found[name] != digest:
             raise ValueError(f"{name} differs from its SHA-256")
@@ -206,8 +233,7 @@ def _hash_files(folder: epath.Path) -> dict[str, str]:
     found = {}
     for path in folder.iterdir():
         if path.name.startswith(_PREFIX):
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = manifest.sha256_of_file(path)
     return found
 
 

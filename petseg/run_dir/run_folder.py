@@ -16,13 +16,14 @@ from etils import epath
 
 from petseg import config_rules, locks, registry
 from petseg.config import Config
-from petseg.data import manifest
+from petseg.data import json_file, manifest
 from petseg.data.manifest import Manifest
 from petseg.errors import UserError
 from petseg.run_dir import checkpoints
 from petseg.run_dir.evaluations import write_text
 
 _CONFIG = "config.json"
+_REMEDY = "restore it from a copy, or train again in a new --workdir"
 _LOCK = "lock"
 _LOCK_WAIT_S = 5  # a run that was just killed may still be ending
 # What a run that was killed at once, a file browser or a new disk leaves in an empty folder.
@@ -115,7 +116,7 @@ def check_fits(run_dir: str, config: Config, data: Manifest) -> list[str]:
                 "new --workdir, or restore the setting"
             )
         changed.append(f"{name}: {old!r} before, {new!r} from now on")
-    if manifest.read_manifest(run_dir).digest() != data.digest():
+    if read_data_manifest(run_dir).digest() != data.digest():
         raise UserError(
             f"--workdir={run_dir} was trained on another data set than {config.data.dir}; name "
             "that data set, or start from its weights with "
@@ -140,7 +141,10 @@ def read_config(run_dir: str) -> Config:
     path = epath.Path(run_dir) / _CONFIG
     if not path.exists():
         raise UserError(f"--workdir={run_dir} has no {_CONFIG}; it is not a run of petseg-train")
-    text = path.read_text()
+    try:
+        text = json_file.read_bytes(path)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; {_REMEDY}") from error
     if config_rules.is_of_first_edition(text):
         raise UserError(
             f"--workdir={run_dir} is a run of petseg 0.1, which this version cannot read; train it "
@@ -148,7 +152,13 @@ def read_config(run_dir: str) -> Config:
         )
     try:
         config = config_rules.from_json(text)
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    registry.load_plugins(config.plugins, f"{path}: plugins")
+        registry.load_plugins(config.plugins, f"{path}: plugins")
+        config_rules.validate(config)
+    except (ValueError, UserError) as error:
+        raise UserError(f"{path} is damaged: {error}; {_REMEDY}") from error
     return config
+
+
+def read_data_manifest(run_dir: str) -> Manifest:
+    """Reads RUN/manifest.json; raises UserError if it is missing or damaged."""
+    return manifest.read_manifest(run_dir, f"copy {manifest.FILE_NAME} from the run's data set")

@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.config import Config
-from petseg.data import manifest
 from petseg.data.label_map import LabelMap, parse_label_map
 from petseg.errors import UserError
 from petseg.models import segmentation_model
@@ -63,7 +62,7 @@ def load_trained_model(run_dir: str, checkpoint: str = "newest") -> TrainedModel
     model = build_untrained(config, label_map.num_classes, config.data.image_size)
     step = _choose_step(run_dir, checkpoint, config.train.best_metric)
     checkpoints.restore(served_variables(config, model), run_dir, step)
-    data = manifest.read_manifest(run_dir)
+    data = run_folder.read_data_manifest(run_dir)
     palette = pictures.palette(label_map, data.colours)
     return TrainedModel(config, label_map, data.raw_labels, palette, model, step)
 

@@ -1,16 +1,17 @@
 """Checks a shard: reads every record and reports each fault."""
 
+import collections
 import dataclasses
 import hashlib
 import io
+import os
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
-from etils import epath
 from PIL import Image
 
-from petseg.data import jpeg, record, tfrecord
+from petseg.data import jpeg, manifest, record, tfrecord
 from petseg.data.manifest import Shard
 from petseg.errors import shown
 
@@ -49,6 +50,15 @@ class ShardReport:
     prints: np.ndarray
 
 
+@dataclasses.dataclass
+class _Sums:
+    """Sums over the readable records, as the manifest has them."""
+
+    pixels_per_label: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    height_sum: int = 0
+    width_sum: int = 0
+
+
 class _Bad(Exception):
     """Raised for a record with a fault; the message says which."""
 
@@ -61,30 +71,35 @@ def check_shard(task: ShardTask, advance: Callable[[], None]) -> ShardReport:
       advance: Called after each record.
     """
     faults, names, prints = [], [], []
-    pixels: dict[int, int] = {}
-    digest, count = hashlib.sha256(), 0
-    path = epath.Path(task.path)
-    if not path.exists():
-        return ShardReport((f"{path} is missing",), (), _as_array([]))
-    with path.open("rb") as file:
-        try:
+    sums = _Sums()
+    digest, size, count, path = hashlib.sha256(), 0, 0, task.path
+    try:
+        with manifest.open_shard(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             for frame in tfrecord.read_frames(_Hashing(file, digest)):
                 name = ""
                 try:
                     fields = _fields(frame)
                     name = fields[record.SOURCE_ID]
-                    prints.append(_check_record(fields, task.raw_labels, pixels))
+                    prints.append(_check_record(fields, task.raw_labels, sums))
                     names.append(name)
                 except _Bad as fault:
                     suffix = f" ({shown(name)})" if name else ""
                     faults.append(f"{path}, record {count}{suffix}: {fault}")
                 count += 1
                 advance()
-        except tfrecord.DamagedFrame as fault:
-            faults.append(f"{path}, record {count}: {fault}")
-        except OSError as error:
-            faults.append(f"{path} cannot be read: {error.strerror or error}")
-    faults += _compare(task, count, path.stat().length, digest.hexdigest(), pixels, bool(faults))
+    except tfrecord.DamagedFrame as fault:
+        faults.append(f"{path}, record {count}: {fault}")
+    except FileNotFoundError:
+        return ShardReport((f"{path} is missing",), (), _as_array([]))
+    except OSError as error:
+        return ShardReport(
+            (*faults, f"{path} cannot be read: {error.strerror or error}"),
+            tuple(names),
+            _as_array(prints),
+        )
+    faults += _compare(task, count, size, digest.hexdigest(), sums, bool(faults))
     return ShardReport(tuple(faults), tuple(names), _as_array(prints))
 
 
@@ -111,23 +126,26 @@ def _fields(frame: tfrecord.Frame) -> dict[str, bytes | int | str]:
         raise _Bad("its checksum differs")
     try:
         features = tf.train.Example.FromString(frame.data).features.feature
+        name = _only(features[record.SOURCE_ID].bytes_list)
         return {
-            record.IMAGE: features[record.IMAGE].bytes_list.value[0],
-            record.MASK: features[record.MASK].bytes_list.value[0],
-            record.SOURCE_ID: features[record.SOURCE_ID]
-            .bytes_list.value[0]
-            .decode(errors="surrogateescape"),
-            record.HEIGHT: features[record.HEIGHT].int64_list.value[0],
-            record.WIDTH: features[record.WIDTH].int64_list.value[0],
+            record.IMAGE: _only(features[record.IMAGE].bytes_list),
+            record.MASK: _only(features[record.MASK].bytes_list),
+            record.SOURCE_ID: name.decode(errors="surrogateescape"),
+            record.HEIGHT: _only(features[record.HEIGHT].int64_list),
+            record.WIDTH: _only(features[record.WIDTH].int64_list),
         }
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise _Bad("it is no example with an image, a mask, a name and a size") from error
 
 
-def _check_record(
-    fields: Mapping, raw_labels: Mapping[int, str], pixels: dict[int, int]
-) -> tuple[int, int]:
-    """Adds to the pixels of each label; returns the image's fingerprint."""
+def _only(values: tf.train.BytesList | tf.train.Int64List) -> bytes | int:
+    """The value of a feature that has one; a reader of batches takes no other."""
+    (value,) = values.value
+    return value
+
+
+def _check_record(fields: Mapping, raw_labels: Mapping[int, str], sums: _Sums) -> tuple[int, int]:
+    """Adds to the sums; returns the image's fingerprint."""
     size = (fields[record.HEIGHT], fields[record.WIDTH])
     image, mask = fields[record.IMAGE], fields[record.MASK]
     try:
@@ -149,8 +167,9 @@ def _check_record(
             f"its record says {size[1]}x{size[0]}"
         )
     values, counts = np.unique(labels, return_counts=True)
-    for value, number in zip(values.tolist(), counts.tolist(), strict=True):
-        pixels[value] = pixels.get(value, 0) + number
+    sums.pixels_per_label.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    sums.height_sum += height
+    sums.width_sum += width
     unknown = sorted(set(values.tolist()) - set(raw_labels))
     if unknown and raw_labels:  # without class file and decoding, the manifest names none
         raise _Bad(
@@ -160,7 +179,7 @@ def _check_record(
 
 
 def _compare(
-    task: ShardTask, count: int, size: int, sha256: str, pixels: dict[int, int], is_faulty: bool
+    task: ShardTask, count: int, size: int, sha256: str, sums: _Sums, is_faulty: bool
 ) -> list[str]:
     """Compares a shard's sums with its metadata."""
     metadata, faults = task.metadata, []
@@ -172,9 +191,14 @@ def _compare(
         faults.append(f"{task.path} has {size:,} bytes, its manifest says {metadata.bytes:,}")
     elif sha256 != metadata.sha256:
         faults.append(f"{task.path} differs from its manifest (SHA-256)")
-    is_counted = metadata.pixels_per_label and not is_faulty and not faults
-    if is_counted and dict(sorted(pixels.items())) != metadata.pixels_per_label:
+    if is_faulty or faults:  # then the sums lack something
+        return faults
+    if metadata.pixels_per_label not in ({}, sums.pixels_per_label):
         faults.append(f"{task.path} holds other numbers of pixels than its manifest says")
+    for key in ("height_sum", "width_sum"):
+        found, expected = getattr(sums, key), getattr(metadata, key)
+        if found != expected:
+            faults.append(f"{task.path} has {key} {found:,}, its manifest says {expected:,}")
     return faults
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from petseg.conversion import local_runner, shards
 from petseg.conversion.prepare import RecordOptions
 from petseg.conversion.sources.base import MaskRules
-from petseg.data import shard_files
+from petseg.data import manifest, shard_files
 from petseg.errors import FaultFound
 
 
@@ -28,7 +28,7 @@ def test_shards_of_like_items_come_near_the_wanted_size(sizes, shard_bytes):
 
 
 def test_a_name_sorts_as_its_index():
-    assert shard_files.shard_name("pets", "train", 3, 12) == "pets-train.tfrecord-00003-of-00012"
+    assert manifest.shard_name("pets", "train", 3, 12) == "pets-train.tfrecord-00003-of-00012"
 
 
 @given(st.integers(1, 50), st.integers(1, 60))

@@ -1,10 +1,16 @@
+import copy
 import dataclasses
 import hashlib
 import json
+import math
+import os
+import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from petseg.data import manifest
+from petseg.data import manifest, tfrecord
 from petseg.data.manifest import Finding, Manifest, Shard, Split
 from petseg.errors import UserError
 
@@ -12,7 +18,8 @@ from petseg.errors import UserError
 @pytest.fixture
 def finished(tmp_path) -> Manifest:
     shards = []
-    for index, content in enumerate((b"first shard", b"second, longer shard")):
+    for index in range(2):
+        content = b"".join(tfrecord.frame(b"record %d" % i) for i in range(3 + index))
         name = f"pets-train.tfrecord-{index:05d}-of-00002"
         (tmp_path / name).write_bytes(content)
         shards.append(
@@ -32,7 +39,8 @@ def finished(tmp_path) -> Manifest:
     made = Manifest(
         name="pets",
         source={"source": "oxford_iiit_pet", "validation_fraction": 0.1},
-        raw_labels={1: "pet", 2: "background"},
+        raw_labels={1: "pet", 2: "background", 3: "border"},
+        colours={1: (255, 0, 10)},
         splits={"train": Split(tuple(shards))},
         unplaced=(Finding("b é", "test", "missing"),),
     )
@@ -47,7 +55,7 @@ def test_what_was_written_is_read_back(tmp_path, finished):
 def test_a_split_is_the_sum_of_its_shards(tmp_path, finished):
     split = finished.splits["train"]
     assert split.records == 7
-    assert split.bytes == len(b"first shard") + len(b"second, longer shard")
+    assert split.bytes == 7 * (16 + len(b"record 0"))
     assert split.pixels_per_label == {1: 80, 2: 60, 3: 60}
     assert split.mean_height == pytest.approx(2001 / 7)
     assert split.mean_width == pytest.approx(4000 / 7)
@@ -77,7 +85,7 @@ def test_a_missing_or_cut_shard_is_reported(tmp_path, finished, hashes):
     faults = manifest.check_shards(str(tmp_path), finished.splits.values(), hashes)
     assert faults == [
         f"{first} is missing",
-        f"{second} has 19 bytes, its manifest says 20",
+        f"{second} has 95 bytes, its manifest says 96",
     ]
 
 
@@ -99,6 +107,10 @@ def test_every_flipped_bit_is_found(tmp_path, finished):
         ("", "damaged"),
         ("{}", "damaged"),
         ("[1]", "damaged"),
+        ("[" * 100_000, "recursion limit"),
+        ('{"version": ' * 100_000, "recursion limit"),
+        ('{"version": 2', "EOF"),
+        ('{"version": "2"}', "version: should be a valid integer, not '2'"),
         ('{"version": 99}', "version 99"),
         ('{"version": 2, "name": "x"}', "damaged"),
     ],
@@ -119,3 +131,182 @@ def test_a_folder_without_a_manifest_is_no_data_set(tmp_path):
 def test_the_error_of_an_absent_split_names_the_existing_ones(finished):
     with pytest.raises(UserError, match="no split 'test': it has train"):
         finished.split("test", "DIR")
+
+
+SHARD = ("splits", "train", "shards", 0)
+
+
+def damaged(content: dict, path: tuple, value: object) -> dict:
+    """A copy in which one value is replaced, or removed if the new one is `...`."""
+    changed = copy.deepcopy(content)
+    *parents, last = path
+    inner = changed
+    for part in parents:
+        inner = inner[part]
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    return changed
+
+
+def read(folder, content: dict):
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return manifest.read_manifest(str(folder))
+
+
+def content_of(folder) -> dict:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ((*SHARD, "name"), "../../etc/passwd", "splits.train.shards[0].name is '../../etc/passw"),
+        ((*SHARD, "name"), "/etc/passwd", "it should be pets-train.tfrecord-00000-of-00002"),
+        ((*SHARD, "name"), "pets-train.tfrecord-00001-of-00002", "shards[0].name is"),
+        ((*SHARD, "records"), -5, "records: should be greater than or equal to 0, not -5"),
+        ((*SHARD, "records"), 0, "splits.train.shards[0].records is 0, it should be 1 to 4"),
+        ((*SHARD, "records"), 10**12, "records is 1000000000000, it should be 1 to 4"),
+        ((*SHARD, "records"), 4, "splits.train.records is 7, it should be 8, by its shards"),
+        ((*SHARD, "records"), "3", "records: should be a valid integer, not '3'"),
+        ((*SHARD, "records"), 3.0, "records: should be a valid integer, not 3.0"),
+        ((*SHARD, "records"), True, "records: should be a valid integer, not True"),
+        ((*SHARD, "records"), None, "records: should be a valid integer, not None"),
+        ((*SHARD, "bytes"), 2**63, "bytes: should be less than or equal to"),
+        ((*SHARD, "bytes"), math.nan, "bytes: should be a valid integer, not nan"),
+        ((*SHARD, "bytes"), ..., "bytes: Field required"),
+        ((*SHARD, "sha256"), "0" * 63, "sha256: String should match"),
+        ((*SHARD, "height_sum"), 2, "height_sum is 2, it should be 3 to"),
+        ((*SHARD, "width_sum"), 10**9, "width_sum is 1000000000, it should be 3 to 196,605"),
+        ((*SHARD, "pixels_per_label"), {"999": 5}, "should be less than or equal to 255"),
+        ((*SHARD, "pixels_per_label"), {"7": 90}, "splits.train.pixels_per_label is"),
+        ((*SHARD, "pixels_per_label", "1"), 10**9, "pixels_per_label is 1000000060"),
+        ((*SHARD, "more"), 1, "more: Unexpected keyword argument"),
+        ((*SHARD, "repaired", 0, "reason"), 5, "reason: should be a valid string, not 5"),
+        ((*SHARD, "repaired", 0, "name"), "\ud800", "hex escape"),
+        (("splits", "train", "mean_height"), math.nan, "mean_height: should be a finite number"),
+        (("splits", "train", "mean_width"), 5.0, "mean_width is 5.0, it should be 571.4"),
+        (("splits", "train", "records"), 8, "records is 8, it should be 7, by its shards"),
+        (("splits", "train", "shards"), [], "shards: Tuple should have at least 1 item"),
+        (("splits",), {}, "splits: Dictionary should have at least 1 item"),
+        (("colours", "1"), [1, 2], "colours.1[2]: Field required"),
+        (("colours", "1"), [1, 2, 256], "colours.1[2]: should be less than or equal to 255"),
+        (("colours", "9"), [1, 2, 3], "colours: label 9 is not in raw_labels"),
+        (("raw_labels", "2"), "pet", "raw_labels: 'pet' is the name of several labels"),
+        (("raw_labels", "2"), "a;b=c", "raw_labels.2: String should match"),
+        (("raw_labels", "2"), "\x1b[31m", "raw_labels.2: String should match"),
+        (("raw_labels", "3"), ..., "counts label 3, which raw_labels lacks"),
+        (("name",), "../pets", "name: String should match"),
+        (("source", "validation_fraction"), math.inf, "validation_fraction"),
+        (("source", "validation_fraction"), None, "validation_fraction"),
+    ],
+)
+def test_what_no_manifest_can_hold_is_refused_with_its_place(tmp_path, finished, path, value, said):
+    del finished
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        read(tmp_path, damaged(content_of(tmp_path), path, value))
+    assert str(caught.value).isprintable()
+    assert str(caught.value).startswith(f"{tmp_path / 'manifest.json'} is damaged: ")
+    assert str(caught.value).endswith("; convert the data set again")
+
+
+def paths_in(value: object, path: tuple = ()) -> list[tuple]:
+    items = enumerate(value) if isinstance(value, list) else getattr(value, "items", tuple)()
+    return [path] * bool(path) + [p for key, one in items for p in paths_in(one, (*path, key))]
+
+
+NASTY = st.one_of(
+    st.sampled_from([..., None, True, -5, 0, 0.5, 255, 999, 2**63, 10**12, math.nan, math.inf]),
+    st.sampled_from(["", "3", "\ud800", "a\nb", "\x1b[2J", "../x", "/etc/passwd", "0" * 64]),
+    st.integers(),
+    st.lists(st.integers(0, 9), max_size=3),
+    st.dictionaries(st.sampled_from("19a"), st.integers(0, 9), max_size=2),
+)
+
+
+@settings(max_examples=150, deadline=None, print_blob=True)
+@given(data=st.data())
+def test_drawn_damage_is_one_line_or_is_read_as_it_stands(tmp_path_factory, data):
+    folder = DAMAGED.setdefault("folder", tmp_path_factory.mktemp("drawn"))
+    content = data.draw(st.just(small_content()))
+    for _ in range(data.draw(st.integers(1, 2))):
+        path = data.draw(st.sampled_from(paths_in(content)))
+        content = damaged(content, path, data.draw(NASTY))
+        if not content:
+            break
+    try:
+        found = read(folder, content)
+    except UserError as error:
+        assert str(error).isprintable()
+        return
+    assert json.loads(manifest.to_json(found)) == {"colours": {}, **content}
+
+
+DAMAGED: dict = {}
+
+
+def small_content() -> dict:
+    shard = Shard("x-train.tfrecord-00000-of-00001", 2, 99, "0" * 64, "1" * 64, {1: 9}, 6, 6)
+    made = Manifest("x", {"source": "s"}, {1: "a"}, {"train": Split((shard,))}, (), {1: (1, 2, 3)})
+    return json.loads(manifest.to_json(made))
+
+
+@settings(max_examples=100, deadline=None, print_blob=True)
+@given(position=st.floats(0, 1), byte=st.binary(max_size=3), cut=st.booleans())
+def test_drawn_bytes_are_one_line_or_are_read_as_they_stand(tmp_path_factory, position, byte, cut):
+    folder = DAMAGED.setdefault("folder", tmp_path_factory.mktemp("drawn"))
+    text = json.dumps(small_content()).encode()
+    at = int(position * len(text))
+    content = text[:at] + byte + (b"" if cut else text[at + 1 :])
+    (folder / "manifest.json").write_bytes(content)
+    try:
+        found = manifest.read_manifest(str(folder))
+    except UserError as error:
+        assert str(error).isprintable()
+        return
+    assert json.loads(manifest.to_json(found)) == {"colours": {}, **json.loads(content)}
+
+
+def test_a_count_that_is_off_by_one_is_found_though_the_hash_is_right(tmp_path, finished):
+    first, second = finished.splits["train"].shards
+    wrong = Split((dataclasses.replace(first, records=first.records + 1), second))
+    faults = manifest.check_shards(str(tmp_path), [wrong], hashes=True)
+    assert faults == [f"{tmp_path / first.name} holds 3 records, its manifest says 4"]
+
+
+@pytest.mark.parametrize("hashes", [True, False])
+@pytest.mark.parametrize("kind", ["device", "fifo", "folder"])
+def test_a_shard_that_is_no_regular_file_is_not_read(tmp_path, finished, kind, hashes):
+    path = tmp_path / finished.splits["train"].shards[0].name
+    path.unlink()
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    (fault,) = manifest.check_shards(str(tmp_path), finished.splits.values(), hashes)
+    said = {"device": "a device", "fifo": "a FIFO", "folder": "a folder"}[kind]
+    assert fault == f"{path} cannot be read: it is {said}, not a regular file"
+
+
+def test_a_manifest_that_is_no_regular_file_is_refused(tmp_path):
+    (tmp_path / "manifest.json").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="it is a device, not a regular file"):
+        manifest.read_manifest(str(tmp_path))
+
+
+def test_a_manifest_of_before_colours_is_read(tmp_path, finished):
+    content = content_of(tmp_path)
+    del content["colours"]
+    assert read(tmp_path, content) == dataclasses.replace(finished, colours={})
+
+
+def test_metadata_of_a_shard_in_work_are_checked_likewise(finished):
+    shard = finished.splits["train"].shards[0]
+    text = manifest.shard_to_json(shard)
+    assert manifest.shard_from_json(text) == shard
+    for wrong in (text[:-9], "[" * 100_000, text.replace('"records": 3', '"records": -3')):
+        with pytest.raises(ValueError, match=r"records|JSON"):
+            manifest.shard_from_json(wrong)

@@ -1,4 +1,5 @@
 import io
+import struct
 
 import pytest
 import tensorflow as tf
@@ -55,3 +56,28 @@ def test_every_cut_within_a_frame_is_found():
     for length in range(1, len(frame)):
         with pytest.raises(tfrecord.DamagedFrame):
             list(tfrecord.read_frames(io.BytesIO(frame + frame[:length])))
+
+
+@given(st.lists(st.binary(max_size=40), max_size=9), st.integers(1, 30))
+def test_frames_are_counted_however_the_file_is_cut_into_chunks(records, size):
+    content = b"".join(map(tfrecord.frame, records))
+    counter = tfrecord.FrameCounter()
+    for start in range(0, len(content), size):
+        counter.add(content[start : start + size])
+    assert counter.records == len(records)
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.data())
+def test_a_frame_that_is_cut_does_not_count(records, data):
+    content = b"".join(map(tfrecord.frame, records))
+    cut = data.draw(st.integers(1, 15 + len(records[-1])))
+    counter = tfrecord.FrameCounter()
+    counter.add(content[:-cut])
+    assert counter.records == len(records) - 1
+
+
+def test_a_length_beyond_the_file_takes_no_memory():
+    length = struct.pack("<Q", 1 << 60)
+    header = length + tfrecord.frame(length)[-4:]
+    with pytest.raises(tfrecord.DamagedFrame, match="the file ends within it"):
+        list(tfrecord.read_frames(io.BytesIO(header + b"data")))

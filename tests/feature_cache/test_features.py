@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from petseg.augmentation import Augmentation
 from petseg.config import FEATURE_DTYPES
-from petseg.data import shard_files
+from petseg.data import manifest
 from petseg.data.label_map import IGNORE
 from petseg.feature_cache import pipeline as feature_pipeline
 from petseg.feature_cache import records as feature_records
@@ -122,7 +122,7 @@ def views(tmp_path_factory):
         encoded = {k: v[0] for k, v in numpy_of(features.encode(outputs, "uint8")).items()}
         paths, index = [], 0
         for shard, count in enumerate(COUNTS):
-            path = str(folder / shard_files.shard_name("x", f"v{view}", shard, len(COUNTS)))
+            path = str(folder / manifest.shard_name("x", f"v{view}", shard, len(COUNTS)))
             with tf.io.TFRecordWriter(path) as writer:
                 for _ in range(count):
                     mask = np.full((32, 32), index, np.uint8)

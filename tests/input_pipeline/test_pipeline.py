@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from petseg.augmentation import Augmentation
-from petseg.data import record, shard_files
+from petseg.data import manifest, record
 from petseg.data.label_map import IGNORE, parse_label_map
 from petseg.input_pipeline import augment, pipeline, reading, resizing, stored_examples
 from petseg.input_pipeline.image_batches import ImageBatches
@@ -47,7 +47,7 @@ def some(tmp_path_factory) -> Shards:
     rng = np.random.default_rng(0)
     paths, index = [], 0
     for shard, count in enumerate(COUNTS):
-        path = str(folder / shard_files.shard_name("x", "train", shard, len(COUNTS)))
+        path = str(folder / manifest.shard_name("x", "train", shard, len(COUNTS)))
         with tf.io.TFRecordWriter(path) as writer:
             for _ in range(count):
                 height, width = (int(n) for n in rng.integers(40, 90, 2))

@@ -1,3 +1,6 @@
+import hashlib
+import json
+import math
 import resource
 import shutil
 
@@ -164,3 +167,82 @@ def test_metadata_of_another_step_is_refused(tmp_path):
     shutil.copy(tmp_path / "checkpoints/ckpt-4/checkpoint.json", metadata)
     with pytest.raises(ValueError, match="belongs to step 4"):
         checkpoints.read_metadata(str(tmp_path), 3)
+
+
+def rewrite(run, step, change):
+    """Changes the metadata of a checkpoint and gives them the right SHA-256."""
+    path = run / "checkpoints" / f"ckpt-{step}" / "checkpoint.json"
+    content = json.loads(path.read_text())
+    del content["sha256_of_metadata"]
+    change(content)
+    text = json.dumps(content, sort_keys=True)
+    content["sha256_of_metadata"] = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(step="3"), "step: should be a valid integer, not '3'"),
+        (lambda c: c.update(step=-3), "step: should be greater than or equal to 0"),
+        (lambda c: c.update(step=2**63), "step: should be less than or equal to"),
+        (lambda c: c.update(run=None), "run: should be an object, not None"),
+        (lambda c: c.update(metrics={"mean_iou": "best"}), "metrics.mean_iou"),
+        (lambda c: c.update(curve_sums=[1]), "curve_sums: should be an object, not [1]"),
+        (lambda c: c.update(sha256={"../../x": "00"}), "sha256"),
+        (lambda c: c["sha256"].pop("variables.index"), "variables.index is not in"),
+        (lambda c: c.update(sha256={}), "is not in checkpoint.json"),
+        (lambda c: c.update(more=1), "more: Unexpected keyword argument"),
+        (lambda c: c.pop("run"), "run: Field required"),
+    ],
+)
+def test_metadata_that_no_checkpoint_has_are_skipped_whatever_their_hash(tmp_path, change, said):
+    save(tmp_path, 2)
+    save(tmp_path, 3)
+    rewrite(tmp_path, 3, change)
+    step, (line,) = checkpoints.newest_readable(str(tmp_path))
+    assert step == 2
+    assert said in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"step":' * 100_000, "", "[1]", "null", "\x00"])
+def test_metadata_that_are_none_are_skipped(tmp_path, text):
+    save(tmp_path, 2)
+    save(tmp_path, 3)
+    (tmp_path / "checkpoints/ckpt-3/checkpoint.json").write_text(text)
+    step, (line,) = checkpoints.newest_readable(str(tmp_path))
+    assert step == 2
+    assert line.isprintable()
+    assert checkpoints.best_step(str(tmp_path), "mean_iou") is None
+
+
+@pytest.mark.parametrize("name", ["ckpt-999999999999", "ckpt-07", "ckpt-٣", f"ckpt-{'9' * 200}"])
+def test_a_renamed_folder_is_not_taken_as_the_newest(tmp_path, name):
+    save(tmp_path, 3, {"mean_iou": 0.5})
+    save(tmp_path, 4, {"mean_iou": 0.9})
+    (tmp_path / "checkpoints/ckpt-4").rename(tmp_path / "checkpoints" / name)
+    assert checkpoints.newest_readable(str(tmp_path))[0] == 3
+    assert checkpoints.newest_step(str(tmp_path)) == 3
+    assert checkpoints.best_step(str(tmp_path), "mean_iou") == 3
+    save(tmp_path, 5)
+    checkpoints.remove_old(str(tmp_path), 5, 1, "mean_iou")
+    assert folders(tmp_path) == sorted(["ckpt-3", "ckpt-5", name])
+
+
+def test_sums_that_are_no_number_any_more_are_kept_exactly(tmp_path):
+    sums = {"loss": math.nan, "rate": -math.inf, "steps": 3, "other": 0.1 + 0.2, "tiny": 5e-324}
+    checkpoints.save(variables(), str(tmp_path), CheckpointMetadata(3, RUN, sums, {}))
+    found = checkpoints.read_metadata(str(tmp_path), 3).curve_sums
+    assert repr(found) == repr(sums)
+
+
+def test_a_checkpoint_that_is_a_device_is_skipped(tmp_path):
+    save(tmp_path, 2)
+    save(tmp_path, 3)
+    data = tmp_path / "checkpoints/ckpt-3/variables.data-00000-of-00001"
+    data.unlink()
+    data.symlink_to("/dev/zero")
+    step, (line,) = checkpoints.newest_readable(str(tmp_path))
+    assert step == 2
+    assert "it is a device, not a regular file" in line

@@ -1,17 +1,23 @@
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from testing.commands import run_module
+from testing.configs import make_tiny_config
 from testing.conversion import convert
 
 from petseg.data import manifest, record, tfrecord
-from petseg.verification import contact_sheet, near_duplicates, shard_check
+from petseg.errors import UserError
+from petseg.training.data import open_data_set
+from petseg.verification import contact_sheet, folder_check, near_duplicates, shard_check
 
 
 @pytest.fixture
@@ -246,3 +252,152 @@ def test_five_bits_apart_are_found_wherever_they_lie(bands):
         {"train": base, "test": other}, {"train": ["a"], "test": ["b"]}
     )
     assert [(p.first, p.second, p.distance) for p in found] == [("a", "b", 5)]
+
+
+def changed(data, **fields) -> list[str]:
+    """The faults of a data set whose first shard has other metadata."""
+    finished = manifest.read_manifest(str(data))
+    first = finished.splits["train"].shards[0]
+    task = shard_check.ShardTask(
+        str(data / first.name), dataclasses.replace(first, **fields), finished.raw_labels
+    )
+    return list(shard_check.check_shard(task, lambda: None).faults)
+
+
+@pytest.mark.parametrize("field", ["height_sum", "width_sum"])
+def test_other_sides_than_the_manifests_are_a_fault(data_dir, field):
+    shard = manifest.read_manifest(str(data_dir)).splits["train"].shards[0]
+    found = getattr(shard, field)
+    assert changed(data_dir, **{field: found + 1}) == [
+        f"{data_dir / shard.name} has {field} {found:,}, its manifest says {found + 1:,}"
+    ]
+
+
+def test_other_pixels_than_the_manifests_are_a_fault(data_dir):
+    shard = manifest.read_manifest(str(data_dir)).splits["train"].shards[0]
+    label = min(shard.pixels_per_label)
+    counts = {**shard.pixels_per_label, label: shard.pixels_per_label[label] + 1}
+    (fault,) = changed(data_dir, pixels_per_label=counts)
+    assert fault.endswith("holds other numbers of pixels than its manifest says")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("device", "a device"), ("fifo", "a FIFO")])
+def test_a_shard_that_is_no_regular_file_is_a_fault(data, kind, said):
+    path = sorted(data.glob("*train*"))[0]
+    path.unlink()
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    assert check(data) == [f"{path} cannot be read: it is {said}, not a regular file"]
+
+
+def test_no_name_moves_the_terminal(data):
+    """Neither that of a record, nor that of a file beside the shards."""
+    path = sorted(data.glob("*train*"))[0]
+    frames = [frame.data for frame in frames_of(path)]
+    example = tf.train.Example.FromString(frames[0])
+    feature = example.features.feature
+    feature[record.SOURCE_ID].bytes_list.value[0] = b"\x1b[2Ja\nb"
+    feature[record.IMAGE].bytes_list.value[0] = b"no jpeg"
+    frames[0] = example.SerializeToString()
+    path.write_bytes(b"".join(map(tfrecord.frame, frames)))
+    (data / "x.tfrecord-\x1b[2J\n-of-1").touch()
+    faults = check(data)
+    assert any("record 0 ('\\x1b[2Ja\\nb'): its image is damaged" in fault for fault in faults)
+    faults += folder_check.unlisted_shards(str(data), manifest.read_manifest(str(data)))
+    assert faults[-1] == f"{data}/'x.tfrecord-\\x1b[2J\\n-of-1' is in no manifest"
+    assert all(fault.isprintable() for fault in faults)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"splits": [1]}', '{"splits": [{"name": "train"}]}', "null", ""]
+)
+def test_damaged_tfds_metadata_are_a_fault_in_one_line(data, text):
+    (data / "dataset_info.json").write_text(text)
+    (fault,) = folder_check.tfds_faults(str(data), manifest.read_manifest(str(data)))
+    assert "dataset_info.json cannot be read: " in fault
+    assert fault.isprintable()
+
+
+@pytest.mark.parametrize("key", [record.IMAGE, record.SOURCE_ID, record.HEIGHT])
+@pytest.mark.parametrize("change", ["twice", "missing"])
+def test_a_feature_that_training_cannot_parse_is_a_fault(data, key, change):
+    path = sorted(data.glob("*train*"))[0]
+    frames = [frame.data for frame in frames_of(path)]
+    example = tf.train.Example.FromString(frames[0])
+    feature = example.features.feature[key]
+    values = (feature.bytes_list if key != record.HEIGHT else feature.int64_list).value
+    if change == "twice":
+        values.append(values[0])
+    else:
+        del values[:]
+    frames[0] = example.SerializeToString()
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        record.parse_record([frames[0]])
+    path.write_bytes(b"".join(map(tfrecord.frame, frames)))
+    assert f"{path}, record 0: it is no example with an image, a mask, a name and a size" in (
+        check(data)
+    )
+
+
+def test_notes_name_what_a_default_training_lacks(data_dir):
+    finished = manifest.read_manifest(str(data_dir))
+    assert folder_check.training_notes(str(data_dir), finished) == []
+    bare = dataclasses.replace(
+        finished, raw_labels={}, splits={"test": finished.splits["test"]}, colours={}
+    )
+    notes = folder_check.training_notes("DIR", bare)
+    assert [note.partition(":")[0] for note in notes[1:]] == [
+        "DIR has no split 'train'",
+        "DIR has no split 'validation'",
+    ]
+    assert "names 0 classes" in notes[0]
+
+
+CHANGES = st.sampled_from(
+    [..., None, 0, 1, -1, 0.5, 2**63, 10**12, 999, "x", "", [], [1, 2], {}, {"1": 2}, "a;b=c"]
+)
+
+
+def paths_in(value: object, path: tuple = ()) -> list[tuple]:
+    items = enumerate(value) if isinstance(value, list) else getattr(value, "items", tuple)()
+    return [path] * bool(path) + [p for key, one in items for p in paths_in(one, (*path, key))]
+
+
+@settings(max_examples=150, deadline=None, print_blob=True)
+@given(drawn=st.data())
+def test_what_verify_calls_well_is_what_training_opens(tmp_path_factory, data_dir, drawn):
+    """Quick or full, for drawn changes of the manifest; the shards stay whole."""
+    if "folder" not in COPY:
+        COPY["folder"] = tmp_path_factory.mktemp("agree") / "data"
+        shutil.copytree(data_dir, COPY["folder"])
+        COPY["text"] = (data_dir / "manifest.json").read_text()
+    folder, content = COPY["folder"], json.loads(COPY["text"])
+    config = make_tiny_config(folder)
+    config.data.label_map = ""  # the data set's own
+    *parents, last = drawn.draw(st.sampled_from(paths_in(content)))
+    inner = content
+    for part in parents:
+        inner = inner[part]
+    if (value := drawn.draw(CHANGES)) is ...:
+        del inner[last]
+    elif isinstance(value, int) and type(inner[last]) is int and abs(value) <= 1:
+        inner[last] += value
+    else:
+        inner[last] = value
+    (folder / "manifest.json").write_text(json.dumps(content))
+    try:
+        finished = manifest.read_manifest(str(folder))
+    except UserError as error:
+        assert str(error).isprintable()
+        with pytest.raises(UserError):
+            open_data_set(config)
+        return
+    faults = manifest.check_shards(str(folder), finished.splits.values(), hashes=True)
+    if faults or folder_check.training_notes(str(folder), finished):
+        return
+    assert open_data_set(config).train.records == 20
+
+
+COPY: dict = {}

@@ -37,6 +37,14 @@ def particulars(finding: Finding) -> str:
     return finding.reason[len(_head(finding)) :].removeprefix(": ")
 
 
+def is_loss(finding: Finding) -> bool:
+    """Whether an input that was rejected is one that the data set should have had.
+
+    An image in no list, a text file or a hidden folder is none.
+    """
+    return bool(finding.split) or _head(finding) in (*NO_PAIR, OUTSIDE)
+
+
 def losses(finished: Manifest) -> list[str]:
     """Returns a line for classes without a pixel, and one for each kind that rejected many inputs.
 
@@ -45,7 +53,7 @@ def losses(finished: Manifest) -> list[str]:
     """
     pixels = _pixels(finished)
     lines = _lacking(finished, [v for v in finished.raw_labels if pixels and not pixels.get(v)], "")
-    lost = [f for f in finished.rejected if f.split or _head(f) in (*NO_PAIR, OUTSIDE)]
+    lost = [finding for finding in finished.rejected if is_loss(finding)]
     total = sum(split.records for split in finished.splits.values()) + len(lost)
     for kind, group in by_kind(lost).items():
         if len(group) >= max(_MANY, _MANY_SHARE * total):

@@ -91,33 +91,27 @@ def split_by_lists(
     Raises:
       UserError: No line names a pair.
     """
-    by_name, of_images, of_masks = _index(pairs), _paths_by_stem(images), _paths_by_stem(masks)
-    key_of = {path: key for key, paths in images.items() for path in paths}
+    known = _Known(
+        pairs,
+        _index(pairs),
+        _paths_by_stem(images),
+        _paths_by_stem(masks),
+        {path: key for key, paths in images.items() for path in paths},
+    )
     splits: dict[str, str] = {}
     first = ""
     for line in lines:
         first = first or line.text
-        is_name = _bare(line.text) in pairs or not line.has_mask
-        keys = _keys(line.text, pairs, by_name) if is_name else []
-        made, reason = None, f"fits {len(keys)} images" if keys else "image and mask missing"
-        if not keys and (columns := _columns(line.text)):
-            found = [_find(columns[0], of_images), _find(columns[1], of_masks)]
-            # A number after a name is a class in the lists of several data sets.
-            if line.has_mask or (all(found) and not columns[1].isdecimal()):
-                reason = _why_not_two(found)
-                if reason is None:
-                    ((image,), (mask,)) = found
-                    made = FilePair(files.stored_file(image), files.stored_file(mask))
-                    keys = [key_of[image]]
-        if len(keys) != 1:
+        key, made, reason = _resolve(line, known)
+        if key is None:
             rejected.append(Finding(shown(_bare(line.text)), line.split, f"listed, but {reason}"))
-        elif keys[0] in splits:
+        elif key in splits:
             reason = "listed more than once; the first listing counts"
             rejected.append(Finding(shown(_bare(line.text)), line.split, reason))
         else:
-            splits[keys[0]] = line.split
+            splits[key] = line.split
             if made:
-                pairs[keys[0]] = made
+                pairs[key] = made
     if not splits:
         like = f", the first listed {shown(first)!r}" if first else ""
         raise UserError(
@@ -126,6 +120,44 @@ def split_by_lists(
         )
     rejected += [Finding(shown(key), "", "in no list") for key in pairs if key not in splits]
     return splits
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """What a line can name: pairs by key and by name, and files by stem, as (key, path)."""
+
+    pairs: Mapping[str, FilePair]
+    keys_by_name: Mapping[str, list[str]]
+    images: Mapping[str, list[tuple[str, str]]]
+    masks: Mapping[str, list[tuple[str, str]]]
+    key_of_image: Mapping[str, str]
+
+
+def _resolve(line: Line, known: _Known) -> tuple[str | None, FilePair | None, str]:
+    """Returns the key that a line names, the pair if the line makes one, or why there is none."""
+    name = _bare(line.text)
+    if name in known.pairs:
+        return name, None, ""
+    if columns := _columns(line.text):
+        found = [_find(columns[0], known.images), _find(columns[1], known.masks)]
+        # A number after a name is a class in the lists of several data sets.
+        if line.has_mask or (all(found) and not columns[1].isdecimal()):
+            if reason := _why_not_two(found):
+                return None, None, reason
+            ((image,), (mask,)) = found
+            pair = FilePair(files.stored_file(image), files.stored_file(mask))
+            return known.key_of_image[image], pair, ""
+    keys = _keys(name, known.keys_by_name)
+    if columns and all("/" in column for column in columns):
+        # Two paths, or one with a space in a folder's name: then it must be there as it stands.
+        keys = [key for key in keys if _ends_with(known.pairs[key].image.path, name)]
+    if len(keys) == 1:
+        return keys[0], None, ""
+    return None, None, f"fits {len(keys)} images" if keys else "image and mask missing"
+
+
+def _ends_with(path: str, name: str) -> bool:
+    return composed(_bare(path)).endswith(f"/{composed(name)}")
 
 
 def _bare(name: str) -> str:
@@ -147,11 +179,8 @@ def _index(pairs: Mapping[str, FilePair]) -> dict[str, list[str]]:
     return index
 
 
-def _keys(text: str, pairs: Mapping[str, FilePair], index: Mapping[str, list[str]]) -> list[str]:
-    """Returns the keys that a name fits."""
-    name = _bare(text)
-    if name in pairs:
-        return [name]
+def _keys(name: str, index: Mapping[str, list[str]]) -> list[str]:
+    """Returns the keys that a name without suffix fits."""
     whole = [key for key in index.get(composed(name), []) if composed(key) == composed(name)]
     return whole if len(whole) == 1 else index.get(composed(_last(name)), [])
 

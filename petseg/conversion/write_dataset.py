@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 
 from petseg import processes
-from petseg.conversion import masks
+from petseg.conversion import masks, review
 from petseg.conversion.prepare import RecordOptions, prepare_example
 from petseg.conversion.shards import Advance, ShardTask
 from petseg.conversion.sources.base import SPLITS, SourceExample, SourceListing, hash_order
@@ -66,8 +66,8 @@ def write_dataset(listing: SourceListing, options: WriteOptions) -> Manifest:
       UserError: The folder contains another finished data set, or no example is convertible.
       FaultFound: The folder cannot be written; or an input is bad and fail_on_bad is set.
     """
-    if options.fail_on_bad and listing.rejected:
-        first = listing.rejected[0]
+    lost = filter(review.is_loss, listing.rejected)
+    if options.fail_on_bad and (first := next(lost, None)):
         raise FaultFound(f"--on_bad=fail: {first.name}: {first.reason}")
     by_split = _in_stored_order(listing.examples)
     source_bytes_per_shard = options.shard_mib * (1 << 20) / _size_ratio(by_split, options)

@@ -54,7 +54,7 @@ def test_two_columns_are_a_pair(raw, between, root):
 
 def test_two_columns_pair_names_that_have_nothing_in_common(tmp_path):
     touch(tmp_path, ["img/a.jpg", "img/b.jpg", "lab/x.png", "lab/y.png", "lab/z.png"])
-    listing = listing_of(tmp_path, train="img/a.jpg lab/y.png\nb x\n")
+    listing = listing_of(tmp_path, train="img/a.jpg lab/y.png\nimg/b lab/x\n")
     assert pairs_of(listing) == {"a.jpg": ("y.png", "train"), "b.jpg": ("x.png", "train")}
     assert [(f.name, f.reason) for f in listing.rejected] == [
         ("z", "mask without an image of its name")
@@ -81,6 +81,8 @@ def test_columns_find_files_that_patterns_name_otherwise(tmp_path):
         ("img/9.png lab/0.png", "listed, but image missing"),
         ("img/9.png lab/9.png", "listed, but image and mask missing"),
         ("0 1", "listed, but image and mask missing"),  # a class, in many data sets' lists
+        ("img/9 lab/1", "listed, but image and mask missing"),
+        ("img/1 lab/9", "listed, but image and mask missing"),
         ("0 1 1 1", "listed, but image and mask missing"),
     ],
 )
@@ -101,6 +103,13 @@ def test_a_name_with_spaces_and_suffixes_in_it_is_one_name(tmp_path):
     touch(tmp_path, [f"{kind}/{name}" for kind in ("img", "lab") for name in names])
     listing = listing_of(tmp_path, train="\n".join(names))
     assert pairs_of(listing) == {name: (name, "train") for name in names}
+
+
+def test_a_folder_with_a_space_in_its_name_is_one_path(tmp_path):
+    touch(tmp_path, [f"{kind}/my dir/0.png" for kind in ("img", "lab")])
+    for name in ("img/my dir/0.png", "my dir/0", "img/my dir/0", "any dir/0.png"):
+        listing = listing_of(tmp_path, train=name)
+        assert [example.name for example in listing.examples] == ["my dir/0"]
 
 
 def test_a_list_without_any_name_that_is_there_shows_both(raw):

@@ -180,6 +180,7 @@ def test_nothing_good_at_all_makes_no_data_set(pets, tmp_path):
 
 
 def test_fail_on_bad_stops_and_leaves_no_manifest(pets, tmp_path):
+    (pets / "images" / "notes.txt").write_text("no bad input, but none")
     (pets / "annotations" / "trimaps" / "Slate_2.png").write_bytes(b"")
     with pytest.raises(FaultFound, match="Slate_2: mask is empty"):
         convert(pets, tmp_path / "out", on_bad="fail")

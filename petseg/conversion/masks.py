@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from petseg.conversion.checks import BadFile, check_size, open_picture, picture_format
 from petseg.conversion.class_file import show_colour
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import record
+from petseg.data.picture_file import BadFile, check_size, open_picture, picture_format
 
 _LOSSLESS = ("PNG", "BMP", "TIFF")
 _IHDR_BYTES = 33  # the signature and the header chunk
@@ -69,7 +69,6 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
     if kind == "PNG" and len(content) > _IHDR_BYTES and content[24:26] == bytes([8, _PNG_GREY]):
         return _check_grey_png(content, rules, decode)
     with open_picture(content, "mask") as picture:
-        check_size(picture.height, picture.width, "mask")
         labels, what = _labels_of(picture, rules)
     repair = None if what is None else f"mask: {kind}, {what}"
     return CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules), repair)

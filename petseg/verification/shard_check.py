@@ -10,7 +10,7 @@ import tensorflow as tf
 from etils import epath
 from PIL import Image
 
-from petseg.data import jpeg, record, tfrecord
+from petseg.data import jpeg, picture_file, record, regular_file, tfrecord
 from petseg.data.manifest import Shard
 from petseg.errors import shown
 
@@ -64,8 +64,9 @@ def check_shard(task: ShardTask, advance: Callable[[], None]) -> ShardReport:
     pixels: dict[int, int] = {}
     digest, count = hashlib.sha256(), 0
     path = epath.Path(task.path)
-    if not path.exists():
-        return ShardReport((f"{path} is missing",), (), _as_array([]))
+    if not regular_file.is_regular(path):  # a FIFO would be waited for, a device read for ever
+        what = "no regular file" if path.exists() else "missing"
+        return ShardReport((f"{path} is {what}",), (), _as_array([]))
     with path.open("rb") as file:
         try:
             for frame in tfrecord.read_frames(_Hashing(file, digest)):
@@ -130,6 +131,10 @@ def _check_record(
     """Adds to the pixels of each label; returns the image's fingerprint."""
     size = (fields[record.HEIGHT], fields[record.WIDTH])
     image, mask = fields[record.IMAGE], fields[record.MASK]
+    # Before they are decoded, because headers may claim sizes that no memory holds.
+    claimed = [picture_file.size_by_header(content) for content in (image, mask)]
+    if None not in claimed:
+        _check_sizes(*claimed, size)
     try:
         grey = jpeg.decode_small(image)
         height, width, channels = tf.io.extract_jpeg_shape(image).numpy().tolist()
@@ -143,11 +148,7 @@ def _check_record(
         labels = record.decode_mask(mask).numpy()[..., 0]
     except tf.errors.InvalidArgumentError as error:
         raise _Bad("its mask cannot be decoded") from error
-    if not (height, width) == labels.shape == size:
-        raise _Bad(
-            f"its image is {width}x{height} px, its mask {labels.shape[1]}x{labels.shape[0]}, "
-            f"its record says {size[1]}x{size[0]}"
-        )
+    _check_sizes((height, width), labels.shape, size)
     values, counts = np.unique(labels, return_counts=True)
     for value, number in zip(values.tolist(), counts.tolist(), strict=True):
         pixels[value] = pixels.get(value, 0) + number
@@ -157,6 +158,15 @@ def _check_record(
             f"its mask holds {', '.join(map(str, unknown))}, which the manifest does not name"
         )
     return fingerprint(grey)
+
+
+def _check_sizes(image: tuple[int, int], mask: tuple[int, int], said: tuple[int, int]) -> None:
+    """Raises _Bad unless all three are the same height and width."""
+    if not image == mask == said:
+        raise _Bad(
+            f"its image is {image[1]}x{image[0]} px, its mask {mask[1]}x{mask[0]}, "
+            f"its record says {said[1]}x{said[0]}"
+        )
 
 
 def _compare(

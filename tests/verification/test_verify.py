@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
@@ -35,6 +36,15 @@ def check(data) -> list[str]:
             shard_check.ShardTask(path, shard, finished.raw_labels), lambda: None
         ).faults
     ]
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+def test_a_shard_that_is_no_regular_file_is_named_at_once(data, kind):
+    first = next(iter(manifest.read_manifest(str(data)).splits.values())).shards[0]
+    path = data / first.name
+    path.unlink()
+    os.mkfifo(path) if kind == "FIFO" else path.symlink_to("/dev/zero")
+    assert check(data) == [f"{path} is no regular file"]
 
 
 def frames_of(path) -> list[tfrecord.Frame]:

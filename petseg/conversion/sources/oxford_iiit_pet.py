@@ -15,7 +15,6 @@ from etils import epath
 from tqdm import tqdm
 
 from petseg.conversion import files
-from petseg.conversion.checks import picture_format
 from petseg.conversion.files import StoredFile
 from petseg.conversion.sources.base import (
     FilePair,
@@ -30,6 +29,7 @@ from petseg.conversion.sources.base import (
     twins_finding,
 )
 from petseg.data.manifest import Finding
+from petseg.data.picture_file import picture_format
 from petseg.errors import UserError, shown
 
 RAW_LABELS = {1: "pet", 2: "background", 3: "border"}

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import av
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from testing.command_processes import ROOT
-from testing.commands import assert_one_line_error, run_module
+from testing.commands import assert_one_line_error, run_module, run_python
 from testing.conversion import encoded
 
 from petseg.conversion import masks
@@ -447,3 +448,31 @@ def test_an_unknown_kind_of_output_is_one_line(run_dir):
     )
     assert_one_line_error(done, 2, "--write: 'masks' is not one of class_ids, colours")
     assert not (ROOT / "x").exists()
+
+
+PEAK_MEMORY = """
+import resource, sys
+from petseg.inference import jobs, outputs, predict_files, predictor, tta
+from petseg.run_dir import trained_model
+
+run_dir, folder, output = sys.argv[1:]
+trained = trained_model.load_trained_model(run_dir)
+options = outputs.OutputOptions((outputs.CLASS_IDS,), trained.label_map.names, trained.palette)
+plan = jobs.plan_jobs([folder], output, options.kinds)
+predict = predictor.make_predictor(trained, tta.TtaOptions(), 8)
+assert predict_files.predict_files(predict, plan.jobs, options) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.long
+def test_memory_is_bounded_by_what_is_under_way(run_dir, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (6000, 4000)).save(tmp_path / "in" / "0.png")
+    for index in range(1, 12):
+        shutil.copy(tmp_path / "in" / "0.png", tmp_path / "in" / f"{index}.png")
+    done = run_python("-c", PEAK_MEMORY, run_dir, tmp_path / "in", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    peak_bytes = int(done.stdout) * 1024
+    # TensorFlow, what is under way, and as much again; a picture has 0.3 GiB of probabilities.
+    assert peak_bytes < 2 << 30

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petseg.data import regular_file
+from petseg.data import picture_file, regular_file
 from petseg.errors import UserError
 from petseg.inference import output_files
 
@@ -125,4 +125,8 @@ def _frames_by_duration(container: "av.container.InputContainer") -> int:
 def _video_stream(container: "av.container.InputContainer") -> "av.VideoStream":
     if not container.streams.video:
         raise ValueError("it holds no video")
-    return container.streams.video[0]
+    stream = container.streams.video[0]
+    if stream.height * stream.width > picture_file.MAX_PIXELS:
+        claim = f"claims frames of {stream.width:,}x{stream.height:,} px"
+        raise ValueError(f"it {claim}; {picture_file.MAX_PIXELS:,} pixels are possible")
+    return stream

@@ -18,7 +18,7 @@ from testing.conversion import encoded
 
 from petseg.conversion import masks
 from petseg.conversion.sources.base import MaskRules
-from petseg.data import record
+from petseg.data import picture_file, record
 from petseg.errors import UserError
 from petseg.inference import output_files, outputs, picture_pipeline, video
 from petseg.inference import predictor as predictor_module
@@ -397,6 +397,14 @@ def test_a_video_is_predicted_frame_by_frame(predict, tmp_path):
             read(tmp_path / "out" / "clip_mask" / f"{index:06d}.png"),
             read(tmp_path / "stills" / f"f{index}_mask.png"),
         )
+
+
+def test_frames_past_the_limit_of_pictures_are_not_decoded(predict, tmp_path, capfd, monkeypatch):
+    write_video(tmp_path / "clip.mp4", 2)
+    monkeypatch.setattr(picture_file, "MAX_PIXELS", 46 * 34 - 1)
+    assert predict([tmp_path / "clip.mp4"], tmp_path / "out") == 1
+    assert "clip.mp4: cannot be read: it claims frames of 46x34 px" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

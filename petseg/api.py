@@ -366,7 +366,12 @@ class Run:
         return found if probabilities else found.argmax(-1).astype(np.uint8)
 
     def export(
-        self, output_dir: str, *, format: str = "saved_model", checkpoint: str | int = "newest"
+        self,
+        output_dir: str,
+        *,
+        format: str = "saved_model",
+        checkpoint: str | int = "newest",
+        max_pixels: int | None = None,
     ) -> dict[str, Any]:
         """Exports the model, as petseg-export does.
 
@@ -374,6 +379,8 @@ class Run:
           output_dir: A new or empty folder.
           format: saved_model, keras, litert, litert_int8 or onnx.
           checkpoint: 'newest', 'best' (by the run's best_metric) or a step.
+          max_pixels: A SavedModel decodes no picture whose header claims more pixels; None for
+            64 million.
 
         Returns:
           The model card: inputs, outputs, classes, agreement with the trained model, ...
@@ -384,12 +391,11 @@ class Run:
         """
         from petseg.exporting.export_model import ExportOptions, export_model
 
-        return export_model(
-            self.run_dir,
-            ExportOptions(
-                output_dir=paths.expand(output_dir), format=format, checkpoint=str(checkpoint)
-            ),
+        limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+        options = ExportOptions(
+            paths.expand(output_dir), format, checkpoint=str(checkpoint), **limit
         )
+        return export_model(self.run_dir, options)
 
     def _predictor(self, checkpoint: str, tta: "TtaOptions | None") -> "Predictor":
         from petseg.inference.predictor import make_predictor

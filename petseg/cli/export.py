@@ -17,12 +17,19 @@ from absl import flags
 from petseg.errors import UserError
 from petseg.exporting.export_model import ExportOptions, export_model
 from petseg.exporting.formats import FORMATS
+from petseg.exporting.serving import DEFAULT_MAX_PIXELS
 
 _WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
 _OUTPUT_DIR = path_flags.define("output_dir", None, "New or empty folder.", required=True)
 _FORMAT = flags.DEFINE_enum("format", "saved_model", list(FORMATS), "Format of the model.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
+)
+_MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels",
+    DEFAULT_MAX_PIXELS,
+    "A SavedModel decodes no picture whose header claims more pixels.",
+    lower_bound=1,
 )
 _DATA_DIR = path_flags.define("data_dir", None, "Data set; by default the one trained on.")
 
@@ -36,6 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         format=_FORMAT.value,
         data_dir=_DATA_DIR.value,
         checkpoint=_CHECKPOINT.value,
+        max_pixels=_MAX_PIXELS.value,
     )
     card = export_model(_WORKDIR.value, options)
     size = sum(file["bytes"] for file in card["files"].values())
@@ -48,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
     """The console entry point."""
-    command.run(main, ("workdir", "output_dir", "format", "checkpoint", "data_dir"))
+    command.run(main, ("workdir", "output_dir", "format", "checkpoint", "data_dir", "max_pixels"))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@
   find . -name '*.jpg' | petseg-predict --workdir=RUN --output_dir=OUT -
 
 A PATH is a picture, a video, a folder, or - for a list of them on standard input. For each
-picture OUT gets, at its full size, NAME_mask.png (class ids, one byte per pixel) and
-NAME_overlay.jpg, or what --write names; for each video NAME_overlay.mp4 and a folder
-NAME_mask of frames. Statuses: 0 done; 1 some could not be read to their end (the others are
+picture OUT gets, at its full size, NAME_mask.png (class ids, one byte per pixel, and a palette
+of the classes' colours) and NAME_overlay.jpg, or what --write names; for each video
+NAME_overlay.mp4 and a folder NAME_mask of frames. Only files that it made itself are replaced,
+and they are not predicted. Statuses: 0 done; 1 some could not be read to their end (the others are
 done); 2 a wrong command or workdir.
 """
 
+import sys
 from collections.abc import Sequence
 
 from petseg.cli import command, path_flags, tta_flags  # isort: skip  (quiets TensorFlow before it loads)
@@ -18,7 +20,7 @@ from absl import flags
 
 from petseg.errors import FaultFound, UserError
 from petseg.inference import outputs
-from petseg.inference.jobs import list_jobs
+from petseg.inference.jobs import plan_jobs
 from petseg.inference.outputs import OutputOptions
 from petseg.inference.predict_files import predict_files
 from petseg.inference.predictor import make_predictor
@@ -49,7 +51,10 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("name at least one picture or folder: petseg-predict ... PATH...")
     outputs.check_kinds(_WRITE.value)
     colours = outputs.parse_colours(_COLOURS.value)
-    jobs = list_jobs(arguments, _OUTPUT_DIR.value)
+    plan = plan_jobs(arguments, _OUTPUT_DIR.value, _WRITE.value)
+    jobs = plan.jobs
+    for note in plan.notes:
+        print(note, file=sys.stderr)
     trained = trained_model.load_trained_model(_WORKDIR.value, _CHECKPOINT.value)
     names = trained.label_map.names
     table = outputs.replace_colours(trained.palette, names, colours)

@@ -4,10 +4,10 @@ import numpy as np
 from PIL import Image
 
 from petseg.conversion import images, masks
-from petseg.conversion.checks import open_picture
 from petseg.conversion.images import CheckedImage
 from petseg.conversion.masks import CheckedMask
 from petseg.conversion.sources.base import MaskRules
+from petseg.data.picture_file import open_picture
 
 _SUBSAMPLING = "4:2:0"  # as cameras do
 

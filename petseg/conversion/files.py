@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator
 
 from etils import epath
 
+from petseg.data import regular_file
+
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 # What file managers, notebooks and disk stations keep beside pictures, besides '.*' folders.
 _HIDDEN_FOLDERS = ("@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "__MACOSX")
@@ -30,13 +32,10 @@ class StoredFile:
 
     def read(self) -> bytes:
         """Reads the content; raises OSError."""
-        # Without epath and buffers, a local file is read at half the cost.
-        is_remote = "://" in self.path
-        with (
-            epath.Path(self.path).open("rb")
-            if is_remote
-            else open(self.path, "rb", buffering=0) as file
-        ):
+        if "://" not in self.path:  # without epath, at half the cost
+            size = None if self.offset is None else self.bytes
+            return regular_file.read_regular(self.path, self.offset or 0, size)
+        with epath.Path(self.path).open("rb") as file:
             if self.offset is None:
                 return file.read()
             file.seek(self.offset)

@@ -2,22 +2,13 @@
 
 import dataclasses
 import io
-import warnings
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from petseg.conversion.checks import BadFile, check_size, open_picture, picture_format
-from petseg.data import jpeg
+from petseg.data import jpeg, picture_file
+from petseg.data.picture_file import BadFile, check_size, open_picture, picture_format
 
 REPAIR_JPEG_QUALITY = 95
-_ORIENTATION = 0x0112  # EXIF tag
-_UPRIGHT = 1
-_SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap height and width
-_START_OF_FRAME = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
-_APP1 = 0xE1
-
-# check_size refuses what Pillow would merely warn of.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +27,7 @@ class CheckedImage:
     height: int
     width: int
     repair: str | None
-    orientation: int = _UPRIGHT
+    orientation: int = picture_file.UPRIGHT
 
 
 def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
@@ -54,16 +45,13 @@ def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
     kind = picture_format(content)
     if not content:
         raise BadFile("image is empty (0 bytes)")
-    if kind == "unknown":
-        raise BadFile("image is of no known picture format")
-    if (size := _size_of_plain_jpeg(content)) is not None:
+    if (size := picture_file.size_of_plain_jpeg(content)) is not None:
         check_size(*size, "image")
         if decode:
             _check_content(content, *size)
         return CheckedImage(content, *size, repair=None)
     with open_picture(content, "image") as picture:
-        check_size(picture.height, picture.width, "image")
-        orientation = picture.getexif().get(_ORIENTATION, _UPRIGHT) if _has_exif(picture) else 1
+        orientation = picture_file.orientation_of(picture)
         if picture.format != "JPEG" or picture.mode != "RGB":
             repaired = _re_encode(picture, kind)
             return dataclasses.replace(repaired, orientation=orientation)
@@ -91,7 +79,7 @@ def fit_to_mask(
       BadFile: The sizes do not fit, or fit both ways.
     """
     stored, upright = (image.height, image.width), (image.height, image.width)
-    if image.orientation in _SIDEWAYS:
+    if image.orientation in picture_file.SIDEWAYS:
         upright = (image.width, image.height)
     mask = (mask_height, mask_width)
     is_turned = image.orientation in range(2, 9)
@@ -104,9 +92,10 @@ def fit_to_mask(
         return image
     if is_turned and mask == upright:
         with open_picture(content, "image") as picture:
-            turned = _re_encode(ImageOps.exif_transpose(picture), "JPEG")
+            turned = Image.fromarray(picture_file.to_upright_array(picture))
+        encoded = to_jpeg(turned, REPAIR_JPEG_QUALITY, "4:4:4")
         what = f"turned upright (EXIF orientation {image.orientation}), as its mask is"
-        return dataclasses.replace(turned, repair=f"image: {what}, {_re_encoded()}")
+        return CheckedImage(encoded, *upright, f"image: {what}, {_re_encoded()}")
     raise BadFile(f"mask is {mask_width}x{mask_height} px, its image {image.width}x{image.height}")
 
 
@@ -115,31 +104,6 @@ def to_jpeg(picture: Image.Image, quality: int, subsampling: str) -> bytes:
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=quality, subsampling=subsampling)
     return encoded.getvalue()
-
-
-def _size_of_plain_jpeg(content: bytes) -> tuple[int, int] | None:
-    """Returns height and width of a JPEG of three 8-bit components without EXIF.
-
-    None for everything else, which Pillow opens in ten times as long.
-    """
-    position = 2
-    while content[position : position + 1] == b"\xff" and position + 9 < len(content):
-        marker = content[position + 1]
-        length = int.from_bytes(content[position + 2 : position + 4])
-        if marker in _START_OF_FRAME:
-            height = int.from_bytes(content[position + 5 : position + 7])
-            width = int.from_bytes(content[position + 7 : position + 9])
-            bits, components = content[position + 4], content[position + 9]
-            is_plain = bits == 8 and components == 3 and height and width
-            return (height, width) if is_plain else None
-        if marker == _APP1 and content[position + 4 : position + 8] == b"Exif":
-            return None
-        position += 2 + length
-    return None
-
-
-def _has_exif(picture: Image.Image) -> bool:
-    return "exif" in picture.info or picture.format != "JPEG"
 
 
 def _check_content(content: bytes, height: int, width: int) -> None:
@@ -153,12 +117,7 @@ def _check_content(content: bytes, height: int, width: int) -> None:
 
 def _re_encode(picture: Image.Image, kind: str) -> CheckedImage:
     mode, frames = picture.mode, getattr(picture, "n_frames", 1)
-    if mode[0] in "IF":
-        raise BadFile(f"image has pixels of mode {mode}, not 8 bits a channel")
-    try:
-        rgb = _to_rgb(picture)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadFile(f"image is a damaged or unreadable {kind}") from error
+    rgb = picture_file.to_rgb(picture)
     encoded = to_jpeg(rgb, REPAIR_JPEG_QUALITY, "4:4:4")
     what = f"{kind}, mode {mode}" + (f", first of {frames} frames" if frames > 1 else "")
     return CheckedImage(encoded, rgb.height, rgb.width, f"image: {what}, {_re_encoded()}")
@@ -166,11 +125,3 @@ def _re_encode(picture: Image.Image, kind: str) -> CheckedImage:
 
 def _re_encoded() -> str:
     return f"re-encoded as RGB JPEG of quality {REPAIR_JPEG_QUALITY}"
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """Converts to RGB; transparent parts become white, as viewers show them."""
-    if "A" in picture.mode or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return picture.convert("RGB")

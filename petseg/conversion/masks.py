@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from petseg.conversion.checks import BadFile, check_size, open_picture, picture_format
 from petseg.conversion.class_file import show_colour
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import record
 from petseg.data.label_map import IGNORED, unnamed
+from petseg.data.picture_file import BadFile, check_size, open_picture, picture_format
 
 _LOSSLESS = ("PNG", "BMP", "TIFF")
 _IHDR_BYTES = 33  # the signature and the header chunk
@@ -75,7 +75,6 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
     if kind == "PNG" and len(content) > _IHDR_BYTES and content[24:26] == bytes([8, _PNG_GREY]):
         return _check_grey_png(content, rules, decode)
     with open_picture(content, "mask") as picture:
-        check_size(picture.height, picture.width, "mask")
         note = _check_frames(picture)
         labels, what = _labels_of(picture, rules)
     changes = [change for change in (what, note) if change]

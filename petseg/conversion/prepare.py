@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import google_crc32c
 
 from petseg.conversion import downscale, images, masks
-from petseg.conversion.checks import BadFile
 from petseg.conversion.sources.base import MaskRules, SourceExample, Unreadable
-from petseg.data import record
+from petseg.data import picture_file, record
+from petseg.data.picture_file import BadFile
 
 VALIDATE = ("full", "header")
 
@@ -90,6 +90,7 @@ def _prepare(
     example: SourceExample, inputs: str, image_file: bytes, mask_file: bytes, options: RecordOptions
 ) -> Prepared:
     decode = options.validate == "full"
+    _compare_sizes(image_file, mask_file)
     image = images.check_image(image_file, decode=decode)
     mask = masks.check_mask(mask_file, options.masks, decode=decode)
     image = images.fit_to_mask(image, image_file, mask.height, mask.width)
@@ -118,3 +119,14 @@ def _prepare(
         mask.pixels_per_label,
         tuple(repair for repair in (image.repair, mask.repair) if repair),
     )
+
+
+def _compare_sizes(image_file: bytes, mask_file: bytes) -> None:
+    """Raises BadFile if the headers tell, before anything is decoded, that sizes do not fit."""
+    image, mask = map(picture_file.size_by_header, (image_file, mask_file))
+    for what, size in (("image", image), ("mask", mask)):
+        if size:
+            picture_file.check_size(*size, what)
+    # EXIF may ask to swap the sides.
+    if image and mask and mask not in (image, image[::-1]):
+        raise BadFile(f"mask is {mask[1]}x{mask[0]} px, its image {image[1]}x{image[0]}")

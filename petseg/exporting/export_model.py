@@ -14,7 +14,7 @@ from petseg.data import manifest
 from petseg.errors import FaultFound, UserError
 from petseg.exporting import formats
 from petseg.exporting.formats import FORMATS
-from petseg.exporting.serving import ServingModel
+from petseg.exporting.serving import DEFAULT_MAX_PIXELS, ServingModel
 from petseg.inference.eval_step import predict
 from petseg.input_pipeline import stored_examples
 from petseg.run_dir import checkpoints, evaluations, trained_model
@@ -36,12 +36,14 @@ class ExportOptions:
       data_dir: the data set whose validation images are compared; None for the one that the run
         was trained on.
       checkpoint: 'newest', 'best' or a step.
+      max_pixels: a SavedModel decodes no encoded picture whose header claims more pixels.
     """
 
     output_dir: str
     format: str = "saved_model"
     data_dir: str | None = None
     checkpoint: str = "newest"
+    max_pixels: int = DEFAULT_MAX_PIXELS
 
 
 def export_model(run_dir: str, options: ExportOptions) -> dict:
@@ -49,17 +51,21 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
 
     Returns:
       The model card: takes and gives (input and output of the model), class_names, colours,
-      label_map, image_size, keep_aspect; agreement (share of pixels of the checked images with
-      the same class) and required_agreement; checkpoint_step, metrics of that checkpoint, data,
-      and SHA-256 and bytes of each file.
+      label_map, image_size, keep_aspect, of a SavedModel max_pixels; agreement (share of pixels of
+      the checked images with the same class) and required_agreement; checkpoint_step, metrics of
+      that checkpoint, data, and SHA-256 and bytes of each file.
 
     Raises:
-      UserError: the run cannot be loaded, the format is unknown, the folder is not empty, or a
+      UserError: the run cannot be loaded, an option is wrong, the folder is not empty, or a
         package is missing.
       FaultFound: the exported model's masks differ from the trained model's.
     """
     if options.format not in FORMATS:
         raise UserError(f"format '{options.format}' is not one of {', '.join(FORMATS)}")
+    if options.max_pixels < 1:
+        raise UserError(f"--max_pixels={options.max_pixels} must be at least 1")
+    if options.max_pixels != DEFAULT_MAX_PIXELS and options.format != "saved_model":
+        raise UserError(f"--max_pixels is of --format=saved_model, not {options.format}")
     output, form = Path(options.output_dir), FORMATS[options.format]
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output_dir: {output} is not an empty folder")
@@ -69,7 +75,13 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
     checked = _read_images(trained, data_dir, "validation", _CHECKED_IMAGES)
     examples = _read_images(trained, data_dir, "train", _REPRESENTATIVE_IMAGES)
     config = trained.config.data
-    serving = ServingModel(trained.model, trained.label_map, config.image_size, config.keep_aspect)
+    serving = ServingModel(
+        trained.model,
+        trained.label_map,
+        config.image_size,
+        config.keep_aspect,
+        options.max_pixels,
+    )
     temporary = output.with_name(f"{output.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -89,6 +101,7 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
             "takes": form.takes,
             "gives": form.gives,
             **_describe_model(trained),
+            **({"max_pixels": options.max_pixels} if options.format == "saved_model" else {}),
             "checked_images": len(checked),
             "agreement": agreement,
             "required_agreement": form.agreement,

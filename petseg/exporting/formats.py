@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from petseg import paths, standard_error
 from petseg.errors import UserError
+from petseg.exporting import encoded_pictures
 from petseg.exporting.serving import ServingModel
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -176,6 +177,7 @@ def _load_onnx(path: Path) -> Predict:
 
 
 _PIXELS = "images: RGB uint8 [batch, size, size, 3]"
+_ENCODED = f"{encoded_pictures.FORMATS} bytes [batch], of up to max_pixels pixels each"
 _MASKS = "class_ids: uint8 [batch, size, size]"
 _LITERT = {"packages": ("ai_edge_litert",), "extra": "litert"}
 # Compiled separately, two float models may round a logit differently, which moves rare pixels.
@@ -184,7 +186,7 @@ _FLOAT_AGREEMENT, _INT8_AGREEMENT = 0.9999, 0.97
 FORMATS = {
     "saved_model": Format(
         "", _write_saved_model, _load_saved_model, _FLOAT_AGREEMENT, (), "",
-        f"serving_default: encoded: JPEG, PNG, GIF or BMP bytes [batch]; images: {_PIXELS}",
+        f"serving_default: encoded: {_ENCODED}; images: {_PIXELS}",
         f"{_MASKS}; serving_default also valid: bool [batch]",
     ),
     "keras": Format(

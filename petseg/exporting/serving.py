@@ -3,23 +3,32 @@
 import tensorflow as tf
 
 from petseg.data.label_map import IGNORE, LabelMap
+from petseg.exporting import encoded_pictures
 from petseg.input_pipeline import resizing
 from petseg.models.segmentation_model import SegmentationModel
 
 _ENCODED = tf.TensorSpec([None], tf.string, name="encoded")
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+DEFAULT_MAX_PIXELS = 64_000_000  # up to 640 MB while a PNG of that size is decoded
 
 
 class ServingModel(tf.Module):
     """The content of a SavedModel. Class id 255 marks a pixel outside the picture."""
 
     def __init__(
-        self, model: SegmentationModel, label_map: LabelMap, image_size: int, keep_aspect: bool
+        self,
+        model: SegmentationModel,
+        label_map: LabelMap,
+        image_size: int,
+        keep_aspect: bool,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
     ):
+        """`max_pixels`: pictures whose header claims more pixels are not decoded."""
         super().__init__()
         # Tracked, so that the variables are saved.
         self.model = model.keras_model()
         self._label_map, self._size, self._keep_aspect = label_map, image_size, keep_aspect
+        self._max_pixels = max_pixels
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """Functions by the names under which they are served."""
@@ -32,23 +41,23 @@ class ServingModel(tf.Module):
 
     @tf.function(autograph=False, input_signature=[_ENCODED])
     def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """JPEG, PNG, GIF or BMP bytes -> class ids; a damaged picture is skipped alone.
+        """JPEG, PNG or BMP bytes -> class ids; a damaged picture is skipped alone.
 
         Args:
-          encoded: string [batch], at least one.
+          encoded: string [batch], at least one; see encoded_pictures.decode.
 
         Returns:
-          class_ids: uint8 [batch, size, size]; 255 everywhere for a picture that cannot be
-            decoded, and in the padding of a picture that keeps its aspect.
-          valid: bool [batch], whether the picture could be decoded.
+          class_ids: uint8 [batch, size, size], turned as the EXIF tag of a JPEG says; 255
+            everywhere for a picture that is not decoded, and in the padding of a picture that
+            keeps its aspect.
+          valid: bool [batch], whether the picture was decoded.
         """
         count = tf.size(encoded, tf.int64)
         shape = [self._size, self._size, 3]
 
         @tf.autograph.experimental.do_not_convert
         def decode(index: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            image = tf.io.decode_image(content, channels=3, expand_animations=False)
-            image = tf.ensure_shape(image, [None, None, 3])
+            image = encoded_pictures.decode(content, self._max_pixels)
             sides = resizing.fitted(
                 tf.shape(image)[0], tf.shape(image)[1], self._size, self._keep_aspect
             )
@@ -88,11 +97,12 @@ class ServingModel(tf.Module):
 
     @tf.function(autograph=False, input_signature=[])
     def about(self) -> dict[str, tf.Tensor]:
-        """class_names: string [classes]; label_map: string []; image_size: int32 []."""
+        """class_names: string [classes]; label_map: string []; sizes: int32 [], int64 []."""
         return {
             "class_names": tf.constant(self._label_map.names),
             "label_map": tf.constant(self._label_map.spec()),
             "image_size": tf.constant(self._size),
+            "max_pixels": tf.constant(self._max_pixels, tf.int64),
         }
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:

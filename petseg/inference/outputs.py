@@ -1,16 +1,17 @@
-"""What is written of a picture or a frame; no file or folder keeps its name while unfinished."""
+"""What is written of a picture or a frame."""
 
 import dataclasses
-import io
 import re
-import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from petseg.errors import UserError
+from petseg.inference import output_files
+from petseg.inference.predictor import Prediction
 from petseg.visualization import pictures
 
 CLASS_IDS, COLOURS, OVERLAY, PROBABILITIES = "class_ids", "colours", "overlay", "probabilities"
@@ -22,7 +23,10 @@ _ENDINGS = {
     PROBABILITIES: "_probabilities.npz",
 }
 _OVERLAY_JPEG_QUALITY = 92
-_FRAME = re.compile(r"\d{6,}\.(png|npz)")
+_JPEG_MAX_SIDE_PX = 65_500  # libjpeg's
+_VIDEO = ".mp4"
+_FRAME = re.compile(r"\d{6,}\.png")
+_DRAWN_PIXELS = 1 << 20  # at a time
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -79,96 +83,112 @@ def replace_colours(
     return np.concatenate([np.array(colours, np.uint8).reshape(-1, 3), table[len(colours) :]])
 
 
-def output_path(stem: Path, kind: str) -> Path:
-    """Where one kind of output goes; `stem` is its path without an ending."""
-    return stem.with_name(stem.name + _ENDINGS[kind])
-
-
-def draw(
-    kind: str, image: np.ndarray, probabilities: np.ndarray, colours: np.ndarray
-) -> np.ndarray:
-    """Draws one kind of output.
+def output_path(stem: Path, kind: str, is_video: bool = False) -> Path:
+    """Where one kind of output goes.
 
     Args:
-      kind: class_ids, colours or overlay.
-      image: uint8 [height, width, 3], RGB.
-      probabilities: float32 [height, width, classes].
+      stem: Its path without an ending.
+      kind: One of KINDS.
+      is_video: Whether it is of a video: then a video, or a folder of frames.
+    """
+    path = stem.with_name(stem.name + _ENDINGS[kind])
+    if not is_video:
+        return path
+    return path.with_suffix(_VIDEO if kind in (OVERLAY, COLOURS) else "")
+
+
+def frame_name(number: int, kind: str) -> str:
+    """The name of a frame in a folder of class ids or probabilities."""
+    return f"{number:06d}{Path(_ENDINGS[kind]).suffix}"
+
+
+def is_output_name(path: Path) -> bool:
+    """Whether a picture or video is called as predict calls its outputs."""
+    endings = [*_ENDINGS.values(), *(Path(_ENDINGS[k]).stem + _VIDEO for k in (OVERLAY, COLOURS))]
+    return path.name.endswith(tuple(endings)) or bool(_FRAME.fullmatch(path.name))
+
+
+def draw(kind: str, image: np.ndarray, class_ids: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Draws the colours or the overlay of some rows.
+
+    Args:
+      kind: colours or overlay.
+      image: uint8 [rows, width, 3], RGB.
+      class_ids: uint8 [rows, width].
       colours: uint8 [256, 3], RGB by class id.
 
     Returns:
-      uint8 [height, width] class ids, or uint8 [height, width, 3].
+      uint8 [rows, width, 3].
     """
-    class_ids = probabilities.argmax(-1).astype(np.uint8)
     if kind == OVERLAY:
         return pictures.overlay(image, class_ids, colours)
-    return colours[class_ids] if kind == COLOURS else class_ids
+    return colours[class_ids]
 
 
-def encode(
-    kind: str, image: np.ndarray, probabilities: np.ndarray, options: OutputOptions
-) -> bytes:
-    """Encodes one kind of output as the content of a file.
+def write(
+    path: Path, kind: str, image: np.ndarray, prediction: Prediction, options: OutputOptions
+) -> None:
+    """Writes one kind of output, some rows at a time, which bounds memory.
 
     Args:
-      kind: class_ids (8-bit grey PNG), colours (RGB PNG), overlay (JPEG) or probabilities
-        (npz with probabilities, float16 [height, width, classes], and class_names).
+      path: Where to; replaced only if predict made it.
+      kind: class_ids (PNG of 8 bits a pixel, whose palette holds the classes' colours), colours
+        (RGB PNG), overlay (JPEG) or probabilities (npz with probabilities, float16 [height,
+        width, classes], and class_names).
       image: uint8 [height, width, 3], RGB.
-      probabilities: float32 [height, width, classes].
-      options: names and colours of the classes.
-    """
-    content = io.BytesIO()
-    if kind == PROBABILITIES:
-        np.savez_compressed(
-            content,
-            probabilities=probabilities.astype(np.float16),
-            class_names=np.array(options.class_names),
-        )
-        return content.getvalue()
-    drawn = Image.fromarray(draw(kind, image, probabilities, options.colours))
-    if kind == OVERLAY:
-        drawn.save(content, "JPEG", quality=_OVERLAY_JPEG_QUALITY)
-    else:
-        drawn.save(content, "PNG")
-    return content.getvalue()
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, then renames it.
+      prediction: Of the image.
+      options: Names and colours of the classes.
 
     Raises:
-      UserError: it cannot be written.
+      UserError: The file cannot be written, or another is in its place.
+      ValueError: The format cannot hold the picture.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"--output_dir: cannot write {path}: {error.strerror}") from error
+    if kind == OVERLAY and max(image.shape) > _JPEG_MAX_SIDE_PX:
+        raise ValueError(f"an overlay is a JPEG, of at most {_JPEG_MAX_SIDE_PX:,} px a side")
+    with output_files.writing(path) as temporary:
+        if kind == PROBABILITIES:
+            _write_probabilities(temporary, prediction, options.class_names)
+        elif kind == CLASS_IDS:
+            mask = Image.fromarray(prediction.class_ids)
+            mask.putpalette(options.colours[: len(options.class_names)].tobytes())
+            # Whatever the number of classes, a byte is a pixel.
+            mask.save(temporary, "PNG", bits=8, pnginfo=_png_mark())
+        else:
+            drawn = _draw_whole(kind, image, prediction.class_ids, options.colours)
+            if kind == OVERLAY:
+                drawn.save(
+                    temporary, "JPEG", quality=_OVERLAY_JPEG_QUALITY, comment=output_files.MARK
+                )
+            else:
+                drawn.save(temporary, "PNG", pnginfo=_png_mark())
 
 
-def begin_folder(folder: Path) -> None:
-    """Removes what an interrupted command left of a folder of frames.
-
-    Raises:
-      UserError: a folder of that name has other files, which would be lost.
-    """
-    if folder.exists() and not all(_FRAME.fullmatch(path.name) for path in folder.iterdir()):
-        raise UserError(f"--output_dir: {folder} holds more than frames; name another folder")
-    shutil.rmtree(_unfinished(folder), ignore_errors=True)
-
-
-def frame_path(folder: Path, number: int, suffix: str) -> Path:
-    """Where a frame is written while its folder is unfinished."""
-    return _unfinished(folder) / f"{number:06d}{suffix}"
+def _draw_whole(
+    kind: str, image: np.ndarray, class_ids: np.ndarray, colours: np.ndarray
+) -> Image.Image:
+    height, width = class_ids.shape
+    drawn = Image.new("RGB", (width, height))
+    rows = max(_DRAWN_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        part = slice(top, top + rows)
+        drawn.paste(Image.fromarray(draw(kind, image[part], class_ids[part], colours)), (0, top))
+    return drawn
 
 
-def finish_folder(folder: Path) -> None:
-    """Gives a finished folder its name, replacing an earlier one; does nothing without frames."""
-    if _unfinished(folder).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        _unfinished(folder).replace(folder)
+def _png_mark() -> PngImagePlugin.PngInfo:
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("Software", output_files.MARK)
+    return mark
 
 
-def _unfinished(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".tmp")
+def _write_probabilities(path: Path, prediction: Prediction, class_names: Sequence[str]) -> None:
+    """Writes what numpy.savez_compressed would, without holding it."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.comment = output_files.MARK
+        with archive.open("probabilities.npy", "w", force_zip64=True) as file:
+            header = {"descr": "<f2", "fortran_order": False, "shape": prediction.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for _, rows in prediction.strips():
+                file.write(rows.astype("<f2").tobytes())
+        with archive.open("class_names.npy", "w") as file:
+            np.lib.format.write_array(file, np.array(class_names))

@@ -2,19 +2,16 @@
 
 import collections
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from petseg.inference import outputs, video
+from petseg.inference import output_files, outputs, video
 from petseg.inference.jobs import PredictionJob
 from petseg.inference.outputs import OutputOptions
+from petseg.inference.picture_pipeline import PicturePipeline, one_line
 from petseg.inference.predictor import Predictor
 
 
@@ -24,11 +21,11 @@ def predict_files(
     """Writes the output of every picture and video, at its full size.
 
     One that cannot be read is skipped alone, with a line on standard error. Of a video that
-    ends early the readable frames are kept. Memory does not grow with the number of files.
+    ends early the readable frames are kept. Memory is bounded by what is under way.
 
     Args:
       predictor: the model.
-      jobs: from jobs.list_jobs.
+      jobs: from jobs.plan_jobs.
       options: what is written.
 
     Returns:
@@ -49,8 +46,7 @@ def predict_files(
             bar.write(f"{job.source}: {reason}", file=sys.stderr)
 
         pictures = [job for job in jobs if not job.is_video]
-        for _ in _predict_pictures(predictor, pictures, options, fail):
-            bar.update()
+        PicturePipeline(predictor, options, bar.update, fail).run(pictures)
         for job in jobs:
             if job.is_video:
                 try:
@@ -60,59 +56,8 @@ def predict_files(
                 except video.EndsEarly as error:
                     fail(job, str(error))
                 except (OSError, ValueError) as error:
-                    fail(job, f"cannot be read: {_one_line(error)}")
+                    fail(job, f"cannot be read: {one_line(error)}")
     return len(failed)
-
-
-def _predict_pictures(
-    predictor: Predictor,
-    jobs: Sequence[PredictionJob],
-    options: OutputOptions,
-    fail: Callable[[PredictionJob, str], None],
-) -> Iterator[PredictionJob]:
-    """Reads and writes in threads, a few batches ahead and behind; yields what is predicted."""
-    pending: collections.deque[tuple[PredictionJob, np.ndarray]] = collections.deque()
-    writes: collections.deque[Future] = collections.deque()
-    ahead = 2 * predictor.options.batch_size
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-
-        def images() -> Iterator[np.ndarray]:
-            reads = _ahead(jobs, lambda job: pool.submit(_read_upright, job.source), ahead)
-            for job, read in reads:
-                try:
-                    image = read.result()
-                # Decoders of damaged files raise exceptions of every kind.
-                except Exception as error:
-                    fail(job, f"cannot be read: {_one_line(error)}")
-                    continue
-                pending.append((job, image))
-                yield image
-
-        def write(job: PredictionJob, image: np.ndarray, probabilities: np.ndarray) -> None:
-            for kind in options.kinds:
-                content = outputs.encode(kind, image, probabilities, options)
-                outputs.write_file(outputs.output_path(job.stem, kind), content)
-
-        for probabilities in predictor.predict_all(images()):
-            job, image = pending.popleft()
-            writes.append(pool.submit(write, job, image, probabilities))
-            while len(writes) > ahead:
-                writes.popleft().result()
-            yield job
-        for future in writes:
-            future.result()
-
-
-def _ahead(
-    items: Iterable[PredictionJob], submit: Callable[[PredictionJob], Future], count: int
-) -> Iterator[tuple[PredictionJob, Future]]:
-    """Yields each item with its future result, of which `count` are under way."""
-    waiting: collections.deque = collections.deque()
-    for item in items:
-        waiting.append((item, submit(item)))
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
 
 
 def _predict_video(
@@ -139,33 +84,18 @@ def _predict_video(
     with contextlib.ExitStack() as stack:
         rate, writers, folders = video.frame_rate(job.source), {}, {}
         for kind in options.kinds:
-            path = outputs.output_path(job.stem, kind)
+            path = outputs.output_path(job.stem, kind, is_video=True)
             if kind in (outputs.OVERLAY, outputs.COLOURS):
-                writer = video.writing(path.with_suffix(".mp4"), rate)
-                writers[kind] = stack.enter_context(writer)
+                writers[kind] = stack.enter_context(video.writing(path, rate))
             else:
-                folders[kind] = path.with_suffix("")
-                outputs.begin_folder(folders[kind])
-        for number, probabilities in enumerate(predictor.predict_all(images())):
+                folders[kind] = stack.enter_context(output_files.writing_frames(path))
+        for number, prediction in enumerate(predictor.predict_each(images())):
             frame = pending.popleft()
             for kind, writer in writers.items():
-                writer.add(outputs.draw(kind, frame, probabilities, options.colours))
+                writer.add(outputs.draw(kind, frame, prediction.class_ids, options.colours))
             for kind, folder in folders.items():
-                content = outputs.encode(kind, frame, probabilities, options)
-                suffix = outputs.output_path(job.stem, kind).suffix
-                outputs.write_file(outputs.frame_path(folder, number, suffix), content)
+                path = folder / outputs.frame_name(number, kind)
+                outputs.write(path, kind, frame, prediction, options)
             yield number
-    for folder in folders.values():
-        outputs.finish_folder(folder)
     if early:
         raise early[0]
-
-
-def _read_upright(path: Path) -> np.ndarray:
-    """Decodes a picture and turns it as its EXIF tag says, as a viewer shows it."""
-    with Image.open(path) as image:
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,6 +1,7 @@
 """A trained model that predicts images of any size: shared by evaluate and predict."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -12,6 +13,8 @@ from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import resizing
 from petseg.models.segmentation_model import STRIDE_PX, SegmentationModel
 from petseg.run_dir.trained_model import TrainedModel
+
+_STRIP_VALUES = 1 << 22  # probabilities computed at a time: 16 MiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,49 @@ class PredictorOptions:
     keep_aspect: bool = False
     batch_size: int = 8
     tta: TtaOptions = dataclasses.field(default_factory=TtaOptions)
+
+
+class Prediction:
+    """The probabilities of an image's classes at its own size, computed when they are asked for.
+
+    Attributes:
+      shape: height, width, number of classes.
+    """
+
+    def __init__(
+        self,
+        average: Callable[..., tf.Tensor],
+        view_logits: list[tf.Tensor],
+        shape: tuple[int, int, int],
+    ):
+        """Keeps what Predictor knows of an image; see Predictor.predict_each."""
+        self._average, self._view_logits, self.shape = average, view_logits, shape
+
+    def strips(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Some rows at a time, which bounds memory.
+
+        Yields:
+          The number of the first row; float32 [rows, width, classes].
+        """
+        height, width, num_classes = self.shape
+        rows = max(_STRIP_VALUES // (width * num_classes), 1)
+        for first in range(0, height, rows):
+            # TensorFlow caches every Python number that it is given, but no array.
+            numbers = np.array([height, width, first, min(rows, height - first)], np.int32)
+            yield first, self._average(self._view_logits, *numbers).numpy()
+
+    @functools.cached_property
+    def class_ids(self) -> np.ndarray:
+        """The most probable class of each pixel: uint8 [height, width]."""
+        class_ids = np.empty(self.shape[:2], np.uint8)
+        for first, rows in self.strips():
+            class_ids[first : first + len(rows)] = rows.argmax(-1)
+        return class_ids
+
+    def probabilities(self) -> np.ndarray:
+        """float32 [height, width, classes], which sum to 1 over the classes."""
+        strips = [rows for _, rows in self.strips()]
+        return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
 
 class Predictor:
@@ -57,15 +103,21 @@ class Predictor:
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Predicts the class id of each pixel: uint8 [height, width]."""
-        return self.predict_probabilities(image).argmax(-1).astype(np.uint8)
+        (prediction,) = self.predict_each([image])
+        return prediction.class_ids
 
     def predict_probabilities(self, image: np.ndarray) -> np.ndarray:
         """Predicts float32 [height, width, classes], which sum to 1 over the classes."""
-        (probabilities,) = self.predict_all([image])
-        return probabilities
+        (prediction,) = self.predict_each([image])
+        return prediction.probabilities()
 
     def predict_all(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Predicts the probabilities of each image, in order, in batches.
+        """Predicts the probabilities of each image, as predict_probabilities, in batches."""
+        for prediction in self.predict_each(images):
+            yield prediction.probabilities()
+
+    def predict_each(self, images: Iterable[np.ndarray]) -> Iterator[Prediction]:
+        """Predicts each image, in order, in batches.
 
         At most one batch of images is held at a time.
         """
@@ -77,7 +129,8 @@ class Predictor:
                 yield image
 
         for view_logits in self.predict_views(noting_sides()):
-            yield self.average(view_logits, *sides.pop(0)).numpy()
+            shape = (*sides.pop(0), self.options.num_classes)
+            yield Prediction(self._average, view_logits, shape)
 
     def predict_views(self, images: Iterable[np.ndarray]) -> Iterator[list[tf.Tensor]]:
         """Predicts the views of each image, in order, in batches.
@@ -110,8 +163,8 @@ class Predictor:
         Returns:
           float32 [height, width, classes], which sum to 1 over the classes.
         """
-        # TensorFlow caches every Python number that it is given, but no array.
-        return self._average(view_logits, np.asarray(height, np.int32), np.asarray(width, np.int32))
+        rows = np.asarray(height, np.int32)
+        return self._average(view_logits, rows, np.asarray(width, np.int32), np.int32(0), rows)
 
     def _scaled_size(self, scale: float) -> int:
         """The nearest multiple of the model's stride, in pixels."""
@@ -158,13 +211,17 @@ def _batches(images: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarr
 
 
 def _make_average(num_views: int, num_classes: int) -> Callable[..., tf.Tensor]:
-    """A compiled function: logits of views, height, width -> their average probabilities."""
-    side = tf.TensorSpec([], tf.int32)
+    """A compiled function: logits of views -> some rows of their average probabilities.
+
+    Its other arguments are the height and width of the result, its first row and the number of
+    rows.
+    """
+    number = tf.TensorSpec([], tf.int32)
     views = [tf.TensorSpec([None, None, num_classes], tf.float32)] * num_views
 
-    @tf.function(autograph=False, input_signature=[views, side, side])
-    def average(views: list[tf.Tensor], height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        resized = [tf.nn.softmax(tf.image.resize(logits, [height, width])) for logits in views]
+    @tf.function(autograph=False, input_signature=[views, number, number, number, number])
+    def average(views: list[tf.Tensor], *place: tf.Tensor) -> tf.Tensor:
+        resized = [tf.nn.softmax(resizing.resized_rows(logits, *place)) for logits in views]
         return tf.add_n(resized) / len(resized)
 
     return average

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from petseg.data import picture_file, regular_file
 from petseg.errors import UserError
+from petseg.inference import output_files
 
 if TYPE_CHECKING:
     import av
@@ -38,6 +40,7 @@ def frame_rate(path: Path) -> Fraction:
     """
     import av
 
+    regular_file.open_regular(path, None).close()
     with av.open(str(path)) as container:
         return _video_stream(container).average_rate or _DEFAULT_RATE
 
@@ -70,19 +73,14 @@ def writing(path: Path, rate: Fraction) -> Iterator["Writer"]:
     """Writes an MP4 file, which gets its name once it is complete and has a frame."""
     import av
 
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with output_files.writing(path) as temporary:
         with av.open(str(temporary), "w", format="mp4") as container:
+            container.metadata["comment"] = output_files.MARK.decode()
             writer = Writer(container, rate)
             yield writer
             writer.finish()
-        if writer.has_frames:
-            temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"--output_dir: cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        if not writer.has_frames:
+            temporary.unlink(missing_ok=True)
 
 
 class Writer:
@@ -127,4 +125,8 @@ def _frames_by_duration(container: "av.container.InputContainer") -> int:
 def _video_stream(container: "av.container.InputContainer") -> "av.VideoStream":
     if not container.streams.video:
         raise ValueError("it holds no video")
-    return container.streams.video[0]
+    stream = container.streams.video[0]
+    if stream.height * stream.width > picture_file.MAX_PIXELS:
+        claim = f"claims frames of {stream.width:,}x{stream.height:,} px"
+        raise ValueError(f"it {claim}; {picture_file.MAX_PIXELS:,} pixels are possible")
+    return stream

@@ -39,6 +39,37 @@ def resize_mask(mask: tf.Tensor, size: int, keep_aspect: bool = False) -> tf.Ten
     return fill_up(sample(mask, rows, columns), size, IGNORE)
 
 
+def resized_rows(
+    values: tf.Tensor, height: tf.Tensor, width: tf.Tensor, first: tf.Tensor, count: tf.Tensor
+) -> tf.Tensor:
+    """Some rows of tf.image.resize(values, [height, width]), bilinear, without the others.
+
+    Args:
+      values: float32 [rows, columns, channels].
+      height: int32 [], of the whole result, in pixels.
+      width: int32 [], in pixels.
+      first: int32 [], the first row that is wanted.
+      count: int32 [], the number of rows that are wanted.
+
+    Returns:
+      float32 [count, width, channels].
+    """
+
+    def some() -> tf.Tensor:
+        scale = tf.cast(tf.shape(values)[0], tf.float32) / tf.cast(height, tf.float32)
+        centre = (tf.cast(tf.range(first, first + count), tf.float32) + 0.5) * scale - 0.5
+        above = tf.maximum(tf.cast(tf.floor(centre), tf.int32), 0)
+        below = tf.minimum(tf.cast(tf.math.ceil(centre), tf.int32), tf.shape(values)[0] - 1)
+        share = (centre - tf.floor(centre))[:, None, None]
+        needed = values[above[0] : below[-1] + 1]
+        wide = tf.image.resize(needed, [tf.shape(needed)[0], width])
+        upper, lower = (tf.gather(wide, rows - above[0]) for rows in (above, below))
+        return upper + (lower - upper) * share
+
+    # The same values; all rows at once are faster.
+    return tf.cond(count == height, lambda: tf.image.resize(values, [height, width]), some)
+
+
 def fitted(
     height: tf.Tensor, width: tf.Tensor, size: int, keep_aspect: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from petseg.data import jpeg, manifest, record, tfrecord
+from petseg.data import jpeg, manifest, picture_file, record, tfrecord
 from petseg.data.manifest import Shard
 from petseg.errors import shown
 
@@ -148,6 +148,10 @@ def _check_record(fields: Mapping, raw_labels: Mapping[int, str], sums: _Sums) -
     """Adds to the sums; returns the image's fingerprint."""
     size = (fields[record.HEIGHT], fields[record.WIDTH])
     image, mask = fields[record.IMAGE], fields[record.MASK]
+    # Before they are decoded, because headers may claim sizes that no memory holds.
+    claimed = [picture_file.size_by_header(content) for content in (image, mask)]
+    if None not in claimed:
+        _check_sizes(*claimed, size)
     try:
         grey = jpeg.decode_small(image)
         height, width, channels = tf.io.extract_jpeg_shape(image).numpy().tolist()
@@ -161,11 +165,7 @@ def _check_record(fields: Mapping, raw_labels: Mapping[int, str], sums: _Sums) -
         labels = record.decode_mask(mask).numpy()[..., 0]
     except tf.errors.InvalidArgumentError as error:
         raise _Bad("its mask cannot be decoded") from error
-    if not (height, width) == labels.shape == size:
-        raise _Bad(
-            f"its image is {width}x{height} px, its mask {labels.shape[1]}x{labels.shape[0]}, "
-            f"its record says {size[1]}x{size[0]}"
-        )
+    _check_sizes((height, width), labels.shape, size)
     values, counts = np.unique(labels, return_counts=True)
     sums.pixels_per_label.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
     sums.height_sum += height
@@ -176,6 +176,15 @@ def _check_record(fields: Mapping, raw_labels: Mapping[int, str], sums: _Sums) -
             f"its mask holds {', '.join(map(str, unknown))}, which the manifest does not name"
         )
     return fingerprint(grey)
+
+
+def _check_sizes(image: tuple[int, int], mask: tuple[int, int], said: tuple[int, int]) -> None:
+    """Raises _Bad unless all three are the same height and width."""
+    if not image == mask == said:
+        raise _Bad(
+            f"its image is {image[1]}x{image[0]} px, its mask {mask[1]}x{mask[0]}, "
+            f"its record says {said[1]}x{said[0]}"
+        )
 
 
 def _compare(

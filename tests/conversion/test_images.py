@@ -7,7 +7,7 @@ from PIL import Image
 from testing.conversion import encoded
 
 from petseg.conversion import images
-from petseg.conversion.checks import BadFile
+from petseg.data.picture_file import BadFile
 
 RNG = np.random.default_rng(0)
 # Smooth, as photographs are: JPEG keeps it nearly as it is.
@@ -59,6 +59,22 @@ def test_transparent_parts_come_to_lie_over_white():
     assert decode(images.check_image(encoded(clear, "PNG")).encoded).min() > 250
 
 
+def test_a_picture_of_16_bits_looks_as_the_same_one_of_8():
+    deep = np.asarray(PICTURE.convert("L")).astype(np.uint16) * 257
+    for kind in ("PNG", "TIFF"):
+        checked = images.check_image(encoded(Image.fromarray(deep), kind))
+        assert f"{kind}, mode I;16, re-encoded as RGB JPEG" in checked.repair
+        difference = decode(checked.encoded) - deep[..., None] // 257
+        assert np.abs(difference).mean() < 2
+
+
+def test_a_tiff_that_pillow_turns_is_not_turned_again():
+    content = with_orientation(6, "TIFF")
+    checked = images.check_image(content)
+    assert (checked.height, checked.width, checked.orientation) == (50, 40, 1)
+    assert images.fit_to_mask(checked, content, 50, 40) == checked
+
+
 def test_the_first_of_several_frames_is_taken_and_said():
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
@@ -75,7 +91,10 @@ def test_the_first_of_several_frames_is_taken_and_said():
         (JPEG[: len(JPEG) // 2], "damaged JPEG"),
         (JPEG[:20], "damaged or unreadable JPEG"),
         (encoded(PICTURE, "PNG")[:-200], "damaged or unreadable PNG"),
-        (encoded(Image.new("I;16", (9, 9), 999), "PNG"), "pixels of mode I;16"),
+        (
+            encoded(Image.new("F", (9, 9), 0.5), "TIFF"),
+            "mode F, whose range is not known",
+        ),
         (encoded(PICTURE, "GIF")[:30], "damaged or unreadable GIF"),
     ],
 )

@@ -11,8 +11,8 @@ from PIL import Image
 from testing.conversion import encoded
 
 from petseg.conversion import masks
-from petseg.conversion.checks import BadFile
 from petseg.conversion.sources.base import MaskRules
+from petseg.data.picture_file import BadFile
 
 RNG = np.random.default_rng(0)
 PICTURE = Image.new("RGB", (50, 40), "teal")

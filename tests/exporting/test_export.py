@@ -43,14 +43,21 @@ tf.debugging.assert_equal(tf.argmax(shares, -1), tf.cast(from_images, tf.int64))
 about = served["about"]()
 assert about["class_names"].numpy().tolist() == [b"pet", b"background", b"border"]
 assert about["label_map"].numpy() == b"pet=1; background=2; border=3"
+assert about["max_pixels"].numpy() == 300_000
 assert not [name for name in sys.modules if name.startswith("petseg")]
 """
 
 
 def test_a_saved_model_is_served_by_a_process_with_tensorflow_alone(run_dir, raw_pets, tmp_path):
     output = tmp_path / "models" / "1"
-    done = run_module("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}")
+    done = run_module(
+        *("-m", "petseg.export", f"--workdir={run_dir}", f"--output_dir={output}"),
+        "--max_pixels=300000",
+    )
     assert (done.returncode, done.stderr) == (0, "")
+    card = json.loads((output / "model_card.json").read_text())
+    assert card["max_pixels"] == 300_000
+    assert "JPEG, PNG or BMP bytes [batch], of up to max_pixels pixels" in card["takes"]
     paths = sorted((raw_pets / "images").iterdir())[:3]
     served = run_python("-c", SERVE, output, *paths)
     assert served.returncode == 0, served.stderr
@@ -110,6 +117,18 @@ def test_an_unknown_format_is_refused(run_dir, tmp_path):
         export_model.export_model(str(run_dir), ExportOptions(str(tmp_path / "out"), "coreml"))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_pixels": 0}, "--max_pixels=0 must be at least 1"),
+        ({"max_pixels": 9, "format": "onnx"}, "--max_pixels is of --format=saved_model, not onnx"),
+    ],
+)
+def test_a_wrong_limit_is_refused(run_dir, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        export_model.export_model(str(run_dir), ExportOptions(str(tmp_path / "out"), **options))
+
+
 def test_a_missing_package_is_named(run_dir, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(UserError, match=r"needs ai_edge_litert: pip install 'petseg\[litert\]'"):
@@ -132,6 +151,16 @@ def serve():
     return lambda encoded: {
         name: value.numpy() for name, value in serving.serve_encoded(tf.constant(encoded)).items()
     }
+
+
+def test_a_picture_past_the_limit_is_skipped_alone():
+    options = ModelOptions(encoder_width=2, encoder_convs=(1, 1, 1, 1, 1))
+    model = build_model(options, num_classes=3, image_size=32, weights="none")
+    serving = ServingModel(model, parse_label_map("three_class"), 32, False, max_pixels=400)
+    contents = [encoded(picture(*sides), "PNG") for sides in ((20, 20), (20, 21))]
+    found = serving.serve_encoded(tf.constant(contents))
+    assert found["valid"].numpy().tolist() == [True, False]
+    assert (found["class_ids"][1].numpy() == IGNORE).all()
 
 
 def picture(width, height):

@@ -1,22 +1,29 @@
 """Predict: pictures, folders, videos, what is written, and input of every bad kind."""
 
 import io
+import os
+import shutil
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from testing.autograph import autograph_forbidden
 from testing.command_processes import ROOT
-from testing.commands import assert_one_line_error, run_module
+from testing.commands import assert_one_line_error, run_module, run_python
 from testing.conversion import encoded
 
+from petseg.conversion import masks
+from petseg.conversion.sources.base import MaskRules
+from petseg.data import picture_file, record
 from petseg.errors import UserError
-from petseg.inference import outputs, video
-from petseg.inference.jobs import list_jobs
+from petseg.inference import output_files, outputs, picture_pipeline, video
+from petseg.inference import predictor as predictor_module
+from petseg.inference.jobs import plan_jobs
 from petseg.inference.outputs import OutputOptions
 from petseg.inference.predict_files import predict_files
 from petseg.inference.predictor import make_predictor
@@ -25,6 +32,7 @@ from petseg.run_dir import trained_model
 from petseg.visualization import pictures
 
 RATE = 10
+ALL = outputs.KINDS
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +46,7 @@ def predict(trained):
     predictor = make_predictor(trained, TtaOptions(), 3)
 
     def predict(paths, output, kinds=(outputs.CLASS_IDS, outputs.OVERLAY)):
-        jobs = list_jobs([str(path) for path in paths], str(output))
+        jobs = plan_jobs([str(path) for path in paths], str(output), kinds).jobs
         options = OutputOptions(kinds, trained.label_map.names, trained.palette)
         with autograph_forbidden():
             return predict_files(predictor, jobs, options)
@@ -60,6 +68,10 @@ def names_below(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
+def names_and_contents(folder):
+    return {name: (folder / name).read_bytes() for name in names_below(folder)}
+
+
 def test_the_command_skips_damaged_files_and_its_status_says_so(run_dir, raw_pets, tmp_path):
     folder = tmp_path / "in"
     (folder / "sub folder").mkdir(parents=True)
@@ -74,6 +86,7 @@ def test_the_command_skips_damaged_files_and_its_status_says_so(run_dir, raw_pet
         "-m", "petseg.predict", f"--workdir={run_dir}", f"--output_dir={output}", folder
     )
     assert_one_line_error(done, 1, "2 of 4 files")
+    assert f"skipped 1 (no picture or video by their suffix): {folder}/notes.txt" in done.stderr
     assert "broken.jpg: cannot be read" in done.stderr
     assert "empty.png: cannot be read" in done.stderr
     assert names_below(output) == sorted(
@@ -83,8 +96,160 @@ def test_the_command_skips_damaged_files_and_its_status_says_so(run_dir, raw_pet
         stem = output / name.rpartition(".")[0]
         with Image.open(f"{stem}_mask.png") as mask, Image.open(f"{stem}_overlay.jpg") as overlay:
             assert mask.size == overlay.size == size
-            assert mask.mode == "L"
+            assert mask.mode == "P"
             assert set(np.unique(mask)) <= {0, 1, 2}
+
+
+def test_ground_truth_beside_the_images_is_never_replaced(tmp_path):
+    for name in ("x.jpg", "x_mask.png", "sub/x.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(random_picture(20, 10)).save(tmp_path / name)
+    kept = names_and_contents(tmp_path)
+    with pytest.raises(UserError, match=r"x_mask\.png is there already, and petseg-predict did no"):
+        plan_jobs([str(tmp_path)], str(tmp_path), ALL)
+    assert names_and_contents(tmp_path) == kept
+    # An unknown file in a place that is only known when it is written.
+    with (
+        pytest.raises(UserError, match="did not make; name another folder"),
+        output_files.writing(tmp_path / "x_mask.png"),
+    ):
+        pytest.fail("it was opened")
+    assert names_and_contents(tmp_path) == kept
+
+
+@pytest.mark.parametrize("output", [".", "sub", "sub/out"])
+def test_a_second_run_replaces_its_own_outputs_and_reads_none(predict, tmp_path, output):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "sub/b.jpg"):
+        Image.fromarray(random_picture(20, 10)).save(tmp_path / name)
+    write_video(tmp_path / "clip.mp4", 2)
+    assert predict([tmp_path], tmp_path / output, ALL) == 0
+    first = names_and_contents(tmp_path)
+    (tmp_path / output / "a_mask.png").write_bytes(output_files.MARK)  # of an older petseg-predict
+    plan = plan_jobs([str(tmp_path)], str(tmp_path / output), ALL)
+    assert sorted(job.source.name for job in plan.jobs) == ["a.png", "b.jpg", "clip.mp4"]
+    # Masks, colours and overlays of three inputs, a frame more; npz files are no pictures.
+    assert any(note.startswith("skipped 10 (made by petseg-predict): ") for note in plan.notes)
+    assert predict([tmp_path], tmp_path / output, ALL) == 0
+    again = names_and_contents(tmp_path)
+    assert again.keys() == first.keys()
+    videos = {name for name in first if name.endswith(".mp4")}
+    assert {n: c for n, c in again.items() if n not in videos} == {
+        n: c for n, c in first.items() if n not in videos
+    }
+
+
+def test_an_own_output_that_was_moved_or_is_named_is_not_predicted(predict, tmp_path):
+    Image.fromarray(random_picture(20, 10)).save(tmp_path / "a.png")
+    assert predict([tmp_path / "a.png"], tmp_path / "out") == 0
+    for name in ("a_mask.png", "a_overlay.jpg"):
+        with pytest.raises(UserError, match=rf"no picture .*made by petseg-predict\): .*{name}"):
+            plan_jobs([str(tmp_path / "out" / name)], str(tmp_path / "more"), ALL)
+
+
+def test_a_mask_holds_class_ids_that_other_programs_show_in_the_classes_colours(
+    predict, trained, tmp_path
+):
+    Image.fromarray(random_picture(45, 33)).save(tmp_path / "a.png")
+    assert predict([tmp_path / "a.png"], tmp_path / "out", (*ALL[:2], outputs.PROBABILITIES)) == 0
+    content = (tmp_path / "out" / "a_mask.png").read_bytes()
+    probabilities = np.load(tmp_path / "out" / "a_probabilities.npz")["probabilities"]
+    class_ids = read(tmp_path / "out" / "a_mask.png")
+    likely = np.take_along_axis(probabilities, class_ids[..., None].astype(int), -1)[..., 0]
+    np.testing.assert_array_equal(likely, probabilities.max(-1))
+    assert content[24:26] == bytes([8, 3])  # 8 bits a pixel, with a palette
+    np.testing.assert_array_equal(  # another decoder, which resolves the palette
+        tf.io.decode_png(content, channels=3).numpy(), read(tmp_path / "out" / "a_colours.png")
+    )
+    # As masks of a new data set they have the same ids.
+    checked = masks.check_mask(content, MaskRules(None))
+    np.testing.assert_array_equal(record.decode_mask(checked.encoded)[..., 0], class_ids)
+    of_colours = {tuple(c): i for i, c in enumerate(trained.palette[:3].tolist())}
+    checked = masks.check_mask(content, MaskRules({0: "a", 1: "b", 2: "c"}, of_colours))
+    np.testing.assert_array_equal(record.decode_mask(checked.encoded)[..., 0], class_ids)
+
+
+def test_two_files_of_one_name_keep_their_suffixes(predict, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "a.tif", "a.png.jpg", "b.png"):
+        Image.fromarray(random_picture(9, 7)).save(tmp_path / "in" / name)
+    plan = plan_jobs([str(tmp_path / "in")], str(tmp_path / "out"), ALL)
+    (note,) = plan.notes
+    assert "outputs of files with one name keep the suffix: " in note
+    assert all(f"in/{name}" in note for name in ("a.png", "a.tif", "a.png.jpg"))
+    assert predict([tmp_path / "in"], tmp_path / "out", (outputs.CLASS_IDS,)) == 0
+    assert names_below(tmp_path / "out") == [
+        "a.png.jpg_mask.png",
+        "a.png_mask.png",
+        "a.tif_mask.png",
+        "b_mask.png",
+    ]
+
+
+def test_what_a_folder_holds_besides_pictures_is_named(tmp_path):
+    folder = tmp_path / "in"
+    for name in (".cache/a.png", "real/b.png"):
+        (folder / name).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+    Image.new("RGB", (8, 8)).save(folder / "c.jfif", "JPEG")
+    (folder / "d.avif").write_bytes(b"")
+    (folder / "._c.jpg").write_bytes(b"of macOS")
+    (folder / "linked").symlink_to(tmp_path)
+    plan = plan_jobs([str(folder)], str(tmp_path / "out"), ALL)
+    assert sorted(job.source.name for job in plan.jobs) == ["b.png", "c.jfif"]
+    assert sorted(plan.notes) == [
+        f"skipped 1 (in hidden folders): {folder}/.cache",
+        f"skipped 1 (links to folders): {folder}/linked",
+        f"skipped 1 (no picture or video by their suffix): {folder}/d.avif",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".mp4"])
+def test_what_is_no_regular_file_fails_alone_and_at_once(predict, tmp_path, capfd, suffix):
+    os.mkfifo(tmp_path / f"fifo{suffix}")
+    (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
+    Image.new("RGB", (9, 7)).save(tmp_path / "good.png")
+    assert predict([tmp_path], tmp_path / "out", (outputs.CLASS_IDS,)) == 2
+    told = capfd.readouterr().err
+    assert f"fifo{suffix}: cannot be read: it is a FIFO, not a regular file" in told
+    assert f"zero{suffix}: cannot be read: it is a device, not a regular file" in told
+    assert names_below(tmp_path / "out") == ["good_mask.png"]
+
+
+def test_a_picture_that_no_overlay_can_hold_fails_alone(predict, tmp_path, capfd):
+    Image.new("RGB", (65_501, 2)).save(tmp_path / "long.png")
+    Image.new("RGB", (9, 7)).save(tmp_path / "good.png")
+    assert predict([tmp_path], tmp_path / "out", (outputs.OVERLAY,)) == 1
+    assert "long.png: cannot be written: an overlay is a JPEG, of at" in capfd.readouterr().err
+    assert names_below(tmp_path / "out") == ["good_overlay.jpg"]
+
+
+def test_deep_and_transparent_pictures_are_predicted_as_what_they_show(predict, tmp_path):
+    grey = np.array(Image.fromarray(random_picture(9, 7)).convert("L").resize((45, 33)))
+    Image.fromarray(grey).save(tmp_path / "shallow.png")
+    for kind in ("png", "tif"):
+        Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / f"deep_{kind}.{kind}")
+    clear = np.zeros((33, 45, 4), np.uint8)
+    clear[:9] = 255
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    Image.new("RGB", (45, 33), "white").save(tmp_path / "white.png")
+    assert predict([tmp_path], tmp_path / "out", (outputs.PROBABILITIES,)) == 0
+
+    def found(name):
+        return np.load(tmp_path / "out" / f"{name}_probabilities.npz")["probabilities"]
+
+    for name, same in (("deep_png", "shallow"), ("deep_tif", "shallow"), ("clear", "white")):
+        np.testing.assert_allclose(found(name), found(same), atol=1e-3)
+
+
+def test_a_large_picture_is_predicted_in_strips_as_a_whole(predict, tmp_path, monkeypatch):
+    Image.fromarray(random_picture(90, 70)).save(tmp_path / "a.png")
+    assert predict([tmp_path], tmp_path / "whole", ALL) == 0
+    monkeypatch.setattr(predictor_module, "_STRIP_VALUES", 1000)
+    monkeypatch.setattr(outputs, "_DRAWN_PIXELS", 500)
+    monkeypatch.setattr(picture_pipeline, "_BYTES_IN_FLIGHT", 1)
+    assert predict([tmp_path / "a.png"], tmp_path / "strips", ALL) == 0
+    assert names_and_contents(tmp_path / "strips") == names_and_contents(tmp_path / "whole")
 
 
 def test_all_kinds_of_output_agree(predict, trained, tmp_path):
@@ -117,11 +282,12 @@ def test_a_picture_is_turned_as_its_exif_tag_says(predict, tmp_path):
     assert read(tmp_path / "out" / "turned_mask.png").shape == (40, 20)
 
 
-def test_two_pictures_with_the_same_output_are_refused(tmp_path):
-    for name in ("a.jpg", "a.png"):
-        Image.new("RGB", (8, 8)).save(tmp_path / name)
-    with pytest.raises(UserError, match=r"a\.jpg and .*a\.png would both write"):
-        list_jobs([str(tmp_path)], str(tmp_path / "out"))
+def test_pictures_with_the_same_output_in_two_folders_are_refused(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "a.jpg")
+    with pytest.raises(UserError, match=r"one/a\.jpg and .*two/a\.jpg would both write"):
+        plan_jobs([str(tmp_path / "one"), str(tmp_path / "two")], str(tmp_path / "out"), ALL)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +296,7 @@ def test_two_pictures_with_the_same_output_are_refused(tmp_path):
 )
 def test_paths_without_a_picture_are_refused(tmp_path, path, message):
     with pytest.raises(UserError, match=message):
-        list_jobs([str(tmp_path / path)], str(tmp_path / "out"))
+        plan_jobs([str(tmp_path / path)], str(tmp_path / "out"), ALL)
 
 
 def test_paths_are_read_from_standard_input(predict, tmp_path, monkeypatch):
@@ -152,7 +318,7 @@ def test_a_list_of_a_windows_editor_on_standard_input_loses_no_name(tmp_path, mo
     # As Python opens it on Linux: nothing is translated.
     stream = io.TextIOWrapper(io.BytesIO(lines.encode()), encoding="utf-8", newline="\n")
     monkeypatch.setattr("sys.stdin", stream)
-    jobs = list_jobs(["-"], str(tmp_path / "out"))
+    jobs = plan_jobs(["-"], str(tmp_path / "out"), ALL).jobs
     assert [job.source.name for job in jobs] == ["a b.png", "c.png"]
 
 
@@ -246,6 +412,14 @@ def test_a_video_is_predicted_frame_by_frame(predict, tmp_path):
         )
 
 
+def test_frames_past_the_limit_of_pictures_are_not_decoded(predict, tmp_path, capfd, monkeypatch):
+    write_video(tmp_path / "clip.mp4", 2)
+    monkeypatch.setattr(picture_file, "MAX_PIXELS", 46 * 34 - 1)
+    assert predict([tmp_path / "clip.mp4"], tmp_path / "out") == 1
+    assert "clip.mp4: cannot be read: it claims frames of 46x34 px" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_the_frames_of_a_video_that_ends_early_are_kept(predict, tmp_path, capfd, suffix):
     path = tmp_path / f"clip{suffix}"
@@ -262,16 +436,16 @@ def test_the_frames_of_a_video_that_ends_early_are_kept(predict, tmp_path, capfd
 
 def test_frames_of_an_earlier_video_are_replaced_but_other_files_are_not_lost(predict, tmp_path):
     folder = tmp_path / "out" / "clip_mask"
-    for earlier in (folder, folder.with_name("clip_mask.tmp")):
-        earlier.mkdir(parents=True)
-        (earlier / "000099.png").write_bytes(b"of an earlier command")
+    write_video(tmp_path / "clip.mp4", 5)
+    assert predict([tmp_path / "clip.mp4"], tmp_path / "out") == 0
     write_video(tmp_path / "clip.mp4", 3)
     assert predict([tmp_path / "clip.mp4"], tmp_path / "out") == 0
     assert names_below(folder) == [f"{index:06d}.png" for index in range(3)]
-    (folder / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="clip_mask holds more than frames"):
+    Image.new("L", (4, 4)).save(folder / "000099.png")  # a frame of the user's
+    kept = names_and_contents(tmp_path / "out")
+    with pytest.raises(UserError, match="clip_mask holds files that petseg-predict did not make"):
         predict([tmp_path / "clip.mp4"], tmp_path / "out")
-    assert (folder / "notes.txt").read_text() == "mine"
+    assert names_and_contents(tmp_path / "out") == kept
 
 
 def test_a_file_that_is_no_video_is_skipped_alone(predict, tmp_path, capfd):
@@ -295,3 +469,31 @@ def test_an_unknown_kind_of_output_is_one_line(run_dir):
     )
     assert_one_line_error(done, 2, "--write: 'masks' is not one of class_ids, colours")
     assert not (ROOT / "x").exists()
+
+
+PEAK_MEMORY = """
+import resource, sys
+from petseg.inference import jobs, outputs, predict_files, predictor, tta
+from petseg.run_dir import trained_model
+
+run_dir, folder, output = sys.argv[1:]
+trained = trained_model.load_trained_model(run_dir)
+options = outputs.OutputOptions((outputs.CLASS_IDS,), trained.label_map.names, trained.palette)
+plan = jobs.plan_jobs([folder], output, options.kinds)
+predict = predictor.make_predictor(trained, tta.TtaOptions(), 8)
+assert predict_files.predict_files(predict, plan.jobs, options) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.long
+def test_memory_is_bounded_by_what_is_under_way(run_dir, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (6000, 4000)).save(tmp_path / "in" / "0.png")
+    for index in range(1, 12):
+        shutil.copy(tmp_path / "in" / "0.png", tmp_path / "in" / f"{index}.png")
+    done = run_python("-c", PEAK_MEMORY, run_dir, tmp_path / "in", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    peak_bytes = int(done.stdout) * 1024
+    # TensorFlow, what is under way, and as much again; a picture has 0.3 GiB of probabilities.
+    assert peak_bytes < 2 << 30

@@ -43,6 +43,15 @@ def check(data) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+def test_a_shard_that_is_no_regular_file_is_named_at_once(data, kind):
+    first = next(iter(manifest.read_manifest(str(data)).splits.values())).shards[0]
+    path = data / first.name
+    path.unlink()
+    os.mkfifo(path) if kind == "FIFO" else path.symlink_to("/dev/zero")
+    assert check(data) == [f"{path} is no regular file"]
+
+
 def frames_of(path) -> list[tfrecord.Frame]:
     with path.open("rb") as file:
         return list(tfrecord.read_frames(file))

@@ -15,7 +15,6 @@ from etils import epath
 from tqdm import tqdm
 
 from petseg.conversion import files, text_files
-from petseg.conversion.checks import picture_format
 from petseg.conversion.files import StoredFile
 from petseg.conversion.sources.base import (
     FilePair,
@@ -31,6 +30,7 @@ from petseg.conversion.sources.base import (
 )
 from petseg.conversion.splits import wanted_splits, without_empty_splits
 from petseg.data.manifest import Finding
+from petseg.data.picture_file import picture_format
 from petseg.errors import UserError, shown
 
 RAW_LABELS = {1: "pet", 2: "background", 3: "border"}

@@ -1,0 +1,66 @@
+"""One example: what is refused before anything is decoded, and files that are none."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from testing.conversion import encoded
+
+from petseg.conversion import prepare
+from petseg.conversion.files import stored_file
+from petseg.conversion.prepare import RecordOptions
+from petseg.conversion.sources.base import FilePair, MaskRules, SourceExample
+
+OPTIONS = RecordOptions(MaskRules(None))
+IMAGE = encoded(Image.new("RGB", (50, 40)), "JPEG")
+MASK = encoded(Image.new("L", (50, 40)), "PNG")
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A function that prepares an image and a mask, each of some content or at some path."""
+
+    def prepare_pair(image, mask):
+        paths = []
+        for name, given in (("image", image), ("mask", mask)):
+            if isinstance(given, bytes):
+                (tmp_path / name).write_bytes(given)
+            paths.append(str(tmp_path / name if isinstance(given, bytes) else given))
+        pair = FilePair(*map(stored_file, paths))
+        return prepare.prepare_example(SourceExample("a", "train", pair), OPTIONS)
+
+    return prepare_pair
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "JPEG"), ("L", "JPEG"), ("RGBA", "PNG"), ("P", "GIF")]
+)
+def test_sizes_are_compared_before_anything_is_decoded(prepared, mode, kind):
+    noise = np.random.default_rng(0).integers(0, 256, (400, 500, 3), np.uint8)
+    image = encoded(Image.fromarray(noise).convert(mode), kind)
+    cut = image[: len(image) // 2]  # a decoder would complain
+    assert "damaged" in prepared(cut, encoded(Image.new("L", (500, 400)), "PNG")).rejected
+    assert prepared(cut, MASK).rejected == "mask is 50x40 px, its image 500x400"
+
+
+def test_a_mask_past_the_limit_is_told_before_its_image_is_decoded(prepared):
+    bomb = encoded(Image.new("L", (20_000, 20_000)), "PNG")
+    assert prepared(IMAGE[:-200], bomb).rejected.startswith("mask claims 20,000x20,000 px; 1 to ")
+    assert prepared(bomb, MASK).rejected.startswith("image claims 20,000x20,000 px; 1 to ")
+
+
+def test_a_pair_of_the_same_size_is_stored(prepared):
+    done = prepared(IMAGE, MASK)
+    assert (done.rejected, done.height, done.width) == (None, 40, 50)
+
+
+def test_what_is_no_regular_file_is_rejected_at_once(prepared, tmp_path):
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    assert prepared(IMAGE, tmp_path / "fifo.png").rejected == (
+        "mask cannot be read: it is a FIFO, not a regular file"
+    )
+    assert prepared(tmp_path / "zero.png", MASK).rejected == (
+        "image cannot be read: it is a device, not a regular file"
+    )

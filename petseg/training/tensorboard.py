@@ -16,6 +16,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar_summary
 from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.hparams import api_pb2 as hparams_pb2
+from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams import summary as hparams_summary
 
 from petseg.errors import FaultFound
@@ -223,7 +224,7 @@ def forget_after(run_dir: str, step: int, is_resumed: bool, is_evaluated: bool) 
 def write_sweep(
     folder: str, varied: Sequence[str], columns: Sequence[str], class_names: Sequence[str]
 ) -> None:
-    """Writes what the runs in a folder differ in, instead of what was written before.
+    """Writes what the runs in a folder differ in, instead of what a sweep wrote before.
 
     Args:
       folder: The folder of the runs' folders.
@@ -231,7 +232,8 @@ def write_sweep(
       columns: Names of others.
       class_names: Of the label map.
     """
-    event_files.drop_events(folder, lambda _at, _tag: False)
+    # The folder may be one in which others log as well.
+    event_files.drop_events(folder, lambda _at, tag: tag != hparams_metadata.EXPERIMENT_TAG)
     writer = tf.summary.create_file_writer(folder)
     with writer.as_default(step=0):
         _write_columns(varied, columns, class_names)

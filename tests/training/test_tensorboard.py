@@ -12,7 +12,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import tensorflow as tf
 from testing.clusters import free_ports
+from testing.events import curve, summaries
 from testing.waiting import wait_until
 
 from petseg.training import tensorboard as tensorboard_lib
@@ -151,6 +153,20 @@ def test_what_a_sweep_varies_comes_first_in_its_table(run_dir, tmp_path):
     columns = [info["name"] for info in experiment["hparamInfos"]]
     assert columns == ["model.dropout_rate", "model.decoder"]
     assert columns[0] in group["hparams"]
+
+
+def test_a_sweep_keeps_what_others_log_in_its_folder(tmp_path):
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    with writer.as_default():
+        for step in range(3):
+            tf.summary.scalar("loss of another program", 0.5 * step, step)
+    writer.close()
+    for _ in range(2):
+        tensorboard_lib.write_sweep(str(tmp_path), ["train.seed"], ["train.seed"], ["pet"])
+    assert curve(tmp_path, "loss of another program") == {0: 0.0, 1: 0.5, 2: 1.0}
+    tags = [tag for tag, _, _ in summaries(tmp_path)]
+    assert tags.count("_hparams_/experiment") == 1
+    assert len(tags) == 4
 
 
 def test_custom_scalars_lay_out_three_charts(fetch):

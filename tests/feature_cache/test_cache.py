@@ -1,6 +1,7 @@
 """A folder of features: what is in it, what is refused, and how it is filled."""
 
 import dataclasses
+import hashlib
 import json
 import random
 import shutil
@@ -12,8 +13,9 @@ import tensorflow as tf
 from testing.conversion import convert
 
 from petseg.augmentation import Augmentation
-from petseg.data import manifest, shard_files
+from petseg.data import manifest, shard_files, tfrecord
 from petseg.data.label_map import IGNORE
+from petseg.data.manifest import Manifest, Shard, Split
 from petseg.devices import Devices
 from petseg.errors import FaultFound, UserError
 from petseg.feature_cache import cache as feature_cache
@@ -455,3 +457,59 @@ def test_parts_and_shards_follow_from_the_data_set_alone(opener):
         )
     names = {path.name for path in opener.folder.glob("*.tfrecord*")}
     assert names == {task.name for task in tasks}
+
+
+def written_cache(folder, records: int) -> None:
+    """A finished cache of records without content."""
+    splits = {}
+    for name in ("train", "validation"):
+        content = b"".join(tfrecord.frame(b"%d" % index) for index in range(records))
+        shard = Shard(
+            name=manifest.shard_name("features", name, 0, 1),
+            records=records,
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            inputs="0" * 64,
+            pixels_per_label={},
+            height_sum=0,
+            width_sum=0,
+        )
+        (folder / shard.name).write_bytes(content)
+        splits[name] = Split((shard,))
+    source = {store.STAGES: "block1", "image_size": 32}
+    manifest.write_manifest(str(folder), Manifest("features", source, {1: "pet"}, splits, ()))
+
+
+def test_a_cache_with_another_number_of_records_is_refused(tmp_path):
+    written_cache(tmp_path, 3)
+    options = FeatureCacheOptions(str(tmp_path), "uint8", 0, Augmentation(), 32)
+    for records, is_fine in ((3, True), (2, False), (4, False)):
+        parts = [store.Part(name, name, "whole", records) for name in ("train", "validation")]
+        if is_fine:
+            (train,), validation = feature_cache._open_shards(options, parts)
+            assert train.num_records == validation.num_records == 3
+            continue
+        with pytest.raises(UserError, match=rf"3 records of 'train', not {records} as the data"):
+            feature_cache._open_shards(options, parts)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"records": 3', '"records": "3"'),
+        ('"features-train', '"../features-train'),
+        ('"image_size": 32', '"image_size": NaN'),
+        ('"image_size": 32', '"image_size": [32]'),
+        ('"mean_height": 0.0', '"mean_height": 7.5'),
+    ],
+)
+def test_a_damaged_manifest_of_a_cache_is_one_line(tmp_path, old, new):
+    written_cache(tmp_path, 3)
+    path = tmp_path / "manifest.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=r"manifest\.json is damaged: ") as caught:
+        store.read_finished(str(tmp_path))
+    assert str(caught.value).endswith(f"; delete {tmp_path}, to have it made again")
+    assert str(caught.value).isprintable()

@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from petseg.errors import UserError
 from petseg.run_dir import checkpoints
@@ -246,3 +248,51 @@ def test_a_checkpoint_that_is_a_device_is_skipped(tmp_path):
     step, (line,) = checkpoints.newest_readable(str(tmp_path))
     assert step == 2
     assert "it is a device, not a regular file" in line
+
+
+def paths_in(value: object, path: tuple = ()) -> list[tuple]:
+    items = enumerate(value) if isinstance(value, list) else getattr(value, "items", tuple)()
+    return [path] * bool(path) + [p for key, one in items for p in paths_in(one, (*path, key))]
+
+
+@settings(max_examples=100, deadline=None, print_blob=True)
+@given(drawn=st.data())
+def test_drawn_damage_of_metadata_is_skipped_in_one_line(tmp_path_factory, drawn):
+    if "run" not in DRAWN:
+        DRAWN["run"] = tmp_path_factory.mktemp("run")
+        save(DRAWN["run"], 2)
+        save(DRAWN["run"], 3, {"mean_iou": 0.5})
+        DRAWN["text"] = (DRAWN["run"] / "checkpoints/ckpt-3/checkpoint.json").read_text()
+    run, content = DRAWN["run"], json.loads(DRAWN["text"])
+    *parents, last = drawn.draw(st.sampled_from(paths_in(content)))
+    inner = content
+    for part in parents:
+        inner = inner[part]
+    nasty = [
+        ...,
+        None,
+        True,
+        -1,
+        0.25,
+        2**63,
+        10**12,
+        math.nan,
+        "",
+        "x",
+        "\ud800",
+        "\x1b[2J",
+        [],
+        {},
+    ]
+    value = drawn.draw(st.sampled_from(nasty))
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    (run / "checkpoints/ckpt-3/checkpoint.json").write_text(json.dumps(content))
+    step, (line,) = checkpoints.newest_readable(str(run))
+    assert step == 2
+    assert line.isprintable()
+
+
+DRAWN: dict = {}

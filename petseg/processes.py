@@ -14,7 +14,7 @@ from typing import TypeVar
 import tensorflow as tf
 from tqdm import tqdm
 
-from petseg.errors import FaultFound
+from petseg.errors import STOPPING, FaultFound
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -166,8 +166,8 @@ def _start_worker(worker: _Worker) -> None:
     global _worker  # noqa: PLW0603  (the only way to pass state to a pool's tasks)
     _worker = worker
     # Signals are handled by the parent, which then stops the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(worker.parent,), daemon=True).start()
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -6,6 +6,13 @@ import time
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 30
+_is_silenced = False
+
+
+def silence() -> None:
+    """Shows no progress from here on, as --quiet asks."""
+    global _is_silenced  # noqa: PLW0603  (of the process, as standard error is)
+    _is_silenced = True
 
 
 class Progress:
@@ -30,6 +37,7 @@ class Progress:
           unit: What is counted, in the singular.
         """
         is_notebook = _in_notebook()
+        is_silent = is_silent or _is_silenced
         self._unit, self._is_silent = unit, is_silent
         self._has_bar = (sys.stderr.isatty() or is_notebook) and not is_silent
         self._first, self._total = first, total

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from petseg import config_rules
+from petseg import config_rules, device_memory
 from petseg.data import manifest
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError
@@ -78,12 +78,14 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     predictor = make_predictor(trained, options.tta, config.batch_size)
     paths = manifest.shard_paths(data_dir, split)
     source = str(data.source.get("source", ""))
-    counts = counting.count_split(
-        _with_bar(stored_examples.read_originals(paths), split.records),
-        predictor,
-        views,
-        lambda original: image_groups.groups_of(original, source),
-    )
+    elsewhere = "end other programs on it, or use the CPU: CUDA_VISIBLE_DEVICES= petseg-evaluate"
+    with device_memory.exhaustion_in_one_line(elsewhere):
+        counts = counting.count_split(
+            _with_bar(stored_examples.read_originals(paths), split.records),
+            predictor,
+            views,
+            lambda original: image_groups.groups_of(original, source),
+        )
 
     def draw(indices: Sequence[int]) -> np.ndarray:
         originals = {one.index: one for one in stored_examples.read_originals(paths, indices)}

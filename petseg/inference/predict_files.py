@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from petseg import device_memory
 from petseg.inference import outputs, video
 from petseg.inference.jobs import PredictionJob
 from petseg.inference.outputs import OutputOptions
@@ -38,7 +39,8 @@ def predict_files(
       UserError: the output cannot be written.
     """
     failed: list[PredictionJob] = []
-    with contextlib.ExitStack() as stack:
+    smaller = f"try a smaller --batch_size than {predictor.options.batch_size}"
+    with device_memory.exhaustion_in_one_line(smaller), contextlib.ExitStack() as stack:
         bar = stack.enter_context(
             tqdm(total=len(jobs), desc="predict", unit="file", disable=not sys.stderr.isatty())
         )

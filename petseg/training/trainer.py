@@ -61,7 +61,7 @@ def train_and_evaluate(config: Config, run_dir: str, grace_s: float | None = Non
     config_rules.validate(config)
     config = config_rules.spell_out(config)
     devices = setup.choose_devices(config)
-    with faults.in_one_line(config.data, devices.host_count), contextlib.ExitStack() as stack:
+    with faults.in_one_line(config, devices.host_count), contextlib.ExitStack() as stack:
         run = setup.prepare_run(config, run_dir, devices)
         figures = _earlier_figures(run, run_dir)
         if devices.is_first_host:

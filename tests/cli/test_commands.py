@@ -181,9 +181,15 @@ def test_every_recipe_is_valid_and_shows_its_command(name):
     assert f"petseg-train --config={name} " in module["__doc__"]
 
 
-def test_logs_are_quiet():
+def test_logs_are_quiet_whatever_is_set_for_other_programs(tmp_path, monkeypatch):
+    for name in ("KERAS_BACKEND", "MPLBACKEND"):
+        monkeypatch.setenv(name, "module://absent")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    settings = {"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"}
+    (tmp_path / "keras.json").write_text(json.dumps({**settings, "epsilon": 1e-3}))
     done = run_python("-m", "petseg.train", "--config=oxford_pets", "--print_model")
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "block5_conv3        14 x 14 x 512          2,359,808  frozen" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,11 @@ def _writing(output: Path) -> Iterator[None]:
 
 def _refuse_path_of_pattern(output: Path) -> None:
     """TensorFlow reads the folder of a SavedModel as a pattern, and finds no variables in it."""
-    if odd := sorted(set(str(output.absolute())) & set("[]*?\\")):
+    path = str(output.absolute())
+    if "[" in path or "\\" in path:
         raise UserError(
-            f"--output_dir: TensorFlow cannot load a SavedModel from a path with {' '.join(odd)}: "
-            f"{output.absolute()}; name another folder"
+            f"--output_dir: TensorFlow cannot load a SavedModel from a path with [ or \\: {path}; "
+            "name another folder"
         )
 
 

@@ -3,20 +3,19 @@
 import collections
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from petseg import device_memory
 from petseg.inference import outputs, video
 from petseg.inference.jobs import PredictionJob
 from petseg.inference.outputs import OutputOptions
 from petseg.inference.predictor import Predictor
+from petseg.progress import Progress
 
 
 def predict_files(
@@ -41,24 +40,22 @@ def predict_files(
     failed: list[PredictionJob] = []
     smaller = f"try a smaller --batch_size than {predictor.options.batch_size}"
     with device_memory.exhaustion_in_one_line(smaller), contextlib.ExitStack() as stack:
-        bar = stack.enter_context(
-            tqdm(total=len(jobs), desc="predict", unit="file", disable=not sys.stderr.isatty())
-        )
+        progress = stack.enter_context(Progress(0, len(jobs), title="predict", unit="file"))
 
         def fail(job: PredictionJob, reason: str) -> None:
             failed.append(job)
-            bar.update()
-            bar.write(f"{job.source}: {reason}", file=sys.stderr)
+            progress.advance()
+            progress.warn(f"{job.source}: {reason}")
 
         pictures = [job for job in jobs if not job.is_video]
         for _ in _predict_pictures(predictor, pictures, options, fail):
-            bar.update()
+            progress.advance()
         for job in jobs:
             if job.is_video:
                 try:
                     for number in _predict_video(predictor, job, options):
-                        bar.set_postfix_str(f"{job.source.name}: frame {number + 1}")
-                    bar.update()
+                        progress.show(f"{job.source.name}: frame {number + 1}")
+                    progress.advance()
                 except video.EndsEarly as error:
                     fail(job, str(error))
                 except (OSError, ValueError) as error:

@@ -105,8 +105,9 @@ def test_evaluate_prints_a_table_and_one_json_line(run_dir):
     with Image.open(report["panel"]) as panel:
         assert panel.width > 3 * 32
     history = json.loads((run_dir / "evaluation" / "validation_by_step.json").read_text())
-    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}")
-    again = json.loads(done.stdout.splitlines()[-1])
+    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}", "--nojson")
+    assert done.stdout.splitlines()[-1].startswith("page: ")
+    again = json.loads((run_dir / "evaluation" / "validation.json").read_text())
     assert again["mean_iou"] == pytest.approx(history["5"]["mean_iou"])
 
 

@@ -170,7 +170,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_kept(run_dir, tmp_path, name):
     trained_model.load_trained_model(str(run_dir))  # loads what is needed, without the limit
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
     try:
-        with pytest.raises(FaultFound, match="--output_dir: .*; nothing was kept") as raised:
+        with pytest.raises(FaultFound, match=r"--output_dir: .*; nothing was kept") as raised:
             export_model.export_model(str(run_dir), ExportOptions(str(tmp_path / "out"), name))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

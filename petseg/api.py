@@ -12,8 +12,9 @@ loaded when a function first needs it. Every function may be called off the main
 signals are left alone, several times in one process, and in a notebook.
 """
 
-import importlib.util
 import itertools
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -96,13 +97,7 @@ def load_recipe(name: str, data_dir: str = "") -> Config:
     Raises:
       UserError: There is no such recipe.
     """
-    path = recipes.find(str(name)).partition(":")[0]
-    spec = importlib.util.spec_from_file_location("petseg_recipe", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
-    if not isinstance(config, Config):
-        raise UserError(f"{path}: its get_config() does not return a petseg Config")
+    config = recipes.load(str(name))
     if data_dir:
         config.data.dir = str(data_dir)
     return config
@@ -410,5 +405,16 @@ class Run:
 
 
 def _load_tensorflow() -> None:
-    """Imports TensorFlow without the lines that its libraries print while they load."""
+    """Imports TensorFlow without the lines that its libraries print while they load.
+
+    Raises:
+      UserError: Keras runs, or would run, on another library.
+    """
+    loaded = sys.modules.get("keras")
+    backend = loaded.config.backend() if loaded else os.environ.get("KERAS_BACKEND")
+    if backend != "tensorflow":
+        raise UserError(
+            f"KERAS_BACKEND={backend}: petseg needs Keras on tensorflow; set os.environ"
+            "['KERAS_BACKEND'] = 'tensorflow' before anything imports keras"
+        )
     standard_error.import_tensorflow()

@@ -184,7 +184,7 @@ class TrainConfig(Section):
     loss: str = setting("cross_entropy+dice", resume=Resume.FREE, **_SHOWN)
     class_weights: str = setting("none", **_FREE)
     label_smoothing: float = setting(0.0, at_least=0, at_most=0.9, **_FREE)
-    seed: int = setting(0, **_SHOWN)
+    seed: int = setting(0, at_least=0, at_most=2**31 - 1, **_SHOWN)
     log_every_steps: int = setting(10, at_least=1, **_HIDDEN)
     evaluate_every_epochs: float = setting(1.0, above=0, **_HIDDEN)
     save_every_minutes: float = setting(10.0, at_least=0, **_HIDDEN)

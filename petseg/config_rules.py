@@ -120,7 +120,7 @@ def _check(name: str, value: object, rules: Rules) -> None:
                 low <= number <= high, name, value, f"lie between {low:,.10g} and {high:,.10g}"
             )
         elif low is not None:
-            _require(number >= low, name, value, f"be at least {low:g}")
+            _require(number >= low, name, value, f"be at least {low}")
         elif high is not None:
             _require(number <= high, name, value, f"be at most {high:,.10g}")
         if rules.multiple_of != 1:
@@ -347,10 +347,23 @@ def explain_unknown_setting(name: str) -> str:
                 if f"{plain}.".startswith(f"config.{field.name}.{old}."):
                     return f"{name} is now config.{new}"
     known = [setting for setting, *_ in _settings(Config(), "config")]
-    by_last = [one for one in known if one.rpartition(".")[2] == plain.rpartition(".")[2]]
-    near = by_last or difflib.get_close_matches(plain, known, 1)
-    hint = f"; did you mean {near[0]}?" if near else "; petseg/config.py lists all settings"
-    return f"{name} is no setting{hint}"
+    last = [setting.rpartition(".")[2] for setting in known]
+    # The right name in a wrong section, or a wrong name in any.
+    nearest = difflib.get_close_matches(plain.rpartition(".")[2], last, 3, cutoff=0.7)
+    by_last = [known[last.index(one)] for one in nearest]
+    near = difflib.get_close_matches(plain, by_last, 1, cutoff=0)
+    hint = f"did you mean {near[0]}?" if near else "--help_config lists all settings"
+    return f"{name} is no setting; {hint}"
+
+
+def data_dir(config: Config) -> str:
+    """The data set's folder; raises UserError if the settings name none."""
+    if not config.data.dir:
+        raise UserError(
+            "config.data.dir is missing: name the data set that petseg-convert wrote, as in "
+            "--config.data.dir=OUT"
+        )
+    return config.data.dir
 
 
 def _require(holds: bool, name: str, value: object, must: str) -> None:

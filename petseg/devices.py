@@ -1,5 +1,6 @@
 """The devices that share a run's work, on this host and others."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -40,3 +41,26 @@ class Devices:
     def local_replicas(self) -> int:
         """Number of replicas of this host."""
         return self.replicas // self.host_count
+
+
+def describe_devices(devices: Devices) -> str:
+    """What a run computes on, in one line."""
+    gpus = tf.config.list_physical_devices("GPU")
+    details = map(tf.config.experimental.get_device_details, gpus)
+    names = [str(detail.get("device_name", "GPU")) for detail in details]
+    hosts = f", on each of {devices.host_count} hosts" if devices.host_count > 1 else ""
+    return f"devices: {name_gpus(names, devices.local_replicas)}{hosts}"
+
+
+def name_gpus(names: Sequence[str], used: int) -> str:
+    """The GPUs of this host, such as '8 x NVIDIA H100'.
+
+    Args:
+      names: Of all that TensorFlow finds.
+      used: Number of those that compute.
+    """
+    if not names:
+        return "CPU only: TensorFlow finds no GPU (for NVIDIA's: pip install 'petseg[gpu]')"
+    kinds = collections.Counter(names[:used])
+    shown = ", ".join(f"{count} x {name}" for name, count in kinds.items())
+    return shown if used >= len(names) else f"{shown} (of {len(names)} GPUs)"

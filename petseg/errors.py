@@ -2,6 +2,11 @@
 
 import signal
 
+# What asks a command to stop; Windows knows no SIGHUP.
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
 
 class UserError(Exception):
     """A wrong command, config, data set or run folder: one line, exit status 2."""
@@ -16,7 +21,7 @@ class FaultFound(UserError):
 
 
 class StoppedBySignal(Exception):
-    """SIGINT or SIGTERM came; everything is saved. Exit status 128 + the signal."""
+    """SIGINT, SIGTERM or SIGHUP came; everything is saved. Exit status 128 + the signal."""
 
     def __init__(self, number: int, where: str):
         """`where`: what was saved and how to resume, in one line."""

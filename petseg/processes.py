@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import tensorflow as tf
-from tqdm import tqdm
 
-from petseg.errors import FaultFound
+from petseg.errors import STOPPING, FaultFound
+from petseg.progress import Progress
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,7 +22,6 @@ Advance = Callable[[], None]
 
 _POLL_S = 0.2
 _COUNTED_AT_ONCE = 16  # a lock between processes costs as much as a small picture
-tqdm.monitor_interval = 0  # no monitor thread, because a process with threads cannot fork
 
 # Set in a worker process when it starts.
 _worker: "_Worker | None" = None
@@ -40,16 +39,18 @@ class Workers:
     elsewhere. They end with this process, however it ends.
     """
 
-    def __init__(self, pool: concurrent.futures.Executor | None, shared: "_Worker", bar: tqdm):
+    def __init__(
+        self, pool: concurrent.futures.Executor | None, shared: "_Worker", progress: Progress
+    ):
         """See open_workers."""
-        self._pool, self._shared, self._bar = pool, shared, bar
+        self._pool, self._shared, self._progress = pool, shared, progress
 
     def submit(self, function: Callable[..., R], *arguments: object) -> concurrent.futures.Future:
         """Schedules function(*arguments, advance), which calls advance after each picture."""
         if self._pool:
             return self._pool.submit(_call, function, *arguments)
         future: concurrent.futures.Future = concurrent.futures.Future()
-        future.set_result(function(*arguments, self._bar.update))
+        future.set_result(function(*arguments, self._progress.advance))
         return future
 
     def first_done(self, futures: set[concurrent.futures.Future]) -> set[concurrent.futures.Future]:
@@ -58,7 +59,7 @@ class Workers:
         while not done:
             done, _ = concurrent.futures.wait(futures, _POLL_S, concurrent.futures.FIRST_COMPLETED)
             if self._pool:
-                self._bar.update(self._shared.done.value - self._bar.n)
+                self._progress.advance(self._shared.done.value - self._progress.done)
         for future in done:
             future.result()
         return done
@@ -80,8 +81,8 @@ def open_workers(
       FaultFound: A worker was killed.
     """
     if workers <= 1:
-        with _bar(what, pictures, show_progress) as bar:
-            yield Workers(None, None, bar)
+        with _progress(what, pictures, show_progress) as progress:
+            yield Workers(None, None, progress)
         return
     context = multiprocessing.get_context("fork" if can_fork() else "spawn")
     shared = _Worker(context.Event(), context.Value("q", 0), os.getpid())
@@ -92,9 +93,9 @@ def open_workers(
     try:
         # The processes start before the progress bar, whose threads a fork would lose.
         pool.submit(os.getpid).result()
-        with _bar(what, pictures, show_progress) as bar:
-            yield Workers(pool, shared, bar)
-            bar.update(bar.total - bar.n)
+        with _progress(what, pictures, show_progress) as progress:
+            yield Workers(pool, shared, progress)
+            progress.advance(progress.total - progress.done)
     except concurrent.futures.process.BrokenProcessPool as error:
         raise FaultFound(
             "a worker process was killed, perhaps for lack of memory; run again to resume, with "
@@ -166,8 +167,8 @@ def _start_worker(worker: _Worker) -> None:
     global _worker  # noqa: PLW0603  (the only way to pass state to a pool's tasks)
     _worker = worker
     # Signals are handled by the parent, which then stops the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(worker.parent,), daemon=True).start()
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -206,13 +207,5 @@ def can_fork() -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _bar(what: str, total: int, show: bool) -> Iterator[tqdm]:
-    with tqdm(
-        total=total,
-        unit="image",
-        desc=what,
-        mininterval=0.1 if sys.stderr.isatty() else 10,
-        disable=not show,
-    ) as bar:
-        yield bar
+def _progress(what: str, total: int, show: bool) -> Progress:
+    return Progress(0, total, title=what, unit="image", is_silent=not show)

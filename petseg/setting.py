@@ -6,6 +6,7 @@ change it, whether TensorBoard's hparams show it, and whether it is a path.
 """
 
 import dataclasses
+import difflib
 import enum
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -81,8 +82,13 @@ class Section:
 
         def __setattr__(self, name: str, value: object) -> None:
             if name not in self.__dataclass_fields__:
-                hint = f"; it is now {self._renamed[name]}" if name in self._renamed else ""
-                raise AttributeError(f"{type(self).__name__} has no setting '{name}'{hint}")
+                if name in self._renamed:
+                    hint = f"it is now {self._renamed[name]}"
+                else:
+                    known = [field.name for field in dataclasses.fields(self)]
+                    near = difflib.get_close_matches(name, known, 1)
+                    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+                raise AttributeError(f"{type(self).__name__} has no setting '{name}'; {hint}")
             if isinstance(value, str) and rules_of(self.__dataclass_fields__[name]).is_path:
                 value = paths.expand(value)
             super().__setattr__(name, value)

@@ -398,9 +398,9 @@ def _grow(data_dir: str) -> float:
     held: dict[int, int] = {}
     show = progress.Progress.show
 
-    def note(self: progress.Progress, step: int, text: str) -> None:
-        held[step] = psutil.Process().memory_info().rss
-        show(self, step, text)
+    def note(self: progress.Progress, *figures: str) -> None:
+        held[int(self.done)] = psutil.Process().memory_info().rss
+        show(self, *figures)
 
     progress.Progress.show = note
     _feed_one_batch()

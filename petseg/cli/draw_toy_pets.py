@@ -16,9 +16,9 @@ from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow be
 import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw, ImageFilter
-from tqdm import tqdm
 
 from petseg.errors import UserError
+from petseg.progress import Progress
 
 _OUTPUT_DIR = path_flags.define(
     "output_dir", None, "New or empty folder for the data set.", required=True
@@ -203,7 +203,10 @@ def draw_dataset(output_dir: Path, trainval_images: int, test_images: int, seed:
     for folder in (output_dir / "images", trimaps):
         folder.mkdir(parents=True)
     lists: dict[str, list[str]] = {"trainval": [], "test": []}
-    for index in tqdm(range(trainval_images + test_images), "draw", unit="image"):
+    count = trainval_images + test_images
+    progress = Progress(0, count, title="draw toy pets", unit="image")
+    for index in range(count):
+        progress.advance()
         breed_id = index % len(BREEDS) + 1
         breed = BREEDS[breed_id - 1]
         name = f"{breed.name}_{index // len(BREEDS) + 1}"
@@ -212,6 +215,7 @@ def draw_dataset(output_dir: Path, trainval_images: int, test_images: int, seed:
         trimap.save(trimaps / f"{name}.png")
         split = "trainval" if index < trainval_images else "test"
         lists[split].append(f"{name} {breed_id} {breed.species} {breed_id}")
+    progress.close()
     lists["list"] = lists["trainval"] + lists["test"]
     # The lists come last, because they make the folder a data set.
     for name, lines in lists.items():

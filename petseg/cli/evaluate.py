@@ -4,14 +4,16 @@
   petseg-evaluate --workdir=RUN --split=test --checkpoint=best
   petseg-evaluate --workdir=RUN --flip --scales=0.75,1,1.25
 
-Prints a table and, as its last line, all figures as one JSON object, which is also
-written to RUN/evaluation/SPLIT.json, with SPLIT_report.html and SPLIT_panel.png
-beside it. Statuses: 0 done; 1 a damaged shard; 2 a wrong command, workdir or data
-set.
+Prints a table and writes all figures to RUN/evaluation/SPLIT.json, with
+SPLIT_report.html and SPLIT_panel.png beside it. With --json, or where standard output is no
+terminal, the last line is the same JSON in one line. Statuses: 0 done; 1 a damaged shard;
+2 a wrong command, workdir or data set.
 """
 
 import json
+import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from petseg.cli import command, path_flags, tta_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
@@ -19,6 +21,7 @@ from absl import flags
 from petseg.errors import UserError
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.evaluation.table import format_table
+from petseg.metrics import never_predicted
 
 _WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "The split to evaluate.")
@@ -28,6 +31,9 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _PANEL_IMAGES = flags.DEFINE_integer(
     "panel_images", 8, "Images in the panel, and in those of the worst and best.", lower_bound=1
+)
+_JSON = flags.DEFINE_bool(
+    "json", None, "Print all figures as one last line; by default unless it is a terminal's."
 )
 _TTA = tta_flags.define()
 
@@ -45,7 +51,15 @@ def main(arguments: Sequence[str]) -> None:
     )
     figures = evaluate_split(_WORKDIR.value, options)
     print(format_table(figures))
-    print(json.dumps(figures))
+    if lost := figures["never_predicted"]:
+        print(never_predicted.warning(lost), file=sys.stderr)
+    if prints_json(_JSON.value, sys.stdout):
+        print(json.dumps(figures))
+
+
+def prints_json(asked: bool | None, output: TextIO) -> bool:
+    """Whether the JSON is printed: as asked, else where a program may read it."""
+    return not output.isatty() if asked is None else asked
 
 
 def run() -> None:

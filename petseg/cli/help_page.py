@@ -6,13 +6,34 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
+from petseg.version import __version__
+
 _COLUMNS = 88
 _INDENT = " " * 22
 
 
-def wants_help(argv: Sequence[str]) -> bool:
-    """Whether a command line asks for help."""
-    return any(argument in ("--help", "-h", "-help", "-?", "--?") for argument in argv)
+def answer(
+    argv: Sequence[str], text: str, first: Sequence[str], settings: Mapping[str, str]
+) -> str | None:
+    """What a command prints instead of doing its work; None if nobody asks.
+
+    Args:
+      argv: the command line.
+      text: see `page`.
+      first: see `page`.
+      settings: see `page`.
+    """
+    asked = {argument.lstrip("-") for argument in argv if argument.startswith("-")}
+    if asked & {"help", "h", "?"}:
+        return page(text, first, settings)
+    if "version" in asked:
+        return f"petseg {__version__}"
+    if "help_config" in asked:
+        # Loads the config's modules.
+        from petseg.cli import settings_page
+
+        return settings_page.page()
+    return None
 
 
 def page(text: str, first: Sequence[str], settings: Mapping[str, str]) -> str:

@@ -10,34 +10,32 @@ should be; otherwise the status of the step that failed.
 import json
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from absl import app
+from absl import app, flags
 
-from petseg.cli import flag_parsing, help_page, path_flags
-from petseg.errors import UserError
+from petseg.cli import ending, flag_parsing, help_page, path_flags
+from petseg.errors import FaultFound, UserError
 
 _DIR = path_flags.define("dir", "quickstart", "Folder for everything that the quickstart makes.")
 _EXPECTED_MEAN_IOU = 0.85
 _TYPED = {"draw_toy_pets": "python -m petseg.cli.draw_toy_pets"}  # has no command of its own
 
 
-def main(argv: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Runs the steps; the first that fails ends the quickstart with its status."""
-    if argv[1:]:
-        _stop(f"unexpected argument '{argv[1]}'; every option is a --flag")
+    if arguments:
+        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     started_s = time.monotonic()
     out = Path(_DIR.value)
     raw, data, run, predictions = (out / n for n in ("raw", "data", "run", "predictions"))
     if out.exists():
         if not _is_ours(out):
-            _stop(f"--dir: {out} holds something else; name a new folder")
+            raise UserError(f"--dir: {out} holds something else; name a new folder")
         print(f"{out} exists: finished steps are kept")
     out.mkdir(parents=True, exist_ok=True)
     (out / "MADE_BY_QUICKSTART").touch()
@@ -57,20 +55,15 @@ def _is_ours(folder: Path) -> bool:
     return (folder / "MADE_BY_QUICKSTART").exists() or not any(folder.iterdir())
 
 
-def _stop(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(UserError.exit_status)
-
-
 def _step(name: str, *arguments: str) -> None:
     """Runs a module of petseg.cli and prints it as the command that a user would type."""
     module = f"petseg.cli.{name}"
     typed = _TYPED.get(name, f"petseg-{name}")
     print(f"\n$ {typed} {shlex.join(arguments)}", flush=True)
-    try:
-        status = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
-    except KeyboardInterrupt:  # the step got SIGINT too and has reported it
-        sys.exit(128 + signal.SIGINT)
+    quiet = ["--quiet"] if flags.FLAGS.quiet else []
+    command = [sys.executable, "-m", module, *arguments, *quiet]
+    # A step gets the same signals, and reports them.
+    status = subprocess.run(command, check=False).returncode
     if status:
         sys.exit(status)
 
@@ -88,14 +81,16 @@ def _summarize(run: Path, predictions: Path, seconds: float) -> None:
         f"watch the training:          {tensorboard} --logdir {run}"
     )
     if trained["mean_iou"] < _EXPECTED_MEAN_IOU:
-        sys.exit(f"error: a mean IoU of at least {_EXPECTED_MEAN_IOU} was expected")
+        raise FaultFound(f"a mean IoU of at least {_EXPECTED_MEAN_IOU} was expected")
 
 
 def run() -> None:
     """The console entry point."""
-    if help_page.wants_help(sys.argv[1:]):
-        sys.exit(print(help_page.page(__doc__, ("dir",), {})))
-    app.run(main, flags_parser=flag_parsing.parse)
+    ending.end_early_interrupts_in_one_line()
+    text = help_page.answer(sys.argv[1:], __doc__, ("dir",), {})
+    if text is not None:
+        sys.exit(ending.call(lambda _: print(text), ()))
+    app.run(lambda argv: sys.exit(ending.call(main, argv[1:])), flags_parser=flag_parsing.parse)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,29 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
             raise UserError(explain_unknown_setting(match[1]))
 
 
+def config_of(arguments: Sequence[str]) -> str | None:
+    """The value of --config on a command line, the last if there are several.
+
+    Raises:
+      UserError: a setting comes before it, or it has no value.
+    """
+    found, early = None, None
+    for index, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if re.match(r"--?config(=|$)", argument):
+            following = arguments[index + 1 : index + 2]
+            _, equals, value = argument.partition("=")
+            if not equals and not following:
+                raise UserError("--config is the last word; it needs a recipe's name or a file")
+            found = value if equals else following[0]
+            if early:
+                raise UserError(f"--config={found} must come before {early}, which changes it")
+        elif found is None and re.match(r"--?(no)?config\.", argument):
+            early = argument
+    return found
+
+
 def config_arguments(arguments: Sequence[str]) -> list[str]:
     """The part of a command line that makes the config: --config and its settings."""
     given: list[str] = []

@@ -35,7 +35,7 @@ _VARY = flags.DEFINE_multi_string(
 )
 config_flags.DEFINE_config_file("config", None, recipes.FLAG_HELP)
 flags.mark_flags_as_required(["config", "vary"])
-_STOPPED_BY_SIGNAL = (130, 143)
+_STOPPED_BY_SIGNAL = (129, 130, 143)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         run = Path(_SWEEP_DIR.value) / name
         runs.append(str(run))
         train = ["-m", "petseg.cli.train", *given, *_flags(combination), f"--workdir={run}"]
+        train += ["--quiet"] if flags.FLAGS.quiet else []
         status = subprocess.run([sys.executable, *train], check=False).returncode
         if status in _STOPPED_BY_SIGNAL:
             raise StoppedBySignal(status - 128, f"in {name}, saved; the same command resumes it")
@@ -71,7 +72,7 @@ def _write_hparams(configs: Sequence[Config], varied: Sequence[str]) -> None:
     columns = {name: None for config in configs for name in run_summary.hparam_columns(config)}
     fields = {field.partition("[")[0]: None for field in varied}
     known = [field for field in fields if field in run_summary.hparams(configs[0])]
-    found = manifest.read_manifest(configs[0].data.dir)
+    found = manifest.read_manifest(config_rules.data_dir(configs[0]))
     classes = label_map.choose_label_map(configs[0].data.label_map, found)
     tensorboard.write_sweep(_SWEEP_DIR.value, known, list(columns), classes.names)
 

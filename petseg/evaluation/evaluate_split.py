@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from petseg import config_rules
+from petseg import config_rules, device_memory
 from petseg.data import manifest
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError
@@ -22,6 +20,7 @@ from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import stored_examples
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.input_pipeline.stored_examples import Original
+from petseg.progress import Progress
 from petseg.run_dir import evaluations, trained_model
 from petseg.run_dir.trained_model import TrainedModel
 from petseg.visualization import pictures
@@ -54,12 +53,13 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     Returns:
       The content of the JSON file. At the model's size and by the run's label map: pixels;
       every registered metric, such as mean_iou (None if nothing was counted) and iou by class
-      (None where it is absent); absent_classes (neither in truth nor predicted), not_in_truth
-      (classes); image_mean_iou and image_iou (means over images), boundary_iou,
-      mean_boundary_iou, band_mean_iou by radius in px, confusion. The same at the images' full
-      size: own_size. By other label maps that apply to the data set: label_maps. By groups of
-      images: groups. worst and best: names and mean IoU. Also split, images, image_size,
-      label_map, checkpoint_step, views (test-time augmentation), panel and report (paths).
+      (None where it is absent); absent_classes (neither in truth nor predicted), not_in_truth and
+      never_predicted (classes that truth has); image_mean_iou and image_iou (means over images),
+      boundary_iou, mean_boundary_iou, band_mean_iou by radius in px, confusion. The same at the
+      images' full size: own_size. By other label maps that apply to the data set: label_maps. By
+      groups of images: groups. worst and best: names and mean IoU. Also split, images,
+      image_size, label_map, checkpoint_step, views (test-time augmentation), panel and report
+      (paths).
 
     Raises:
       UserError: the run, the data set or the split does not exist or does not fit.
@@ -78,12 +78,14 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     predictor = make_predictor(trained, options.tta, config.batch_size)
     paths = manifest.shard_paths(data_dir, split)
     source = str(data.source.get("source", ""))
-    counts = counting.count_split(
-        _with_bar(stored_examples.read_originals(paths), split.records),
-        predictor,
-        views,
-        lambda original: image_groups.groups_of(original, source),
-    )
+    elsewhere = "end other programs on it, or use the CPU: CUDA_VISIBLE_DEVICES= petseg-evaluate"
+    with device_memory.exhaustion_in_one_line(elsewhere):
+        counts = counting.count_split(
+            _with_progress(stored_examples.read_originals(paths), split.records),
+            predictor,
+            views,
+            lambda original: image_groups.groups_of(original, source),
+        )
 
     def draw(indices: Sequence[int]) -> np.ndarray:
         originals = {one.index: one for one in stored_examples.read_originals(paths, indices)}
@@ -132,8 +134,11 @@ def _check_meaning(trained: TrainedModel, data: Manifest, values: set[int], data
             )
 
 
-def _with_bar(originals: Iterator[Original], total: int) -> Iterator[Original]:
-    return tqdm(originals, "evaluate", total, unit="image", disable=not sys.stderr.isatty())
+def _with_progress(originals: Iterator[Original], total: int) -> Iterator[Original]:
+    with Progress(0, total, title="evaluate", unit="image") as progress:
+        for original in originals:
+            yield original
+            progress.advance()
 
 
 def _draw_panel(

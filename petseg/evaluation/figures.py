@@ -19,6 +19,7 @@ from petseg.evaluation.counting import (
 from petseg.evaluation.label_map_views import MODEL_VIEW, LabelMapView
 from petseg.metrics import boundaries, confusion
 from petseg.metrics.measure import by_class, measure, number_or_none
+from petseg.metrics.never_predicted import never_predicted
 
 RANKED_BY = (MODEL_VIEW, MODEL_SIZE)  # the mean IoU that ranks images
 
@@ -78,6 +79,7 @@ def _count_figures(counts: Counts, names: Sequence[str]) -> dict:
         "pixels": int(counts.confusion.sum()),
         "absent_classes": [n for n, iou in zip(names, ious, strict=True) if math.isnan(iou)],
         "not_in_truth": [n for n, pixels in zip(names, truth, strict=True) if not pixels],
+        "never_predicted": never_predicted(counts.confusion, names),
         "confusion": counts.confusion.tolist(),
     }
     if counts.boundary is not None:

@@ -1,10 +1,12 @@
 """Exports a trained model, checked against the trained one, with a model card."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +60,8 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
     Raises:
       UserError: the run cannot be loaded, an option is wrong, the folder is not empty, or a
         package is missing.
-      FaultFound: the exported model's masks differ from the trained model's.
+      FaultFound: the exported model's masks differ from the trained model's, or it cannot be
+        written.
     """
     if options.format not in FORMATS:
         raise UserError(f"format '{options.format}' is not one of {', '.join(FORMATS)}")
@@ -69,6 +72,8 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
     output, form = Path(options.output_dir), FORMATS[options.format]
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output_dir: {output} is not an empty folder")
+    if options.format == "saved_model":
+        _refuse_path_of_pattern(output)
     form.check_installed()
     trained = trained_model.load_trained_model(run_dir, options.checkpoint)
     data_dir = options.data_dir or trained.config.data.dir
@@ -85,7 +90,8 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
     temporary = output.with_name(f"{output.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir(parents=True)
     try:
-        path = formats.write(options.format, serving, temporary, examples)
+        with _writing(output):
+            path = formats.write(options.format, serving, temporary, examples)
         exported = formats.load(options.format, path)(checked)
         agreement = float(np.mean(exported == predict(trained.model, checked)))
         if agreement < form.agreement:
@@ -108,13 +114,36 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
             **_describe_run(trained, run_dir),
             "files": _hash_files(temporary),
         }
-        (temporary / _CARD).write_text(json.dumps(card, indent=1) + "\n")
-        if output.exists():
-            output.rmdir()
-        temporary.replace(output)
+        with _writing(output):
+            (temporary / _CARD).write_text(json.dumps(card, indent=1) + "\n")
+            if output.exists():
+                output.rmdir()
+            temporary.replace(output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return card
+
+
+@contextlib.contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Reports a full disk in one line, whichever library met it."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = " ".join((getattr(error, "message", None) or str(error)).split())[:300]
+        raise FaultFound(
+            f"--output_dir: {output} cannot be written: {reason}; nothing was kept"
+        ) from error
+
+
+def _refuse_path_of_pattern(output: Path) -> None:
+    """TensorFlow reads the folder of a SavedModel as a pattern, and finds no variables in it."""
+    path = str(output.absolute())
+    if "[" in path or "\\" in path:
+        raise UserError(
+            f"--output_dir: TensorFlow cannot load a SavedModel from a path with [ or \\: {path}; "
+            "name another folder"
+        )
 
 
 def _read_images(trained: TrainedModel, data_dir: str, split_name: str, count: int) -> np.ndarray:

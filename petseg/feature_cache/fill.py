@@ -102,16 +102,11 @@ def fill_cache(
         inputs = f"{sorted(key.items())}"
         absent = absent_tasks(folder, tasks[devices.host_index :: devices.host_count], inputs)
         total = sum(task.records for task in absent)
-        progress = Progress(
-            0, total, is_silent=not devices.is_first_host, title="features", unit="image"
-        )
-        with contextlib.closing(progress):
-            done = 0
+        is_silent = not devices.is_first_host
+        with Progress(0, total, title="features", unit="image", is_silent=is_silent) as progress:
             read = functools.partial(source.read, batch_size=batch_size)
             for count in write_shards(folder, absent, inputs, read, extract):
-                done += count
                 progress.advance(count)
-                progress.show(done, "")
         devices.agree([0.0])  # all shards exist
         if devices.is_first_host:
             store.finish(folder, tasks, key, source.manifest.raw_labels)

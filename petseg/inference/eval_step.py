@@ -1,12 +1,12 @@
 """The evaluation step: counts of a (distributed) batch at the model's size."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from petseg.losses.base import Loss
 from petseg.metrics import pixel_counts
 from petseg.models import features
 from petseg.models.segmentation_model import SegmentationModel
@@ -22,26 +22,32 @@ class SplitCounts:
       confusion: int64 [classes, classes], rows the truth.
       images: number of images.
       image_mean_ious: float32 [images], in the split's order; NaN where no pixel counts.
+      losses: float64 [losses], means over the split's pixels or images, as each loss says.
     """
 
     confusion: np.ndarray
     images: int
     image_mean_ious: np.ndarray
+    losses: np.ndarray
 
 
 def make_eval_step(
-    model: SegmentationModel, num_classes: int, strategy: tf.distribute.Strategy
+    model: SegmentationModel,
+    num_classes: int,
+    strategy: tf.distribute.Strategy,
+    losses: Sequence[Loss] = (),
 ) -> EvalStep:
     """Compiles the counting of one (distributed) batch, of images or of cached features.
 
     Returns:
       A function: batch of the evaluation pipeline -> int64 [classes, classes] counts with the
-      truth in rows, int64 [] images, float32 [global batch] mean IoU of each image. All three
-      cover all replicas.
+      truth in rows, int64 [] images, float32 [global batch] mean IoU of each image, float32
+      [1 + losses] 0, and sums over the batch. All cover all replicas.
     """
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        predicted = tf.argmax(model.logits(features.decode(batch)), axis=-1)
+        logits = model.logits(features.decode(batch))
+        predicted = tf.argmax(logits, axis=-1)
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
         # Each replica fills its row of a matrix of zeros, so that the sum joins the rows.
         context = tf.distribute.get_replica_context()
@@ -52,6 +58,8 @@ def make_eval_step(
             tf.reduce_sum(counts, 0),
             tf.reduce_sum(batch["weight"]),
             tf.reshape(placed, [-1]),
+            # Never empty: replicas exchange it.
+            tf.stack([tf.zeros([]), *(loss.function(logits, batch["mask"]) for loss in losses)]),
         )
 
     @tf.function(autograph=False)
@@ -65,23 +73,32 @@ def make_eval_step(
 
 
 def evaluate(
-    eval_step: EvalStep, batches: Iterable[dict[str, tf.Tensor]], num_batches: int
+    eval_step: EvalStep,
+    batches: Iterable[dict[str, tf.Tensor]],
+    losses: Sequence[Loss] = (),
+    advance: Callable[[], None] = lambda: None,
 ) -> SplitCounts:
-    """Counts a split in one pass; shows a progress bar on a terminal.
+    """Counts a split in one pass.
 
     Args:
       eval_step: from make_eval_step.
       batches: (distributed) batches of the evaluation pipeline.
-      num_batches: their number.
+      losses: what `eval_step` was made with.
+      advance: called after each batch.
     """
     confusion, images, ious = np.zeros((), np.int64), 0, []
-    for batch in tqdm(batches, "evaluate", num_batches, leave=False, unit="batch", disable=None):
-        counts, count, image_ious = eval_step(batch)
+    sums = np.zeros(len(losses))
+    for batch in batches:
+        counts, count, image_ious, loss_sums = eval_step(batch)
         confusion = confusion + counts.numpy()
         images += int(count.numpy())
         ious.append(image_ious.numpy())
+        sums += loss_sums.numpy()[1:]
+        advance()
     # The padding of the last batch comes last.
-    return SplitCounts(confusion, images, np.concatenate(ious)[:images])
+    pixels = max(int(confusion.sum()), 1)
+    counts = np.array([pixels if loss.summed_over == "pixel" else images for loss in losses])
+    return SplitCounts(confusion, images, np.concatenate(ious)[:images], sums / counts)
 
 
 def predict(model: SegmentationModel, images: np.ndarray) -> np.ndarray:

@@ -2,17 +2,17 @@
 
 import collections
 import contextlib
-import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
+from petseg import device_memory
 from petseg.inference import output_files, outputs, video
 from petseg.inference.jobs import PredictionJob
 from petseg.inference.outputs import OutputOptions
 from petseg.inference.picture_pipeline import PicturePipeline, one_line
 from petseg.inference.predictor import Predictor
+from petseg.progress import Progress
 
 
 def predict_files(
@@ -35,24 +35,23 @@ def predict_files(
       UserError: the output cannot be written.
     """
     failed: list[PredictionJob] = []
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(
-            tqdm(total=len(jobs), desc="predict", unit="file", disable=not sys.stderr.isatty())
-        )
+    smaller = f"try a smaller --batch_size than {predictor.options.batch_size}"
+    with device_memory.exhaustion_in_one_line(smaller), contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(0, len(jobs), title="predict", unit="file"))
 
         def fail(job: PredictionJob, reason: str) -> None:
             failed.append(job)
-            bar.update()
-            bar.write(f"{job.source}: {reason}", file=sys.stderr)
+            progress.advance()
+            progress.warn(f"{job.source}: {reason}")
 
         pictures = [job for job in jobs if not job.is_video]
-        PicturePipeline(predictor, options, bar.update, fail).run(pictures)
+        PicturePipeline(predictor, options, progress.advance, fail).run(pictures)
         for job in jobs:
             if job.is_video:
                 try:
                     for number in _predict_video(predictor, job, options):
-                        bar.set_postfix_str(f"{job.source.name}: frame {number + 1}")
-                    bar.update()
+                        progress.show(f"{job.source.name}: frame {number + 1}")
+                    progress.advance()
                 except video.EndsEarly as error:
                     fail(job, str(error))
                 except (OSError, ValueError) as error:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import psutil
 import tensorflow as tf
-from tqdm import tqdm
 
 from petseg.data import tfrecord
 from petseg.data.manifest import Shard, Split
 from petseg.errors import FaultFound, UserError
+from petseg.progress import Progress
 
+_MIB = 1 << 20
 _CHUNK_BYTES = 8 << 20
 _MEMORY_ROOT = "ram://petseg"  # TensorFlow's file system in this process's memory
 _SHARE_OF_FREE_MEMORY = 0.8  # shuffling and training need some too
@@ -43,15 +44,10 @@ def cache_shards(data_dir: str, splits: Sequence[Split], digest: str, cache: str
         tf.io.gfile.makedirs(folder)
         missing = [shard for shard in shards if not _is_copied(f"{folder}/{shard.name}", shard)]
         _check_space(sum(shard.bytes for shard in missing), cache)
-        with tqdm(
-            desc="cache",
-            total=sum(shard.bytes for shard in missing),
-            unit="B",
-            unit_scale=True,
-            disable=None,
-        ) as bar:
+        mib = sum(shard.bytes for shard in missing) / _MIB
+        with Progress(0, mib, title="copy to the cache", unit="MiB") as progress:
             for shard in missing:
-                _copy(f"{data_dir}/{shard.name}", f"{folder}/{shard.name}", shard, bar)
+                _copy(f"{data_dir}/{shard.name}", f"{folder}/{shard.name}", shard, progress)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise UserError(f"config.data.cache={cache}: {reason}") from error
@@ -88,14 +84,14 @@ def _check_space(needed_bytes: int, cache: str) -> None:
         )
 
 
-def _copy(source: str, target: str, shard: Shard, bar: tqdm) -> None:
+def _copy(source: str, target: str, shard: Shard, progress: Progress) -> None:
     temporary, digest, frames = f"{target}.tmp", hashlib.sha256(), tfrecord.FrameCounter()
     with tf.io.gfile.GFile(source, "rb") as file, tf.io.gfile.GFile(temporary, "wb") as copy:
         while chunk := file.read(_CHUNK_BYTES):
             copy.write(chunk)
             digest.update(chunk)
             frames.add(chunk)
-            bar.update(len(chunk))
+            progress.advance(len(chunk) / _MIB)
     if digest.hexdigest() != shard.sha256:
         fault = "differs from its manifest (SHA-256)"
     elif frames.records != shard.records:

@@ -167,7 +167,7 @@ def build_model(
     encoder_spec, decoder_spec = ENCODERS.get(options.encoder), DECODERS.get(options.decoder)
     # Layers without a name get the same one in every model, whatever was built before.
     reset_uids()
-    with _dtype_policy(precision):
+    with _layer_settings(precision):
         encoder = encoder_spec.build(
             EncoderOptions(
                 image_size, weights, options.encoder_width, options.encoder_convs, options.seed
@@ -227,11 +227,19 @@ def _refuse_unmoved_state(encoder: Encoder) -> None:
 
 
 @contextlib.contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
-    """Layers made within the context compute in this precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
+def _layer_settings(precision: str) -> Iterator[None]:
+    """Layers made within the context are the same whatever keras.json or a notebook has set."""
+    config = keras.config
+    before = config.floatx(), config.dtype_policy(), config.image_data_format(), config.epsilon()
+
+    def apply(floatx: str, policy: object, data_format: str, epsilon: float) -> None:
+        config.set_floatx(floatx)
+        config.set_dtype_policy(policy)
+        config.set_image_data_format(data_format)
+        config.set_epsilon(epsilon)
+
+    apply("float32", precision, "channels_last", 1e-7)
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        apply(*before)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from petseg.config import Config
-from petseg.config_rules import parse_class_weights
+from petseg.config_rules import data_dir, parse_class_weights
 from petseg.data import manifest
 from petseg.data.label_map import LabelMap, choose_label_map
 from petseg.data.manifest import Manifest, Split
@@ -83,7 +83,7 @@ def open_data_set(config: Config) -> DataSet:
     """
     # With a feature cache, its shards are what is read again and again.
     is_read_often = not config.data.feature_cache_dir
-    directory, is_cached = config.data.dir, config.data.cache != "none" and is_read_often
+    directory, is_cached = data_dir(config), config.data.cache != "none" and is_read_often
     if config.data.service_address:
         service.check_reachable(config.data.service_address)
     data = manifest.read_manifest(directory)

@@ -1,11 +1,12 @@
-"""TensorFlow's errors of input and network, in one line for the user."""
+"""TensorFlow's errors of input, memory and network, in one line for the user."""
 
 import contextlib
 from collections.abc import Iterator
 
 import tensorflow as tf
 
-from petseg.config import DataConfig
+from petseg import device_memory
+from petseg.config import Config, DataConfig
 from petseg.config_rules import FEATURE_CACHE_DIR
 from petseg.data import manifest
 from petseg.errors import FaultFound
@@ -19,10 +20,16 @@ _LOST = (
 
 
 @contextlib.contextmanager
-def in_one_line(data: DataConfig, host_count: int) -> Iterator[None]:
-    """Turns errors of damaged shards, absent files and lost hosts into FaultFound."""
+def in_one_line(config: Config, host_count: int) -> Iterator[None]:
+    """Turns errors of damaged shards, absent files, memory and lost hosts into FaultFound."""
+    data = config.data
+    smaller = (
+        f"try a smaller --config.data.batch_size than {data.batch_size}, or the same in more "
+        f"parts: --config.optimizer.microbatches={2 * config.optimizer.microbatches}"
+    )
     try:
-        yield
+        with device_memory.exhaustion_in_one_line(smaller):
+            yield
     except tf.errors.DataLossError as error:
         raise FaultFound(_name_damaged_shard(data, error)) from error
     except tf.errors.NotFoundError as error:

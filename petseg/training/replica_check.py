@@ -129,6 +129,4 @@ def _train(config: Config, replicas: int, first: Outcome | None) -> Outcome:
 def _count(run: RunSetup) -> np.ndarray:
     step = eval_step.make_eval_step(run.model, run.data.label_map.num_classes, run.devices.strategy)
     dataset = run.batches.validation(run.stage.trainable)
-    num_batches = -(-run.data.validation.records // run.data.options.batch_size)
-    distributed = distribution.distribute(run.devices, dataset)
-    return eval_step.evaluate(step, distributed, num_batches).confusion
+    return eval_step.evaluate(step, distribution.distribute(run.devices, dataset)).confusion

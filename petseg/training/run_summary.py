@@ -12,6 +12,10 @@ from petseg.training.tensorboard import as_markdown
 
 _SHOWN_FINDINGS = 50
 _SHOWN_CHARACTERS = 20_000
+_FIRST = (
+    *("model.decoder", "train.learning_rate", "train.epochs", "train.stages"),
+    *("model.encoder", "train.loss"),
+)
 _OF_ONE_STAGE = ("train.trainable", "train.epochs", "train.learning_rate")
 
 
@@ -36,18 +40,22 @@ def hparams(config: Config) -> dict[str, bool | float | str]:
 
 
 def hparam_columns(config: Config) -> list[str]:
-    """The names of the hparams to show: those of every run, and those that were changed."""
+    """The names of the hparams to show: those of every run, and those that were changed.
+
+    The most important ones come first: TensorBoard ticks five.
+    """
     usual = hparams(Config())
-    return [
+    shown = [
         name
         for name, value in hparams(config).items()
         if config_rules.find_rules(f"config.{name}").hparam == Hparam.COLUMN
         or value != usual.get(name)
     ]
+    return [*(name for name in _FIRST if name in shown), *(n for n in shown if n not in _FIRST)]
 
 
 def texts(config: Config, manifest: Manifest, layers: str) -> dict[str, str]:
-    """Markdown by TensorBoard's tag.
+    """Markdown by TensorBoard's tag; it sorts them by name.
 
     Args:
       config: The settings.
@@ -59,10 +67,10 @@ def texts(config: Config, manifest: Manifest, layers: str) -> dict[str, str]:
     if left_out > 0:
         content = f"{content[:_SHOWN_CHARACTERS]}\n... {left_out:,} more characters"
     return {
-        "config": as_markdown(config_rules.to_json(config)),
-        "data/report": data_report(manifest),
-        "data/manifest": as_markdown(content),
-        "model/layers": as_markdown(layers),
+        "1 data": data_report(manifest),
+        "2 settings": as_markdown(config_rules.to_json(config)),
+        "3 layers": as_markdown(layers),
+        "4 manifest": as_markdown(content),
     }
 
 

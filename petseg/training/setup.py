@@ -95,6 +95,14 @@ class RunSetup:
         """Steps of all stages."""
         return self.planned[-1].end_step
 
+    def epoch(self, step: int) -> str:
+        """How often the first `step` steps show the training split, for people."""
+        done, total = (
+            steps * self.data.options.batch_size / self.data.train.records
+            for steps in (step, self.total_steps)
+        )
+        return f"epoch {done:.1f} of {total:.1f}"
+
     def make_stage(self, planned: StageSchedule) -> StageTrainer:
         """Compiles a stage."""
         return StageTrainer(planned, self.model, self.averages, self.devices.strategy, self.options)

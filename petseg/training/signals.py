@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM stop a run between two calls of its graph, with everything saved."""
+"""SIGINT, SIGTERM and SIGHUP stop a run between two calls of its graph, with everything saved."""
 
 import contextlib
 import os
@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
+
+from petseg.errors import STOPPING
 
 T = TypeVar("T")
 
@@ -30,17 +32,18 @@ class StopNow(Exception):
 
 @contextlib.contextmanager
 def noticing_signals(grace_s: float | None = None) -> Iterator[StopRequest]:
-    """Within the context the first SIGINT or SIGTERM is recorded; a second one acts at once.
+    """Within the context the first stopping signal is recorded; a second one acts at once.
 
     If it is not handled `grace_s` seconds after the signal (None: never), the process ends:
     something that it waits for (an input service, another host) is gone, and Python does not
-    call its signal handlers while TensorFlow waits. Off the main thread signals are left alone.
+    call its signal handlers while TensorFlow waits. Off the main thread signals are left alone, and
+    so is one that is ignored, as SIGHUP is under nohup.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = _heard()
     before = {number: signal.getsignal(number) for number in numbers}
 
     def restore() -> None:
@@ -77,7 +80,7 @@ def ending_at_once() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = _heard()
     with _watching(numbers, lambda number: os._exit(128 + number)):
         yield
     for number in numbers:
@@ -90,6 +93,10 @@ def until(items: Iterable[T], is_over: Callable[[], bool]) -> Iterator[T]:
         if is_over():
             raise StopNow
         yield item
+
+
+def _heard() -> list[int]:
+    return [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
 
 
 @contextlib.contextmanager
@@ -119,7 +126,8 @@ def _end_after(seconds: float, number: int, is_handled: threading.Event) -> None
     if not is_handled.wait(seconds):
         print(
             f"stopped by {signal.Signals(number).name}: the step did not end within "
-            f"{seconds:.0f} s; the same command resumes from the last checkpoint",
+            f"{seconds:.0f} s; the same command resumes from the last checkpoint, or starts again "
+            "if there is none",
             file=sys.stderr,
             flush=True,
         )

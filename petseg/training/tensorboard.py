@@ -26,8 +26,10 @@ from petseg.visualization import charts, pictures
 
 TRAIN, VALIDATION = "train", "validation"
 BOTTLENECK = "input/bottleneck"
+LOSS = "loss/total"
 PANEL, WORST, CONFUSION = "panel", "panel_worst", "confusion_matrix"
 _CLASSES_IN_CHARTS = 20
+_TICKED = 5  # columns of hparams, and as many of figures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,7 @@ class TensorBoard:
         with writing("the description of the run"), self._run.as_default(step=0):
             for tag, text in run.texts.items():
                 tf.summary.text(tag, text)
-            _write_columns((), run.columns, run.class_names)
+            _write_columns(run.columns[:_TICKED], run.columns, run.class_names)
             hparams_api.hparams(dict(run.hparams), trial_id=run.name, start_time_secs=0)
             layout = custom_scalar_summary.pb(_layout())
             tf.summary.experimental.write_raw_pb(layout.SerializeToString())
@@ -170,7 +172,7 @@ class TensorBoard:
     def panel(
         self, step: int, tag: str, panel: Panel, class_names: Sequence[str], palette: np.ndarray
     ) -> None:
-        """A picture of examples.
+        """A strip of pictures for each example.
 
         Args:
           step: Of the evaluation.
@@ -179,11 +181,15 @@ class TensorBoard:
           class_names: Names of the classes.
           palette: Colours, from pictures.palette.
         """
-        drawn = pictures.panel(
-            panel.images, panel.truth, panel.predicted, class_names, palette, panel.captions
-        )
+        captions = panel.captions or [""] * len(panel.images)
+        # A strip each: TensorBoard shows a picture of many as wide as one of few.
+        examples = zip(panel.images, panel.truth, panel.predicted, captions, strict=True)
+        strips = [
+            pictures.panel([image], [truth], [predicted], class_names, palette, [caption])
+            for image, truth, predicted, caption in examples
+        ]
         with self._validation.as_default(step):
-            tf.summary.image(tag, drawn[None])
+            tf.summary.image(tag, np.stack(strips), max_outputs=len(strips))
 
     def profile(self, step: int, steps: tuple[int, ...]) -> bool:
         """Begins or ends a profile at the first or second of two steps; whether it ended."""
@@ -268,9 +274,12 @@ def _write_scalars(
 
 
 def _write_columns(
-    varied: Sequence[str], columns: Sequence[str], class_names: Sequence[str]
+    first: Sequence[str], columns: Sequence[str], class_names: Sequence[str]
 ) -> None:
-    """The table of hparams; TensorBoard takes the first that it reads: a sweep's, not a run's."""
+    """The table of hparams; TensorBoard takes the first that it reads: a sweep's, not a run's.
+
+    It sorts columns by name, those that are marked as different before the others.
+    """
     figures: dict[str, str] = {}
     for name, metric in METRICS.items():
         if metric.tag and not metric.per_class:
@@ -278,12 +287,16 @@ def _write_columns(
         elif metric.tag:
             shown = class_names[:_CLASSES_IN_CHARTS]
             figures |= {metric.tag.replace("{class}", one): one for one in shown}
+    # The best figure, both losses, and others: the first few are ticked.
+    best, *others = (_metric(VALIDATION, tag, name) for tag, name in figures.items())
     metrics = [
-        *(_metric(VALIDATION, tag, name) for tag, name in figures.items()),
-        _metric(TRAIN, "loss/total", "training loss"),
+        best,
+        _metric(VALIDATION, LOSS, "validation loss"),
+        _metric(TRAIN, LOSS, "training loss"),
+        *others,
     ]
-    settings = [hparams_pb2.HParamInfo(name=name, differs=True) for name in varied]
-    settings += [hparams_pb2.HParamInfo(name=name) for name in columns if name not in varied]
+    settings = [hparams_pb2.HParamInfo(name=name, differs=True) for name in first]
+    settings += [hparams_pb2.HParamInfo(name=name) for name in columns if name not in first]
     experiment = hparams_summary.experiment_pb(settings, metrics, time_created_secs=0)
     tf.summary.experimental.write_raw_pb(experiment.SerializeToString())
 
@@ -296,7 +309,7 @@ def _metric(group: str, tag: str, display_name: str) -> hparams_pb2.MetricInfo:
 def _layout() -> layout_pb2.Layout:
     """The three most important charts."""
     shown = [
-        ("training loss", [r"^loss/"]),
+        ("loss, in training and validation", [r"^loss/"]),
         ("validation: mean IoU, and IoU of each class", [r"^metrics/mean_iou$", r"^iou/"]),
         ("images per second", [r"^input/images_per_second$"]),
     ]

@@ -17,10 +17,11 @@ from etils import epath
 
 from petseg import config_rules
 from petseg.config import Config
+from petseg.devices import describe_devices
 from petseg.errors import FaultFound, StoppedBySignal
 from petseg.metrics.measure import named_values
 from petseg.models import summary
-from petseg.progress import Progress
+from petseg.progress import Progress, print_line
 from petseg.run_dir import checkpoints, evaluations, run_folder
 from petseg.training import (
     bottleneck,
@@ -40,6 +41,7 @@ from petseg.training.validation import Validator
 from petseg.visualization import pictures
 
 _CALL_S = 1.0
+_nothing = contextlib.nullcontext()
 
 
 def train_and_evaluate(config: Config, run_dir: str, grace_s: float | None = None) -> None:
@@ -62,7 +64,9 @@ def train_and_evaluate(config: Config, run_dir: str, grace_s: float | None = Non
     config = config_rules.spell_out(config)
     run_folder.check_is_ours(run_dir)  # before hosts wait for each other
     devices = setup.choose_devices(config)
-    with faults.in_one_line(config.data, devices.host_count), contextlib.ExitStack() as stack:
+    if devices.is_first_host:
+        print_line(describe_devices(devices))
+    with faults.in_one_line(config, devices.host_count), contextlib.ExitStack() as stack:
         if devices.is_first_host:
             stack.enter_context(run_folder.claim(run_dir))
         run = setup.prepare_run(config, run_dir, devices)
@@ -72,12 +76,15 @@ def train_and_evaluate(config: Config, run_dir: str, grace_s: float | None = Non
             checkpoints.remove_unfinished(run_dir)
             is_evaluated = run.metadata.step in figures
             tensorboard.forget_after(run_dir, run.metadata.step, run.is_resumed, is_evaluated)
-        is_silent = not devices.is_first_host
-        progress = Progress(run.metadata.step, run.total_steps, is_silent=is_silent)
-        stack.enter_context(contextlib.closing(progress))
+        is_silent, step = not devices.is_first_host, run.metadata.step
+        progress = stack.enter_context(
+            Progress(
+                *(step, run.total_steps), title="train", unit="step", is_silent=is_silent,
+                epoch=run.epoch,
+            )
+        )  # fmt: skip
         events = stack.enter_context(contextlib.closing(TensorBoard(run_dir, is_silent=is_silent)))
         request = stack.enter_context(noticing_signals(grace_s))
-        step = run.metadata.step
         events.log_start(step + 1 if run.is_resumed else 0, step + (step in figures))
         began_s = started_s - _earlier_seconds(run, run_dir)
         Trainer(run, run_dir, events, progress, request, figures, began_s).run()
@@ -205,7 +212,9 @@ class Trainer:
             self._progress.print_line(f"step {self.step}: profiled {end - first} steps")
         count = self._steps_of_next_call()
         started_s = time.perf_counter()
-        rows, gradients = self.stage.train(batches, self.step, count, self._rate_factor)
+        compiling = "compiling the training step"
+        with _nothing if self._calls else self._progress.during(compiling):
+            rows, gradients = self.stage.train(batches, self.step, count, self._rate_factor)
         self._step_s = (time.perf_counter() - started_s) / count
         self._calls += 1
         self._check_finite(rows)
@@ -259,13 +268,14 @@ class Trainer:
         values["rate/learning_rate"] = self._rate_factor * scheduled
         if self.stage.state.has_loss_scale:
             values["rate/loss_scale"] = float(self.stage.state.counts["loss_scale"].numpy())
-        text = f"loss {values['loss/total']:.4f}  {values['input/images_per_second']:.1f} images/s"
+        speed = f"{values['input/images_per_second']:.1f} images/s"
+        figures = [f"loss {values['loss/total']:.4f}", speed]
         if self._run.options.is_deterministic:  # there was no clock
             del values["input/input_wait_fraction"]
         else:
-            text += f"  input wait {values['input/input_wait_fraction']:.0%}"
+            figures.append(f"input wait {values['input/input_wait_fraction']:.0%}")
         self._events.training_scalars(self.step, values)
-        self._progress.show(self.step, text)
+        self._progress.show(*figures)
 
     def _write_histograms(self, gradients: list[tf.Tensor]) -> None:
         """The decoder's weights, and their gradients of the last step."""
@@ -280,7 +290,8 @@ class Trainer:
     def _evaluate(self) -> None:
         """Evaluates the validation split; writes the figures and prints a line."""
         run, step = self._run, self.step
-        result = self._validator.evaluate(step)
+        with self._progress.during("scoring", self._validator.num_batches, "batches") as advance:
+            result = self._validator.evaluate(step, advance)
         self._figures[step] = result.figures
         if self._devices.is_first_host:
             names = run.data.label_map.names
@@ -299,19 +310,14 @@ class Trainer:
                 evaluations.add_evaluation(self._run_dir, step, result.figures)
                 seconds = time.monotonic() - self._began_s
                 evaluations.add_seconds(self._run_dir, step, seconds)
-        self._progress.print_line(self._evaluation_line(result.figures))
+        loss = f"loss {np.mean(self._losses):.4f}  " if self._losses else ""
+        self._progress.print_line(f"{run.epoch(step)}  step {step}  {loss}{result.line()}")
+        for line in result.warnings() if step else ():
+            self._progress.warn(line)
         self._losses = []
 
     def _panel_images(self) -> int:
         return min(self._loop.panel_images, self._run.data.validation.records)
-
-    def _evaluation_line(self, figures: dict) -> str:
-        data = self._run.data
-        epoch = self.step * data.options.batch_size / data.train.records
-        loss = f"loss {np.mean(self._losses):.4f}  " if self._losses else ""
-        mean = _shown(figures["mean_iou"], 4)
-        of_class = ", ".join(f"{name} {_shown(iou, 3)}" for name, iou in figures["iou"].items())
-        return f"epoch {epoch:.1f}  step {self.step}  {loss}validation mean IoU {mean} ({of_class})"
 
     def _add_metrics_to_checkpoint(self) -> None:
         """Metrics go to the checkpoint's metadata, by which the best one is kept."""
@@ -431,10 +437,6 @@ class Trainer:
         _, diagnosis = bottleneck.examine_run(self._run, self.stage, self.step, seconds)
         self._progress.print_line(diagnosis.text())
         self._events.bottleneck(self.step, diagnosis.text())
-
-
-def _shown(value: float | None, digits: int) -> str:
-    return "nan" if value is None else f"{value:.{digits}f}"
 
 
 def _earlier_figures(run: RunSetup, run_dir: str) -> dict[int, dict]:

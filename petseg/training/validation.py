@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.inference import eval_step
+from petseg.losses.terms import choose_losses
+from petseg.metrics import never_predicted
 from petseg.metrics.measure import measure, tensorboard_values
 from petseg.models.segmentation_model import SegmentationModel
 from petseg.training import distribution, stages
@@ -34,6 +36,17 @@ class ValidationResult:
     confusion: np.ndarray
     image_mean_ious: np.ndarray
 
+    def line(self) -> str:
+        """The figures to look at first."""
+        mean = _shown(self.figures["mean_iou"], 4)
+        ious = [f"{name} {_shown(iou, 3)}" for name, iou in self.figures["iou"].items()]
+        return f"validation mean IoU {mean} ({', '.join(ious)})"
+
+    def warnings(self) -> list[str]:
+        """What a mean may hide, in lines."""
+        lost = never_predicted.never_predicted(self.confusion, list(self.figures["iou"]))
+        return [never_predicted.warning(lost)] if lost else []
+
 
 class Validator:
     """Evaluates a run's model, with averaged weights if it keeps them."""
@@ -46,34 +59,49 @@ class Validator:
           should_stop: Called before each batch, on all hosts; True raises StopNow.
         """
         self._run, self._should_stop = run, should_stop
+        minimised = run.options.losses
+        self._losses = choose_losses(
+            minimised.terms, minimised.class_weights, minimised.label_smoothing
+        )
         self._step = eval_step.make_eval_step(
-            run.model, run.data.label_map.num_classes, run.devices.strategy
+            run.model, run.data.label_map.num_classes, run.devices.strategy, self._losses
         )
         # Building and reading them takes time.
         self._batches = functools.cache(self._make_batches)
         self._examples = functools.cache(run.data.validation_examples)
 
-    def evaluate(self, step: int) -> ValidationResult:
+    @property
+    def num_batches(self) -> int:
+        """Batches of the validation split."""
+        return -(-self._run.data.validation.records // self._run.data.options.batch_size)
+
+    def evaluate(self, step: int, advance: Callable[[], None]) -> ValidationResult:
         """Counts every pixel of the validation split once.
 
         Args:
           step: Number of steps taken so far.
+          advance: Called after each batch.
         """
         run, names = self._run, self._run.data.label_map.names
         # Features as the stage had them that led here: at its end the next one may have fewer.
         stage = stages.stage_at(run.planned, max(step - 1, 0)).stage
-        num_batches = -(-run.data.validation.records // run.data.options.batch_size)
         with averaged(run.model, run.averages):
-            counted = eval_step.evaluate(
-                self._step, until(self._batches(stage.trainable), self._should_stop), num_batches
-            )
+            batches = until(self._batches(stage.trainable), self._should_stop)
+            counted = eval_step.evaluate(self._step, batches, self._losses, advance)
         measured = measure(counted.confusion, names)
         return ValidationResult(
             measured,
-            tensorboard_values(measured),
+            {**tensorboard_values(measured), **self._name_losses(counted.losses)},
             counted.confusion,
             counted.image_mean_ious,
         )
+
+    def _name_losses(self, means: np.ndarray) -> dict[str, float]:
+        """The losses as training has them: each term times its weight, and their sum."""
+        terms = self._run.options.losses.terms
+        values = [mean * weight for mean, weight in zip(means, terms.values(), strict=True)]
+        named = {f"loss/{name}": value for name, value in zip(terms, values, strict=True)}
+        return {**named, "loss/total": sum(values)}
 
     def panel(self, indices: Sequence[int], ious: np.ndarray) -> Panel:
         """Examples of the validation split with their predictions.
@@ -91,6 +119,10 @@ class Validator:
 
     def _make_batches(self, trainable: str) -> Iterable:
         return distribution.distribute(self._run.devices, self._run.batches.validation(trainable))
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "nan" if value is None else f"{value:.{digits}f}"
 
 
 @contextlib.contextmanager

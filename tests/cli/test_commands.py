@@ -106,8 +106,9 @@ def test_evaluate_prints_a_table_and_one_json_line(run_dir):
     with Image.open(report["panel"]) as panel:
         assert panel.width > 3 * 32
     history = json.loads((run_dir / "evaluation" / "validation_by_step.json").read_text())
-    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}")
-    again = json.loads(done.stdout.splitlines()[-1])
+    done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}", "--nojson")
+    assert done.stdout.splitlines()[-1].startswith("page: ")
+    again = json.loads((run_dir / "evaluation" / "validation.json").read_text())
     assert again["mean_iou"] == pytest.approx(history["5"]["mean_iou"])
 
 
@@ -180,9 +181,15 @@ def test_every_recipe_is_valid_and_shows_its_command(name):
     assert f"petseg-train --config={name} " in module["__doc__"]
 
 
-def test_logs_are_quiet():
+def test_logs_are_quiet_whatever_is_set_for_other_programs(tmp_path, monkeypatch):
+    for name in ("KERAS_BACKEND", "MPLBACKEND"):
+        monkeypatch.setenv(name, "module://absent")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    settings = {"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"}
+    (tmp_path / "keras.json").write_text(json.dumps({**settings, "epsilon": 1e-3}))
     done = run_python("-m", "petseg.train", "--config=oxford_pets", "--print_model")
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "block5_conv3        14 x 14 x 512          2,359,808  frozen" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -167,12 +167,13 @@ def test_a_bad_input_raises_if_that_is_asked_for(pets, tmp_path):
         convert(options, show_progress=False)
 
 
-def test_no_progress_bar_is_drawn_if_that_is_asked_for(raw_pets, tmp_path, capfd):
+def test_no_progress_bar_is_drawn_if_that_is_asked_for(raw_pets, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for show_progress in (True, False):
         out = tmp_path / str(show_progress)
         options = ConvertOptions(str(out), raw_dir=str(raw_pets), workers=1)
         convert(options, show_progress)
-        assert ("convert:" in capfd.readouterr().err) == show_progress
+        assert ("convert  " in capfd.readouterr().err) == show_progress
     assert files_of(tmp_path / "True") == files_of(tmp_path / "False")
 
 

@@ -142,6 +142,34 @@ def test_an_image_is_not_its_own_mask(prepared):
         listing_of(prepared, image_feature="image", mask_feature="image")
 
 
+def test_a_name_of_tfds_needs_no_network_once_it_is_prepared(raw_pets, tmp_path, monkeypatch):
+    """TFDS's own builder of the pets, the README's example, offline from end to end."""
+    monkeypatch.setattr(
+        tfds.download.DownloadManager,
+        "download_and_extract",
+        lambda _, urls: {name: str(raw_pets) for name in urls},
+    )
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
+    first = listing_of("oxford_iiit_pet:4.0.0")
+    monkeypatch.setattr(
+        tfds.download.DownloadManager,
+        "download_and_extract",
+        lambda *_: pytest.fail("it is prepared already"),
+    )
+    finished = write(lambda: listing_of("oxford_iiit_pet:4.0.0"), tmp_path / "out")
+    found = stored(tmp_path / "out")
+    assert found.keys() == {example.name for example in first.examples}
+    lines = (raw_pets / "annotations" / "test.txt").read_text().splitlines()
+    assert {name for name, one in found.items() if one[0] == "test"} == {
+        line.split()[0] for line in lines
+    }
+    for name, (_, _, mask, *_) in found.items():
+        truth = tf.io.decode_png((raw_pets / f"annotations/trimaps/{name}.png").read_bytes())
+        np.testing.assert_array_equal(tf.io.decode_png(mask), truth)
+    assert finished.raw_labels == {1: "pet", 2: "background", 3: "border"}
+
+
 def test_mask_values_without_a_name_are_named_by_their_number(prepared, tmp_path):
     finished = write(lambda: listing_of(prepared), tmp_path / "out")
     assert finished.raw_labels == {1: "value_1", 2: "value_2", 3: "value_3"}

@@ -1,6 +1,7 @@
 """Exports: each format against the trained model, served without petseg, and fuzzed."""
 
 import json
+import resource
 import sys
 
 import numpy as np
@@ -197,3 +198,29 @@ def test_a_damaged_picture_in_a_request_is_skipped_alone(serve, data):
 def test_a_request_of_damaged_pictures_is_answered(serve):
     found = serve([b"", b"junk"])
     assert found["valid"].tolist() == [False, False] and (found["class_ids"] == IGNORE).all()
+
+
+@pytest.mark.parametrize("name", ["saved_model", "keras"])
+def test_a_full_disk_is_one_line_and_nothing_is_kept(run_dir, tmp_path, name):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    trained_model.load_trained_model(str(run_dir))  # loads what is needed, without the limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
+    try:
+        with pytest.raises(FaultFound, match=r"--output_dir: .*; nothing was kept") as raised:
+            export_model.export_model(str(run_dir), ExportOptions(str(tmp_path / "out"), name))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a [1]", "a\\b"])
+def test_a_path_that_tensorflow_cannot_load_from_is_refused(run_dir, tmp_path, name):
+    """Otherwise the export would fail after all its work, and so would every reader."""
+    serving = tf.Module()
+    serving.weight = tf.Variable(1.0)
+    tf.saved_model.save(serving, str(tmp_path / name))
+    with pytest.raises(Exception, match="variables"):
+        tf.saved_model.load(str(tmp_path / name))
+    with pytest.raises(UserError, match="cannot load a SavedModel from a path with"):
+        export_model.export_model(str(run_dir), ExportOptions(str(tmp_path / name / "out")))

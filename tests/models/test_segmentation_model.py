@@ -229,3 +229,27 @@ def test_the_stages_of_the_registry_are_those_that_are_built():
     for _, spec in ENCODERS.items():
         assert tuple(spec.build(EncoderOptions(32, width=2)).stages) == spec.stages
     assert vgg.VGG16 is ENCODERS.get("vgg16")
+
+
+def test_what_keras_is_set_to_elsewhere_changes_no_model():
+    x = images(1, 64)
+    plain = build("fpn", decoder_channels=8)
+    config = keras.config
+    before = config.floatx(), config.image_data_format(), config.epsilon()
+    config.set_floatx("float16")
+    config.set_image_data_format("channels_first")
+    config.set_epsilon(1e-2)
+    try:
+        model = build("fpn", decoder_channels=8)
+        assert config.floatx() == "float16"
+        assert config.image_data_format() == "channels_first"
+        assert config.epsilon() == 1e-2
+        logits = model(x)
+    finally:
+        config.set_floatx(before[0])
+        config.set_image_data_format(before[1])
+        config.set_epsilon(before[2])
+    assert [(v.path, v.dtype) for v in model.variables] == [
+        (v.path, v.dtype) for v in plain.variables
+    ]
+    np.testing.assert_array_equal(logits, plain(x))

@@ -1,6 +1,7 @@
 """TensorBoard itself, started on loopback, finds what a run tells."""
 
 import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 import tensorflow as tf
+from PIL import Image
 from testing.clusters import free_ports
 from testing.events import curve, summaries
 from testing.waiting import wait_until
@@ -76,7 +78,8 @@ def test_scalars_are_grouped(fetch):
     }
     figures = {f"metrics/{name}" for name in ("mean_iou", "pixel_accuracy")}
     figures |= {"metrics/frequency_weighted_iou"}
-    assert set(tags["run/validation"]) >= figures
+    losses = {"loss/total", "loss/cross_entropy", "loss/dice"}
+    assert set(tags["run/validation"]) >= figures | losses
     points = json.loads(fetch("plugin/scalars/scalars?run=run/validation&tag=metrics/mean_iou"))
     assert [step for _, step, _ in points] == [0, 5]
 
@@ -94,6 +97,11 @@ def test_images_show_the_panel_the_worst_and_the_confusion_matrix(fetch):
         for tag in tags["run/validation"]
     }
     assert steps == {"panel": [0, 5], "panel_worst": [5], "confusion_matrix": [0, 5]}
+    # One strip an image: four pictures wide, and the rows of one picture high.
+    assert tags["run/validation"]["panel"]["samples"] == 8
+    (_, strip) = json.loads(fetch("plugin/images/images?run=run/validation&tag=panel&sample=7"))
+    picture = fetch(f"plugin/images/individualImage?{strip['query']}")
+    assert Image.open(io.BytesIO(picture)).size == (4 * (32 + 4) + 2 * 4, 32 + 4 + 2 * 16)
 
 
 def test_histograms_are_of_the_decoders_weights_and_gradients(fetch):
@@ -106,15 +114,15 @@ def test_histograms_are_of_the_decoders_weights_and_gradients(fetch):
 
 def test_texts_say_what_the_run_is(fetch):
     tags = json.loads(fetch("plugin/text/tags"))
-    assert set(tags["run"]) == {"config", "data/report", "data/manifest", "model/layers"}
+    assert sorted(tags["run"]) == ["1 data", "2 settings", "3 layers", "4 manifest"]
     texts = {
         tag: json.loads(fetch(f"plugin/text/text?run=run&tag={quote(tag, safe='')}"))[0]["text"]
         for tag in tags["run"]
     }
-    assert "encoder_width" in texts["config"]
-    assert "<table>" in texts["data/report"] and "train" in texts["data/report"]
-    assert "sha256" in texts["data/manifest"]
-    assert "frozen" in texts["model/layers"] and "score_P5" in texts["model/layers"]
+    assert "encoder_width" in texts["2 settings"]
+    assert "<table>" in texts["1 data"] and "train" in texts["1 data"]
+    assert "sha256" in texts["4 manifest"]
+    assert "frozen" in texts["3 layers"] and "score_P5" in texts["3 layers"]
 
 
 def test_hparams_stand_beside_the_final_figures(fetch, run_dir):
@@ -123,7 +131,14 @@ def test_hparams_stand_beside_the_final_figures(fetch, run_dir):
         {"group": info["name"]["group"], "tag": info["name"]["tag"]}
         for info in experiment["metricInfos"]
     ]
-    assert {"group": "validation", "tag": "metrics/mean_iou"} in metrics
+    assert metrics[:3] == [
+        {"group": "validation", "tag": "metrics/mean_iou"},
+        {"group": "validation", "tag": "loss/total"},
+        {"group": "train", "tag": "loss/total"},
+    ]
+    columns = [info["name"] for info in experiment["hparamInfos"]]
+    first = ["model.decoder", "model.encoder", "train.epochs", "train.learning_rate", "train.loss"]
+    assert columns[:5] == first
     groups = ask_hparams(
         fetch,
         "session_groups",

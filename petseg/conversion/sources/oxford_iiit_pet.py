@@ -5,14 +5,11 @@ Parkhi, Vedaldi, Zisserman and Jawahar, "Cats and Dogs", CVPR 2012.
 
 import dataclasses
 import gzip
-import sys
 import tarfile
 import zlib
 from collections.abc import Mapping
-from typing import BinaryIO
 
 from etils import epath
-from tqdm import tqdm
 
 from petseg.conversion import files, text_files
 from petseg.conversion.files import StoredFile
@@ -32,6 +29,7 @@ from petseg.conversion.splits import wanted_splits, without_empty_splits
 from petseg.data.manifest import Finding
 from petseg.data.picture_file import picture_format
 from petseg.errors import UserError, shown
+from petseg.progress import Progress
 
 RAW_LABELS = {1: "pet", 2: "background", 3: "border"}
 # The label maps that the field uses for them, as data.label_map parses them.
@@ -40,7 +38,8 @@ BORDER_IGNORED = "pet=1; background=2; ignored=3"
 BORDER_IS_PET = "pet=1,3; background=2"
 ARCHIVES = ("images.tar.gz", "annotations.tar.gz")
 _IMAGES, _TRIMAPS = "images", "annotations/trimaps"
-_CHUNK_BYTES = 4 << 20  # 4 MiB
+_MIB = 1 << 20
+_CHUNK_BYTES = 4 * _MIB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,29 +165,25 @@ def _gunzip(archive: epath.Path, tar: epath.Path, show_progress: bool) -> None:
     try:
         with (
             archive.open("rb") as compressed,
-            tqdm.wrapattr(
-                compressed,
-                "read",
-                total=archive.stat().length,
-                desc=f"read {archive.name}",
-                mininterval=0.1 if sys.stderr.isatty() else 10,
-                disable=not show_progress,
-            ) as counted,
-            gzip.open(counted) as source,
+            Progress(
+                0,
+                archive.stat().length / _MIB,
+                title=f"read {archive.name}",
+                unit="MiB",
+                is_silent=not show_progress,
+            ) as progress,
+            gzip.open(compressed) as source,
             temporary.open("wb") as target,
         ):
-            _copy(source, target)
+            while chunk := source.read(_CHUNK_BYTES):
+                target.write(chunk)
+                progress.advance(compressed.tell() / _MIB - progress.done)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         temporary.unlink()
         raise UserError(
             f"--raw_dir: {archive} is damaged or not complete ({error}); download it again"
         ) from error
     temporary.replace(tar)
-
-
-def _copy(source: BinaryIO, target: BinaryIO) -> None:
-    while chunk := source.read(_CHUNK_BYTES):
-        target.write(chunk)
 
 
 def _read_list(stored: Mapping[str, StoredFile], raw_dir: str, name: str) -> list[_ListedName]:

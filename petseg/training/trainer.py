@@ -64,10 +64,9 @@ def train_and_evaluate(config: Config, run_dir: str, grace_s: float | None = Non
     config = config_rules.spell_out(config)
     run_folder.check_is_ours(run_dir)  # before hosts wait for each other
     devices = setup.choose_devices(config)
-    if devices.is_first_host:
-        print_line(describe_devices(devices))
     with faults.in_one_line(config, devices.host_count), contextlib.ExitStack() as stack:
         if devices.is_first_host:
+            print_line(describe_devices(devices))
             stack.enter_context(run_folder.claim(run_dir))
         run = setup.prepare_run(config, run_dir, devices)
         figures = _earlier_figures(run, run_dir)

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from testing.clusters import log_of, train, training, write_config
 from testing.commands import run_module
 from testing.events import points
+from testing.waiting import wait_until
 from testing.weights import (
     assert_identical_weights,
     assert_same_weights,
@@ -179,15 +180,15 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tiny_config, tmp_path, 
 @pytest.mark.slow
 def test_a_signal_to_one_host_stops_all_and_saves(hard_config, tmp_path):
     hard_config.train.epochs = 1000.0
-    hard_config.train.evaluate_every_epochs = 1000.0
     file, run = write_config(hard_config, tmp_path / "config.py"), tmp_path / "run"
     with training(file, run, hosts=2) as processes:
-        while not (run / "train").exists() or "step 0 " not in log_of(run):
-            assert all(p.poll() is None for p in processes), log_of(run)
-            time.sleep(0.1)
-        time.sleep(3)
+        wait_until(
+            lambda: bool(checkpoints.saved_steps(str(run))),
+            "first checkpoint",
+            lambda: all(p.poll() is None for p in processes),
+        )
         processes[1].send_signal(signal.SIGTERM)
         assert [p.wait(timeout=300) for p in processes] == [143, 143]
-    (step,) = checkpoints.saved_steps(str(run))
+    step = checkpoints.saved_steps(str(run))[-1]
     assert f"stopped by SIGTERM at step {step}, saved" in log_of(run)
     assert f"stopped by SIGTERM at step {step}, saved" in log_of(run, 1)

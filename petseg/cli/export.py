@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
     """The console entry point."""
-    command.run(main, ("workdir", "output_dir", "format", "checkpoint", "data_dir", "max_pixels"))
+    command.run(main, ("workdir", "output_dir", "format", "checkpoint", "data_dir"))
 
 
 if __name__ == "__main__":

@@ -46,11 +46,11 @@ def _limits(rules: Rules) -> str:
     if rules.multiple_of != 1:
         limits.append(f"a multiple of {rules.multiple_of}")
     if rules.at_least is not None:
-        limits.append(f"at least {rules.at_least}")
+        limits.append(f"at least {rules.at_least:,}")
     if rules.above is not None:
         limits.append(f"above {rules.above}")
     if rules.at_most is not None:
-        limits.append(f"at most {rules.at_most}")
+        limits.append(f"at most {rules.at_most:,}")
     return f"[{', '.join(limits)}]" if limits else ""
 
 

@@ -104,8 +104,7 @@ def _running_maximum(planes: tf.Tensor, radius_px: tf.Tensor | int, axis: int) -
     length = 2 * radius_px + 1
     low = tf.constant(-np.inf, tf.float32)
     padding = [[radius_px, radius_px] if a == axis else [0, 0] for a in range(3)]
-    running = tf.pad(planes, padding, constant_values=low)
-    reach = tf.constant(1)
+    padded = tf.pad(planes, padding, constant_values=low)
 
     def without_last(tensor: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         return (
@@ -117,12 +116,16 @@ def _running_maximum(planes: tf.Tensor, radius_px: tf.Tensor | int, axis: int) -
     def without_first(tensor: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         return tensor[count:] if axis == 0 else tensor[:, count:]
 
-    # Each pass doubles the reach, the last one up to the length.
-    while reach < length:
-        tf.autograph.experimental.set_loop_options(
-            shape_invariants=[(running, tf.TensorShape([None, None, 2]))]
-        )
+    def widen(reach: tf.Tensor, running: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Doubles the reach, or brings it up to the length."""
         step = tf.minimum(reach, length - reach)
-        running = tf.maximum(without_last(running, step), without_first(running, step))
-        reach += step
+        wider = tf.maximum(without_last(running, step), without_first(running, step))
+        return reach + step, wider
+
+    _, running = tf.while_loop(
+        lambda reach, _: reach < length,
+        widen,
+        (tf.constant(1), padded),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None, 2])),
+    )
     return running

@@ -27,7 +27,7 @@ from petseg.run_dir import checkpoints
         (["--config.data.btch_size=4"], ["config.data.btch_size", "config.data.batch_size"]),
         (["--noconfig.data.verify_hash"], ["config.data.verify_hash", "config.data.verify_hashes"]),
         (["--config.data.batch_size=four"], ["batch_size", "four"]),
-        (["--config.data.batch_size=0"], ["config.data.batch_size=0", "at least 1"]),
+        (["--config.data.batch_size=0"], ["config.data.batch_size=0", "between 1 and 1,000,000"]),
         (["--config.data.image_size=100"], ["config.data.image_size=100", "multiple of 32"]),
         (["--config.model.decoder=unet"], ["config.model.decoder='unet'", "fcn16s, fcn8s, fcn2s"]),
         (["--config.devices.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
@@ -63,9 +63,9 @@ def test_a_wrong_command_is_one_line_and_status_2(data_dir, tmp_path, arguments,
         ),
         (
             ["-m", "petseg.train", "--config=oxford_cats", "--workdir=x"],
-            "--config=oxford_cats is no file and no recipe; the recipes are oxford_pets, ",
+            "--config=oxford_cats is no file and no recipe; did you mean oxford_pets?",
         ),
-        (["-m", "petseg.train", "--config=pyproject.toml", "--workdir=x"], "see --help"),
+        (["-m", "petseg.train", "--config=pyproject.toml", "--workdir=x"], "line 3: SyntaxError"),
         (["-m", "petseg.train", "--config=oxford_pets"], "--workdir"),
         (["-m", "petseg.evaluate", "--workdir=absent"], "absent"),
         (["-m", "petseg.predict", "--workdir=absent", "--output_dir=x"], "at least one picture"),
@@ -88,7 +88,7 @@ def test_every_command_reports_what_is_wrong(arguments, expected):
 def test_a_workdir_that_is_a_file_is_one_line(data_dir, tmp_path):
     (tmp_path / "run").write_text("not a folder")
     done = run_module(*train_command(tmp_path / "run", data_dir))
-    assert_one_line_error(done, 1, str(tmp_path / "run"))
+    assert_one_line_error(done, 2, str(tmp_path / "run"))
     assert (tmp_path / "run").read_text() == "not a folder"
 
 

@@ -24,5 +24,7 @@ def test_every_setting_is_there_with_its_default_and_what_it_does():
 def test_choices_and_limits_are_named():
     page = " ".join(settings_page.page().split())
     assert re.search(r"--config.optimizer.name='adam' adam, .*? \[adam, adamw, sgd\]", page)
-    assert re.search(r"--config.data.image_size=224 [^\[]*\[a multiple of 32\]", page)
+    assert re.search(
+        r"--config.data.image_size=224 [^\[]*\[a multiple of 32, at most 16,384\]", page
+    )
     assert re.search(r"--config.train.epochs=4.0 [^\[]*\[above 0\]", page)

@@ -37,6 +37,7 @@ def convert(
     *,
     source: str = "oxford_iiit_pet",
     show_progress: bool = True,
+    accept_losses: bool = False,
     **options: Any,  # noqa: ANN401  (those of ConvertOptions, whose types differ)
 ) -> "Manifest":
     """Converts images and masks to TFRecord shards, as petseg-convert does.
@@ -46,6 +47,8 @@ def convert(
       output_dir: A new or empty folder, or one in which a conversion was interrupted.
       source: A name of registry.SOURCES.
       show_progress: Show progress bars.
+      accept_losses: Return normally though a class has no pixel, or a tenth of the inputs is
+        rejected for one reason.
       **options: The others of petseg.conversion.convert.ConvertOptions, such as
         short_side_px=256 or validation_fraction=0.2. workers is 1 where processes cannot be
         forked safely, as in a notebook in which TensorFlow has worked already.
@@ -55,10 +58,13 @@ def convert(
 
     Raises:
       UserError: An option, the raw data or the folder is wrong.
-      FaultFound: An input is bad and on_bad='fail', or the folder cannot be written.
+      FaultFound: A class or a tenth of the inputs is lost (the data set is written all the
+        same) and accept_losses is not set; an input is bad and on_bad='fail'; or the folder
+        cannot be written.
     """
     _load_tensorflow()
     from petseg import processes
+    from petseg.conversion import review
     from petseg.conversion.convert import ConvertOptions
     from petseg.conversion.convert import convert as run_conversion
 
@@ -68,7 +74,10 @@ def convert(
     chosen = ConvertOptions(
         raw_dir=str(raw_dir), output_dir=str(output_dir), source=source, **options
     )
-    return run_conversion(chosen, show_progress=show_progress)
+    finished = run_conversion(chosen, show_progress=show_progress)
+    if not accept_losses:
+        review.check_losses(finished, str(output_dir))
+    return finished
 
 
 def load_recipe(name: str, data_dir: str = "") -> Config:

@@ -6,17 +6,18 @@
 
 Writes shards, TFDS's metadata and manifest.json to OUT; every input is in a shard or, with
 its reason, in the manifest. The same command resumes an interrupted conversion. Statuses:
-0 done; 1 a bad input with --on_bad=fail, or a full disk; 2 a wrong command or folder;
-130, 143 stopped by SIGINT or SIGTERM.
+0 done; 1 a class has no pixel or a tenth of the inputs is rejected for one reason
+(unless --accept_losses), a bad input with --on_bad=fail, or a full disk; 2 a wrong command
+or folder; 130, 143 stopped by SIGINT or SIGTERM.
 """
 
-import collections
 from collections.abc import Sequence
 
 from petseg.cli import command  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from etils import epath
 
+from petseg.conversion import review
 from petseg.conversion.convert import ON_BAD, ConvertOptions, convert
 from petseg.conversion.prepare import VALIDATE
 from petseg.conversion.sources.base import SPLITS
@@ -51,7 +52,7 @@ _MASKS = flags.DEFINE_string("masks", "", "folders: a folder, or a path with * a
 _CLASSES = flags.DEFINE_string(
     "classes", "", "folders, tfds: a file with one line 'id,name' or 'id,name,colour' per class."
 )
-_IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class.")
+_IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class, such as 255.")
 _LISTS = {
     split: flags.DEFINE_string(
         f"{split}_list", "", f"folders: a file that names the images of {split}, one per line."
@@ -80,6 +81,11 @@ _VALIDATE = flags.DEFINE_enum(
 _ON_BAD = flags.DEFINE_enum(
     "on_bad", "skip", ON_BAD, "Leave a bad input out and report it, or stop at the first."
 )
+_ACCEPT_LOSSES = flags.DEFINE_bool(
+    "accept_losses",
+    False,
+    "End with 0 though a class has no pixel, or a tenth of the inputs is rejected for one reason.",
+)
 _RUNNER = flags.DEFINE_enum("runner", "local", RUNNERS, "What writes the shards.")
 _WORKERS = flags.DEFINE_integer(
     "workers", None, "Processes of the local runner; by default one per core.", lower_bound=1
@@ -99,6 +105,12 @@ def main(arguments: Sequence[str]) -> None:
     _report(finished, _OUTPUT_DIR.value)
     if was_finished:
         print("           was finished before; it agrees with its inputs, and is whole")
+    for line in review.warnings(finished):
+        print(f"warning    {line}")
+    if not _ACCEPT_LOSSES.value:
+        review.check_losses(finished, _OUTPUT_DIR.value)
+    for line in review.losses(finished):
+        print(f"warning    {line} (accepted)")
 
 
 def _options() -> ConvertOptions:
@@ -151,14 +163,16 @@ def _report(finished: Manifest, output_dir: str) -> None:
 
 def _report_findings(what: str, findings: Sequence[Finding], output_dir: str) -> None:
     print(f"{what:<10} {len(findings):>7,}")
-    by_reason = collections.defaultdict(list)
-    for finding in findings:
-        by_reason[finding.reason].append(finding)
-    for reason, group in by_reason.items():
-        names = ", ".join(finding.name for finding in group[:_NAMES_PER_REASON])
+    for kind, group in review.by_kind(findings).items():
+        names = ", ".join(_named(finding) for finding in group[:_NAMES_PER_REASON])
         more = len(group) - _NAMES_PER_REASON
         rest = f" and {more:,} more (all in {output_dir}/{FILE_NAME})" if more > 0 else ""
-        print(f"  {len(group):>5,} {reason}: {names}{rest}")
+        print(f"  {len(group):>5,} {kind}: {names}{rest}")
+
+
+def _named(finding: Finding) -> str:
+    particulars = review.particulars(finding)
+    return f"{finding.name} ({particulars})" if particulars else finding.name
 
 
 def _report_label_map(finished: Manifest) -> None:

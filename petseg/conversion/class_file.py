@@ -3,8 +3,7 @@
 import csv
 import re
 
-from etils import epath
-
+from petseg.conversion import text_files
 from petseg.conversion.sources.base import MaskRules
 from petseg.data.label_map import IGNORED
 from petseg.errors import UserError
@@ -20,15 +19,16 @@ def read_mask_rules(path: str, ignore_id: int | None) -> MaskRules:
 
     Args:
       path: The class file; empty if there is none, so that any value may occur.
-      ignore_id: A mask value that is no class, 0-255, or None.
+      ignore_id: A mask value that is no class, 0-255, or None; the class file need not
+        name it.
 
     Raises:
       UserError: The file is missing or malformed; an id, name or colour is duplicated.
     """
+    if ignore_id is not None and not 0 <= ignore_id <= 255:
+        raise UserError(f"--ignore_id={ignore_id} must lie between 0 and 255")
     if not path:
-        if ignore_id is not None:
-            raise UserError("--ignore_id needs --classes, which names all other values")
-        return MaskRules(None)
+        return MaskRules(None, ignored=ignore_id)
     names: dict[int, str] = {}
     colours: dict[tuple[int, int, int], int] = {}
     for number, fields in _rows(path):
@@ -53,11 +53,9 @@ def read_mask_rules(path: str, ignore_id: int | None) -> MaskRules:
             f"--classes: {path}: class {bare} ({names[bare]}) has no colour, others have"
         )
     if ignore_id is not None:
-        if not 0 <= ignore_id <= 255:
-            raise UserError(f"--ignore_id={ignore_id} must lie between 0 and 255")
         # Whatever the class file calls it: by this name a label map ignores it.
         names[ignore_id] = IGNORED
-    return MaskRules(dict(sorted(names.items())), colours)
+    return MaskRules(dict(sorted(names.items())), colours, ignore_id)
 
 
 def show_colour(colour: tuple[int, int, int]) -> str:
@@ -67,12 +65,12 @@ def show_colour(colour: tuple[int, int, int]) -> str:
 
 def _rows(path: str) -> list[tuple[int, list[str]]]:
     try:
-        text = epath.Path(path).read_text()
+        lines = text_files.read_lines(path, errors="strict")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--classes: cannot read {path}: {error}") from error
     rows = [
         (number, [field.strip() for field in fields])
-        for number, fields in enumerate(csv.reader(text.splitlines()), 1)
+        for number, fields in enumerate(csv.reader(lines), 1)
         if fields and any(fields) and not re.fullmatch(r"#.*", fields[0].strip())
     ]
     is_header = bool(rows) and not rows[0][1][0].isdecimal()

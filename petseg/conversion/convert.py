@@ -129,6 +129,11 @@ def _check_options(options: ConvertOptions) -> None:
         raise UserError(
             f"--short_side={options.short_side_px} must be 0 or at least {_MIN_SHORT_SIDE_PX}"
         )
+    if options.ignore_id is not None and not options.classes and options.validate == "header":
+        raise UserError(
+            "--ignore_id without --classes needs the values of every mask; leave out "
+            "--validate=header, or name the classes"
+        )
     if options.short_side_px and options.validate == "header":
         raise UserError("--short_side decodes every picture; leave out --validate=header")
     if not 1 <= options.jpeg_quality <= 100:

@@ -1,13 +1,16 @@
 """Source files: in folders and archives, on local disks and in buckets."""
 
+import collections
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from etils import epath
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+# What file managers, notebooks and disk stations keep beside pictures, besides '.*' folders.
+_HIDDEN_FOLDERS = ("@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "__MACOSX")
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -66,6 +69,11 @@ def is_twin(name: str) -> bool:
     return name.startswith("._")
 
 
+def is_hidden_folder(name: str) -> bool:
+    """Whether a folder holds copies, thumbnails or rubbish, as '.ipynb_checkpoints' does."""
+    return name.startswith(".") or name in _HIDDEN_FOLDERS
+
+
 def is_picture_name(name: str) -> bool:
     """Whether a name has a picture's suffix, in lower or upper case."""
     return name.lower().endswith(PICTURE_SUFFIXES)
@@ -80,7 +88,9 @@ def fixed_part(pattern: str) -> str:
     return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else ".")
 
 
-def list_pictures(pattern: str) -> Iterator[tuple[str, str]]:
+def list_pictures(
+    pattern: str, hidden: collections.Counter | None = None
+) -> Iterator[tuple[str, str]]:
     """Yields the files of a folder and its sub-folders, or of a pattern, with their keys.
 
     A key is what the wildcards stand for, joined by '/': 'a/x' for a/images/x_rgb.jpg and
@@ -89,6 +99,8 @@ def list_pictures(pattern: str) -> Iterator[tuple[str, str]]:
 
     Args:
       pattern: A folder, or a path with wildcards.
+      hidden: Counts, by name, the hidden folders that are not read. A pattern reads those
+        that it names itself, without a wildcard.
 
     Yields:
       (key, path) in any order; for a folder also files that are no pictures.
@@ -97,7 +109,8 @@ def list_pictures(pattern: str) -> Iterator[tuple[str, str]]:
     rest = pattern[len(root) :].lstrip("/") if root not in (pattern, ".") else pattern
     matcher = None if pattern == root else re.compile(_regex(rest))
     depth = None if pattern == root or "**" in rest else rest.count("/")
-    for relative in _walk(root, depth):
+    named = frozenset(rest.split("/") if matcher else ())
+    for relative in _walk(root, depth, named, hidden):
         path = f"{root.rstrip('/')}/{relative}"
         if matcher is None:
             stem, dot, suffix = relative.rpartition(".")
@@ -106,7 +119,9 @@ def list_pictures(pattern: str) -> Iterator[tuple[str, str]]:
             yield "/".join(group.strip("/") for group in match.groups() if group), path
 
 
-def _walk(root: str, depth: int | None) -> Iterator[str]:
+def _walk(
+    root: str, depth: int | None, named: Collection[str], hidden: collections.Counter | None
+) -> Iterator[str]:
     """Yields relative paths of the files below a folder; follows no link in circles."""
     pending: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while pending:
@@ -120,6 +135,9 @@ def _walk(root: str, depth: int | None) -> Iterator[str]:
             # Asking whether each picture is a folder would double the time.
             if is_picture_name(name) or not is_folder(f"{here}/{name}"):
                 yield relative
+            elif is_hidden_folder(name) and name not in named:
+                if hidden is not None:
+                    hidden[name] += 1
             elif depth is None or len(above) < depth:
                 pending.append((relative, (*above, real)))
 

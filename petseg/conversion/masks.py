@@ -14,14 +14,19 @@ from petseg.conversion.checks import BadFile, check_size, open_picture, picture_
 from petseg.conversion.class_file import show_colour
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import record
-from petseg.data.label_map import unnamed
+from petseg.data.label_map import IGNORED, unnamed
 
 _LOSSLESS = ("PNG", "BMP", "TIFF")
 _IHDR_BYTES = 33  # the signature and the header chunk
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = 0
 _FEW_LABELS = 16
+_VOID = 255  # the usual value of pixels without a class
 _NAMED = 8  # unknown values, in a reason
+_SMOOTHED_FROM = 5  # so many unknown values in one mask come from smoothing, hardly from a typo
+_SMOOTHED = (
+    "as smoothed edges give; draw, resize and save masks without smoothing, as lossless files"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +76,10 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
         return _check_grey_png(content, rules, decode)
     with open_picture(content, "mask") as picture:
         check_size(picture.height, picture.width, "mask")
+        note = _check_frames(picture)
         labels, what = _labels_of(picture, rules)
-    repair = None if what is None else f"mask: {kind}, {what}"
+    changes = [change for change in (what, note) if change]
+    repair = f"mask: {kind}, {', '.join(changes)}" if changes else None
     return CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules), repair)
 
 
@@ -117,11 +124,23 @@ def count_labels(labels: np.ndarray, rules: MaskRules) -> dict[int, int]:
         counts = dict(enumerate(np.bincount(labels.ravel(), minlength=256).tolist()))
     counts = {value: count for value, count in sorted(counts.items()) if count}
     if rules.names is not None and (unknown := sorted(counts.keys() - rules.names.keys())):
-        values = ", ".join(f"{value} ({counts[value]:,} px)" for value in unknown[:_NAMED])
-        raise BadFile(
-            f"mask holds {values}; allowed are {', '.join(map(str, sorted(rules.names)))}"
-        )
+        raise BadFile(_unknown_values(unknown, counts, rules.names))
     return counts
+
+
+def _unknown_values(
+    unknown: list[int], counts: Mapping[int, int], allowed: Mapping[int, str]
+) -> str:
+    values = ", ".join(f"{value} ({counts[value]:,} px)" for value in unknown[:_NAMED])
+    if len(unknown) > _NAMED:
+        values += f" and {len(unknown) - _NAMED:,} more values"
+    if len(unknown) >= _SMOOTHED_FROM:
+        return f"mask holds many values that no class has, {_SMOOTHED}: {values}"
+    if unknown == [_VOID]:
+        what = f"{_VOID}, which no class has; if it is void, --ignore_id={_VOID}"
+    else:
+        what = "values that no class has"
+    return f"mask holds {what}: {values}; allowed are {', '.join(map(str, sorted(allowed)))}"
 
 
 def _count_each(labels: np.ndarray, values: Iterable[int]) -> dict[int, int]:
@@ -134,6 +153,9 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
     if zlib.crc32(content[12:29]) != crc or b"IEND" not in content[-16:]:
         raise BadFile("mask is a damaged PNG")
     check_size(height, width, "mask")
+    if content.find(b"acTL", _IHDR_BYTES, content.find(b"IDAT", _IHDR_BYTES)) >= 0:
+        with open_picture(content, "mask") as picture:
+            _check_frames(picture)
     if not decode:
         return CheckedMask(content, height, width, {})
     try:
@@ -142,6 +164,26 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
     except tf.errors.InvalidArgumentError as error:
         raise BadFile("mask is a damaged PNG") from error
     return CheckedMask(content, *labels.shape, count_labels(labels, rules))
+
+
+def _check_frames(picture: Image.Image) -> str | None:
+    """Returns a note if a picture holds smaller copies of its first frame, as GeoTIFFs do.
+
+    Raises:
+      BadFile: It holds other frames, of which nobody knows which are the labels.
+    """
+    frames, size = getattr(picture, "n_frames", 1), picture.size
+    for index in range(1, frames):
+        picture.seek(index)
+        if picture.width >= size[0] or picture.height >= size[1]:
+            raise BadFile(
+                "mask is a stack of frames, of which any could be the labels; save that one "
+                f"alone: {frames} frames"
+            )
+    if frames == 1:
+        return None
+    picture.seek(0)
+    return f"first of {frames} frames, the others being smaller copies"
 
 
 def _labels_of(picture: Image.Image, rules: MaskRules) -> tuple[np.ndarray, str | None]:
@@ -171,11 +213,16 @@ def _labels_of_colours(picture: Image.Image, rules: MaskRules) -> np.ndarray:
         unknown = np.unique(codes[labels < 0])
         first = np.argwhere(labels < 0)[0]
         colours = ", ".join(show_colour(_colour(code)) for code in unknown[:_NAMED].tolist())
-        more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
-        raise BadFile(
-            f"mask holds colours that no class has: {colours}{more}, "
-            f"first at row {first[0]}, column {first[1]}"
-        )
+        where = f"first at row {first[0]}, column {first[1]}"
+        if len(unknown) > _NAMED:
+            colours += f" and {len(unknown) - _NAMED:,} more"
+        if len(unknown) >= _SMOOTHED_FROM:
+            colours += f", {where}"
+            raise BadFile(f"mask holds many colours that no class has, {_SMOOTHED}: {colours}")
+        if len(unknown) == 1:
+            hint = "if it is void, give it an id in --classes and that id as --ignore_id"
+            raise BadFile(f"mask holds a colour that no class has; {hint}: {colours}, {where}")
+        raise BadFile(f"mask holds colours that no class has: {colours}, {where}")
     return labels.astype(np.uint8)
 
 
@@ -196,4 +243,7 @@ def merge_names(rules: MaskRules, counts: Mapping[int, int]) -> dict[int, str]:
     """Returns the meaning of each raw value; without names, of those that occur."""
     if rules.names is not None:
         return dict(rules.names)
-    return {value: unnamed(value) for value in sorted(counts)}
+    return {
+        value: IGNORED if value == rules.ignored else unnamed(value)
+        for value in sorted(counts)
+    }

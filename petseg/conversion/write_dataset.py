@@ -127,11 +127,10 @@ def _write_new(
             f"not one of {len(listing.examples)} images could be converted; the first: "
             f"{first.name}: {first.reason}"
         )
-    counts = {v: n for split in splits.values() for v, n in split.pixels_per_label.items()}
     finished = Manifest(
         name=options.name,
         source=dict(options.source),
-        raw_labels=masks.merge_names(listing.masks, counts),
+        raw_labels=masks.merge_names(listing.masks, _counted(splits)),
         splits=splits,
         unplaced=(*listing.rejected, *unplaced),
         colours={v: colour for colour, v in sorted(listing.masks.values_of_colours.items())},
@@ -141,6 +140,11 @@ def _write_new(
     write_tfds_metadata(options.output_dir, finished, listing.class_names)
     manifest.write_manifest(options.output_dir, finished)
     return finished
+
+
+def _counted(splits: Mapping[str, Split]) -> dict[int, int]:
+    """Returns raw value -> pixels in some split, for each value that occurs."""
+    return {v: n for split in splits.values() for v, n in split.pixels_per_label.items()}
 
 
 def _write_splits(
@@ -201,11 +205,13 @@ def _remove_shards(
 
 def _check_is_same(finished: Manifest, listing: SourceListing, options: WriteOptions) -> None:
     """Raises UserError if flags, class names or unpaired inputs have changed."""
-    names = listing.masks.names
+    raw_labels = masks.merge_names(listing.masks, _counted(finished.splits))
+    unplaced = finished.unplaced[: len(listing.rejected)]
     if (
         finished.source != options.source
-        or (names is not None and dict(names) != finished.raw_labels)
-        or finished.unplaced[: len(listing.rejected)] != listing.rejected
+        or raw_labels != finished.raw_labels
+        # Another petseg may have said the same in other words.
+        or [(f.name, f.split) for f in unplaced] != [(f.name, f.split) for f in listing.rejected]
     ):
         raise _other_inputs(options.output_dir)
 

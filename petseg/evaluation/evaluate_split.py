@@ -54,12 +54,12 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     Returns:
       The content of the JSON file. At the model's size and by the run's label map: pixels;
       every registered metric, such as mean_iou (None if nothing was counted) and iou by class
-      (None where it is absent); absent_classes, image_mean_iou and image_iou (means over
-      images), boundary_iou, mean_boundary_iou, band_mean_iou by radius in px, confusion. The
-      same at the images' full size: own_size. By other label maps that apply to the data set:
-      label_maps. By groups of images: groups. worst and best: names and mean IoU. Also split,
-      images, image_size, label_map, checkpoint_step, views (test-time augmentation), panel and
-      report (paths).
+      (None where it is absent); absent_classes (neither in truth nor predicted), not_in_truth
+      (classes); image_mean_iou and image_iou (means over images), boundary_iou,
+      mean_boundary_iou, band_mean_iou by radius in px, confusion. The same at the images' full
+      size: own_size. By other label maps that apply to the data set: label_maps. By groups of
+      images: groups. worst and best: names and mean IoU. Also split, images, image_size,
+      label_map, checkpoint_step, views (test-time augmentation), panel and report (paths).
 
     Raises:
       UserError: the run, the data set or the split does not exist or does not fit.

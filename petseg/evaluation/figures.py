@@ -72,11 +72,12 @@ def _label_map_figures(counts: SplitCounts, name: str, label_map: LabelMap) -> d
 
 
 def _count_figures(counts: Counts, names: Sequence[str]) -> dict:
-    ious = confusion.iou(counts.confusion)
+    ious, truth = confusion.iou(counts.confusion), counts.confusion.sum(1)
     figures = {
         **measure(counts.confusion, names),
         "pixels": int(counts.confusion.sum()),
         "absent_classes": [n for n, iou in zip(names, ious, strict=True) if math.isnan(iou)],
+        "not_in_truth": [n for n, pixels in zip(names, truth, strict=True) if not pixels],
         "confusion": counts.confusion.tolist(),
     }
     if counts.boundary is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
-from petseg.evaluation.titles import metric_titles
+from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles
 from petseg.version import __version__
 from petseg.visualization import charts
 
@@ -98,6 +98,8 @@ def _classes(figures: Mapping) -> str:
     rows = [[name, *(figures[key][name] for key in titles)] for name in figures["iou"]]
     absent = ", ".join(figures["absent_classes"])
     note = f"<p class=note>Absent, and left out of the means: {_text(absent)}</p>" if absent else ""
+    if lacking := figures[FULL_SIZE]["not_in_truth"]:
+        note += f"<p class=note>{NOT_IN_TRUTH}: {_text(', '.join(lacking))}</p>"
     return _table(["class", *titles.values()], rows) + note
 
 

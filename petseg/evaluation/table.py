@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
-from petseg.evaluation.titles import metric_titles
+from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles
 
 _NAME_WIDTH, _VALUE_WIDTH = 26, 12
 _MOST_GROUPS = 5
@@ -15,6 +15,7 @@ def format_table(figures: Mapping) -> str:
     return "\n".join(
         [
             *_class_lines(figures),
+            *_lacking_lines(figures),
             "",
             f"{'':<{_NAME_WIDTH}}" + _cells([size, "full size"]),
             *_mean_lines(figures),
@@ -40,6 +41,14 @@ def _class_lines(figures: Mapping) -> list[str]:
         row = "".join(f"{_format(value):>{width}}" for value, width in cells)
         lines.append(f"{name:<14}{row}")
     return lines
+
+
+def _lacking_lines(figures: Mapping) -> list[str]:
+    """Returns a line that names the classes of which no image has a pixel."""
+    lacking = figures[FULL_SIZE]["not_in_truth"]
+    if not lacking:
+        return []
+    return [f"{NOT_IN_TRUTH}: {', '.join(lacking)}"]
 
 
 def _mean_lines(figures: Mapping) -> list[str]:

@@ -8,6 +8,7 @@ _TITLES = {
     "mean_iou": "mean IoU",
     "frequency_weighted_iou": "frequency-weighted IoU",
 }
+NOT_IN_TRUTH = "without a pixel in the truth of this split, so that no figure judges them"
 
 
 def metric_titles(per_class: bool) -> dict[str, str]:

@@ -67,7 +67,9 @@ def list_jobs(paths: Sequence[str], output_dir: str) -> list[PredictionJob]:
 def _expand_stdin(paths: Sequence[str]) -> Iterator[str]:
     for path in paths:
         if path == STDIN:
-            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+            # Lists from Windows end lines with CRLF, and may begin with a byte order mark.
+            names = (line.removeprefix("\ufeff").rstrip("\r\n") for line in sys.stdin)
+            yield from (name for name in names if name.strip())
         else:
             yield path
 

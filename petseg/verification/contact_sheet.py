@@ -1,5 +1,6 @@
 """Draws a data set on one sheet: a sample of every split, and the classes' shares."""
 
+import collections
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,12 +11,13 @@ from petseg.data import manifest, record
 from petseg.data.label_map import IGNORE, IGNORED, MAX_CLASSES
 from petseg.data.manifest import Manifest, Split
 from petseg.errors import shown
-from petseg.visualization import pictures
+from petseg.visualization import fonts, pictures
 
 _CELL_PX, _GAP_PX, _TEXT_PX = 150, 4, 15
 _EXAMPLES_PER_ROW = 3  # of three cells each
 _EXAMPLES_PER_SPLIT = 6
 _BAR_PX, _NAME_PX = 420, 150
+_MOST_BARS = 40  # classes
 
 
 def draw_contact_sheet(data_dir: str, finished: Manifest) -> Image.Image:
@@ -56,11 +58,11 @@ def _legend(finished: Manifest, labels: Sequence[int]) -> Image.Image:
     left, top = _GAP_PX, _GAP_PX
     for label, colour in _colours(finished, labels).items():
         text = f"{finished.raw_labels[label]} ({label})"
-        needed = 26 + int(draw.textlength(text))
+        needed = 26 + int(fonts.width(draw, text))
         if left + needed > width:
             left, top = _GAP_PX, top + _TEXT_PX
         draw.rectangle((left, top, left + 10, top + 10), colour, outline="black")
-        draw.text((left + 14, top), text, fill="black")
+        fonts.write(draw, (left + 14, top), text)
         left += needed
     return canvas.crop((0, 0, width, top + _TEXT_PX + _GAP_PX))
 
@@ -80,7 +82,7 @@ def _examples(
     for position, (label, cells) in enumerate(_read(data_dir, split, wanted, labels, finished)):
         row, column = divmod(position, _EXAMPLES_PER_ROW)
         left, top = column * group_px + _GAP_PX, _TEXT_PX + row * row_px
-        draw.text((left, top), _fitting(draw, label, group_px - 2 * _GAP_PX), fill="black")
+        fonts.write(draw, (left, top), _fitting(draw, label, group_px - 2 * _GAP_PX))
         for index, cell in enumerate(cells):
             x = left + index * (_CELL_PX + _GAP_PX)
             canvas.paste(cell, (x, top + _TEXT_PX))
@@ -116,7 +118,7 @@ def _cell(pixels: np.ndarray) -> Image.Image:
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    while draw.textlength(text) > width:
+    while fonts.width(draw, text) > width:
         text = text[:-2] + "…"
     return text
 
@@ -125,7 +127,8 @@ def _chart(finished: Manifest, labels: Sequence[int]) -> Image.Image:
     """Draws bars of each class's share of the pixels, split by split."""
     counts = {name: split.pixels_per_label for name, split in finished.splits.items()}
     line_px = _TEXT_PX + 1
-    lines = len(labels) * (len(counts) + 1)
+    shown_labels = _most_frequent(finished, labels)
+    lines = len(shown_labels) * (len(counts) + 1) + (len(shown_labels) < len(labels))
     canvas = Image.new("RGB", (_NAME_PX + _BAR_PX + 180, _TEXT_PX * 2 + lines * line_px), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((_GAP_PX, _GAP_PX), "pixels per class, share of each split", fill="black")
@@ -133,9 +136,10 @@ def _chart(finished: Manifest, labels: Sequence[int]) -> Image.Image:
         draw.text((_GAP_PX, _GAP_PX + line_px), "not counted (--validate=header)", fill="black")
         return canvas
     top = _TEXT_PX * 2
-    for label, colour in _colours(finished, labels).items():
-        name = _fitting(draw, finished.raw_labels[label], _NAME_PX - 90)
-        draw.text((_GAP_PX, top), name, fill="black")
+    colours = _colours(finished, labels)
+    for label in shown_labels:
+        colour, name = colours[label], _fitting(draw, finished.raw_labels[label], _NAME_PX - 90)
+        fonts.write(draw, (_GAP_PX, top), name)
         for split, pixels in counts.items():
             share = pixels.get(label, 0) / max(sum(pixels.values()), 1)
             draw.text((_NAME_PX - 76, top), split, fill="black")
@@ -145,4 +149,15 @@ def _chart(finished: Manifest, labels: Sequence[int]) -> Image.Image:
             draw.text((right + 6, top), text, fill="black")
             top += line_px
         top += line_px
+    if len(shown_labels) < len(labels):
+        text = f"and {len(labels) - len(shown_labels):,} rarer classes"
+        draw.text((_GAP_PX, top), text, fill="black")
     return canvas
+
+
+def _most_frequent(finished: Manifest, labels: Sequence[int]) -> list[int]:
+    """Returns the labels that the chart has room for, in their order."""
+    pixels: collections.Counter = collections.Counter()
+    for split in finished.splits.values():
+        pixels.update(split.pixels_per_label)
+    return sorted(sorted(labels, key=lambda label: (-pixels[label], label))[:_MOST_BARS])

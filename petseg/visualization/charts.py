@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from petseg.visualization import fonts
+
 _DPI = 100
 _NUMBERED_CLASSES = 20  # with more classes the numbers would not fit their cells
 _NAMED_CLASSES = 60
@@ -31,8 +33,10 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
     if count <= _NAMED_CLASSES:
-        axes.set_xticks(range(count), names, rotation=45, ha="right", parse_math=False)
-        axes.set_yticks(range(count), names, parse_math=False)
+        texts, families = fonts.fit(names)
+        style = {"fontfamily": families, "parse_math": False}
+        axes.set_xticks(range(count), texts, rotation=45, ha="right", **style)
+        axes.set_yticks(range(count), texts, **style)
     if count <= _NUMBERED_CLASSES:
         for row, column in np.argwhere(~np.isnan(shares)):
             share = shares[row, column]
@@ -68,14 +72,15 @@ def curves(lines: Mapping[str, Mapping[float, float | None]], x_label: str, y_la
     """
     figure = Figure(figsize=(5.0, 2.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
-    for name, values in lines.items():
+    texts, families = fonts.fit(lines)
+    for text, values in zip(texts, lines.values(), strict=True):
         numbers = [np.nan if value is None else value for value in values.values()]
-        label = name.replace("$", r"\$")
+        label = text.replace("$", r"\$")
         axes.plot(list(values), numbers, marker="o", markersize=3, label=label)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(prop={"family": families, "size": 8})
     return figure
 
 

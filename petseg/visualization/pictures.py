@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from petseg.data.label_map import IGNORE, LabelMap
+from petseg.visualization import fonts
 
 Colour = tuple[int, int, int]
 
@@ -163,8 +164,9 @@ def _fit(picture: Image.Image, side: int) -> Image.Image:
 
 
 def _write_on(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int]) -> None:
-    draw.rectangle(draw.textbbox((corner[0] + 2, corner[1] + 1), text), fill=_WHITE)
-    draw.text((corner[0] + 2, corner[1] + 1), text, fill="black")
+    corner = (corner[0] + 2, corner[1] + 1)
+    draw.rectangle(fonts.box(draw, corner, text), fill=_WHITE)
+    fonts.write(draw, corner, text)
 
 
 def _draw_legend(
@@ -181,5 +183,5 @@ def _draw_legend(
     for name, colour in entries:
         box = (left, top + 2, left + 10, top + 12)
         draw.rectangle(box, tuple(map(int, colour)), outline="grey")
-        draw.text((left + 14, top + 1), name, fill="black")
-        left += 22 + int(draw.textlength(name))
+        fonts.write(draw, (left + 14, top + 1), name)
+        left += 22 + int(fonts.width(draw, name))

@@ -12,6 +12,7 @@ from testing import toy_shapes
 from testing.command_processes import ROOT
 from testing.commands import assert_one_line_error, run_module
 from testing.conversion import files_of
+from testing.picture_files import draw_pairs
 
 from petseg.conversion.convert import ConvertOptions, convert
 from petseg.conversion.files import stored_file
@@ -141,6 +142,10 @@ def test_a_source_from_outside_converts_with_the_options_that_it_takes(tmp_path)
         ({"name": "My pets"}, "--name=My pets must be lower-case letters"),
         ({"test_list": "x.txt"}, "--test_list is of --source=folders, not oxford_iiit_pet"),
         ({"validation_fraction": 1.0}, "--validation_fraction=1.0 must be at least 0"),
+        (
+            {"source": "folders", "ignore_id": 255, "validate": "header"},
+            "--ignore_id without --classes needs the values of every mask",
+        ),
         ({"raw_dir": ""}, "--source=oxford_iiit_pet needs --raw_dir"),
     ],
 )
@@ -180,6 +185,20 @@ def test_an_ignored_value_is_no_class_of_the_reported_label_map(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "'ground=0; disc=1; box=2; triangle=3; stripe=4; ignored=255'" in done.stdout
+
+
+def test_a_value_is_ignored_without_a_class_file(tmp_path):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:, 20:30], mask[:, 30:] = 1, 255
+    raw = draw_pairs(tmp_path / "raw", {"a": mask, "b": mask})
+    options = ConvertOptions(str(tmp_path / "out"), "folders", str(raw), ignore_id=255, workers=1)
+    finished = convert(options, show_progress=False)
+    assert finished.raw_labels == {0: "value_0", 1: "value_1", 255: "ignored"}
+    assert own_label_map(finished).spec() == "value_0=0; value_1=1; ignored=255"
+    assert convert(options, show_progress=False) == finished
+    for other in (None, 1):
+        with pytest.raises(UserError, match="made from other inputs or with other flags"):
+            convert(dataclasses.replace(options, ignore_id=other), show_progress=False)
 
 
 def test_masks_of_one_value_bring_no_label_map_and_the_report_says_so(tmp_path):

@@ -84,7 +84,7 @@ def test_a_palette_mask_is_stored_as_its_indices():
         (with_size(0, 5), "claims 0x5 px"),
         (
             encoded(Image.new("L", (4, 4), 7), "PNG"),
-            r"holds 7 \(16 px\); allowed are 1, 2, 3",
+            r"holds values that no class has: 7 \(16 px\); allowed are 1, 2, 3",
         ),
     ],
 )
@@ -101,6 +101,23 @@ def test_other_lossless_formats_are_stored_as_png(kind):
     checked = masks.check_mask(encoded(Image.fromarray(LABELS), kind), RULES)
     assert kind in checked.repair
     assert (tf.io.decode_png(checked.encoded).numpy()[..., 0] == LABELS).all()
+
+
+def test_a_stack_of_frames_is_no_mask():
+    frames = [Image.fromarray(LABELS), Image.fromarray(LABELS * 0 + 1)]
+    for kind in ("TIFF", "PNG"):
+        content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+        for decode in (True, False):
+            with pytest.raises(BadFile, match=r"stack of frames.*save that one alone: 2 frames"):
+                masks.check_mask(content, RULES, decode=decode)
+
+
+def test_smaller_copies_in_a_mask_are_noted():
+    small = Image.fromarray(LABELS).resize((5, 4), Image.Resampling.NEAREST)
+    content = encoded(Image.fromarray(LABELS), "TIFF", save_all=True, append_images=[small])
+    checked = masks.check_mask(content, RULES)
+    assert (tf.io.decode_png(checked.encoded).numpy()[..., 0] == LABELS).all()
+    assert "first of 2 frames, the others being smaller copies" in checked.repair
 
 
 def test_one_bit_masks_hold_0_and_1():
@@ -135,6 +152,41 @@ def test_a_colour_that_no_class_has_is_named_with_its_place():
         masks.check_mask(
             encoded(Image.fromarray(pixels), "PNG"), MaskRules({1: "a"}, {(0, 0, 0): 1})
         )
+
+
+def reason_of(labels, rules) -> str:
+    with pytest.raises(BadFile) as caught:
+        masks.check_mask(encoded(Image.fromarray(np.asarray(labels, np.uint8)), "PNG"), rules)
+    return str(caught.value)
+
+
+def test_values_that_smoothed_edges_leave_are_told_from_a_void_and_from_a_wrong_one():
+    rules = MaskRules({0: "ground", 1: "thing"})
+    assert reason_of([[0, 1, 255, 255]], rules) == (
+        "mask holds 255, which no class has; if it is void, --ignore_id=255: 255 (2 px); "
+        "allowed are 0, 1"
+    )
+    assert reason_of([[0, 1, 7, 255]], rules) == (
+        "mask holds values that no class has: 7 (1 px), 255 (1 px); allowed are 0, 1"
+    )
+    reason = reason_of([range(30)], rules)
+    assert reason.startswith("mask holds many values that no class has, as smoothed edges give")
+    assert reason.endswith("9 (1 px) and 20 more values")
+
+
+def test_colours_that_smoothed_edges_leave_are_told_from_a_void():
+    rules = MaskRules({0: "ground"}, {(0, 0, 0): 0})
+    ramp = np.repeat(np.arange(12, dtype=np.uint8)[None, :, None], 3, -1)
+    assert reason_of(ramp[:, :2], rules) == (
+        "mask holds a colour that no class has; if it is void, give it an id in --classes and "
+        "that id as --ignore_id: #010101, first at row 0, column 1"
+    )
+    assert reason_of(ramp[:, :3], rules) == (
+        "mask holds colours that no class has: #010101, #020202, first at row 0, column 1"
+    )
+    reason = reason_of(ramp, rules)
+    assert reason.startswith("mask holds many colours that no class has, as smoothed edges give")
+    assert reason.endswith("#080808 and 3 more, first at row 0, column 1")
 
 
 def test_transparent_pixels_have_no_class():

@@ -49,6 +49,29 @@ def test_validation_is_the_first_of_each_breed_in_hash_order(pets, fraction):
     assert {e.name for e in listing.examples if e.split == "validation"} == expected
 
 
+def test_a_test_set_alone_needs_no_line_in_trainval(pets):
+    (pets / "annotations" / "trainval.txt").write_text("")
+    listing = listing_of(pets)
+    test = {line.split()[0] for line in _lines(pets, "test")}
+    assert {example.name: example.split for example in listing.examples} == dict.fromkeys(
+        test, "test"
+    )
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.01, 1), (0.99, 27)])
+def test_breeds_of_few_images_leave_neither_train_nor_validation_empty(pets, fraction, count):
+    splits = [example.split for example in listing_of(pets, fraction).examples]
+    assert splits.count("validation") == count
+    assert splits.count("train") == 28 - count
+
+
+def test_lists_of_windows_editors_are_read_as_any_other(pets):
+    before = listing_of(pets)
+    for path in (pets / "annotations").glob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert listing_of(pets) == before
+
+
 def test_a_missing_file_is_named_and_moves_no_other_example(pets):
     before = {e.name: e.split for e in listing_of(pets).examples}
     (pets / "images" / "Slate_2.jpg").unlink()
@@ -75,11 +98,11 @@ def test_files_in_no_list_are_named_and_the_archive_twins_counted(pets):
     (pets / "images" / "Slate_1.mat").write_bytes(b"matlab")
     listing = listing_of(pets)
     assert [(f.name, f.split, f.reason) for f in listing.rejected] == [
-        ("._*", "", "1 in images: macOS's twins of other files, no pictures"),
+        ("._*", "", "macOS's twins of other files, no pictures: 1 in images"),
         ("Slate_1.mat", "", "no .jpg file"),
         ("Stray_1.jpg", "", "in no official list (and really of format GIF)"),
         ("Stray_2.jpg", "", "in no official list"),
-        ("._*", "", "2 in annotations/trimaps: macOS's twins of other files, no pictures"),
+        ("._*", "", "macOS's twins of other files, no pictures: 2 in annotations/trimaps"),
     ]
 
 
@@ -145,7 +168,13 @@ def test_a_name_listed_twice_counts_once(pets, tmp_path):
         (lambda p: shutil.rmtree(p / "images"), "images is not a folder"),
         (lambda p: shutil.rmtree(p / "annotations" / "trimaps"), "trimaps is not a folder"),
         (lambda p: (p / "annotations" / "trainval.txt").unlink(), "trainval.txt not found"),
-        (lambda p: (p / "annotations" / "trainval.txt").write_text("# only\n"), "lists no image"),
+        (
+            lambda p: [
+                (p / "annotations" / f"{name}.txt").write_text("# only\n")
+                for name in ("trainval", "test")
+            ],
+            "trainval.txt lists no image, nor does test.txt",
+        ),
         (lambda p: (p / "annotations" / "trainval.txt").write_text("a 1\nb\n"), "line 2: 'b'"),
         (lambda p: (p / "annotations" / "trainval.txt").write_text("a zero 1 1\n"), "line 1"),
         (lambda p: (p / "annotations" / "test.txt").write_text("../x 1 1 1\n"), "not be a path"),

@@ -115,6 +115,17 @@ def test_a_tfds_data_set_keeps_its_bytes_splits_and_labels(prepared, raw_pets, t
     assert [(f.name, f.reason[:8]) for f in finished.rejected] == [("trainval", "split of")]
 
 
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_no_share_leaves_train_or_validation_empty(prepared, fraction):
+    listing = listing_of(prepared, validation_fraction=fraction)
+    assert {e.split for e in listing.examples} == {"train", "validation", "test"}
+
+
+def test_a_value_is_ignored_in_the_names_that_the_data_set_has(data_dir):
+    rules = listing_of(data_dir, MaskRules(None, ignored=3)).masks
+    assert rules.names == {1: "pet", 2: "background", 3: "ignored"}
+
+
 def test_mask_values_without_a_name_are_named_by_their_number(prepared, tmp_path):
     finished = write(lambda: listing_of(prepared), tmp_path / "out")
     assert finished.raw_labels == {1: "value_1", 2: "value_2", 3: "value_3"}

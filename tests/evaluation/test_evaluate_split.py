@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +140,11 @@ def test_bands_have_figures_at_every_radius(figures):
     assert set(figures["boundary_iou"]) == {"pet", "background", "border"}
 
 
+def test_where_truth_has_every_class_nothing_is_said_of_lacking_ones(figures):
+    assert figures["own_size"]["not_in_truth"] == []
+    assert "no figure judges" not in format_table(figures)
+
+
 def test_the_page_needs_no_other_file(figures):
     with open(figures["report"]) as file:
         page = file.read()
@@ -210,6 +216,9 @@ def test_a_split_of_one_class_has_no_figures_for_the_others(run, raw_pets, tmp_p
     figures = evaluate_split(str(run), blank)
     table = format_table(figures)
     assert figures["iou"]["pet"] in (None, 0.0) and figures["recall"]["pet"] is None
+    assert figures["not_in_truth"] == figures["own_size"]["not_in_truth"] == ["pet", "border"]
+    lacking = "no figure judges them: pet, border"
+    assert lacking in table and lacking in Path(figures["report"]).read_text()
     assert ("absent" in table) == (None in figures["iou"].values())
     assert figures["band_mean_iou"]["2"] is None  # one class alone has no border
 

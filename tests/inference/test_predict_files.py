@@ -143,6 +143,17 @@ def test_paths_are_read_from_standard_input(predict, tmp_path, monkeypatch):
     ]
 
 
+def test_a_list_of_a_windows_editor_on_standard_input_loses_no_name(tmp_path, monkeypatch):
+    for name in ("a b", "c"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    lines = f"\ufeff{tmp_path}/a b.png\r\n\r\n{tmp_path}/c.png\r\n"
+    # As Python opens it on Linux: nothing is translated.
+    stream = io.TextIOWrapper(io.BytesIO(lines.encode()), encoding="utf-8", newline="\n")
+    monkeypatch.setattr("sys.stdin", stream)
+    jobs = list_jobs(["-"], str(tmp_path / "out"))
+    assert [job.source.name for job in jobs] == ["a b.png", "c.png"]
+
+
 @pytest.mark.parametrize("colours", [["#010203"], ["#010203"] * 4])
 def test_a_wrong_number_of_colours_is_refused(trained, colours):
     parsed = outputs.parse_colours(colours)

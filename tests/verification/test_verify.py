@@ -225,6 +225,17 @@ def test_the_sheet_shows_every_class_in_its_colour(data_dir):
     assert {(230, 159, 0), (0, 114, 178), (240, 228, 66)} <= colours
 
 
+def test_the_sheet_of_very_many_classes_stays_on_a_screen(data_dir):
+    finished = manifest.read_manifest(str(data_dir))
+    names = {value: f"value_{value}" for value in range(256)}
+    many = dataclasses.replace(finished, raw_labels=names)
+    few = contact_sheet.draw_contact_sheet(str(data_dir), finished)
+    sheet = contact_sheet.draw_contact_sheet(str(data_dir), many)
+    assert sheet.height < few.height + 3600  # it was 13,000 px
+    labels = contact_sheet._most_frequent(many, sorted(names))
+    assert len(labels) == 40 and labels[:4] == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("bands", list(itertools.combinations(range(8), 5)))
 def test_five_bits_apart_are_found_wherever_they_lie(bands):
     base = np.random.default_rng(1).integers(0, 1 << 63, (1, 2), np.uint64)

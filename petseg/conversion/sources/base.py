@@ -19,7 +19,7 @@ SPLITS = ("train", "validation", "test")
 # The names that data sets give to splits and to their folders.
 SPLIT_OF = {
     **{"train": "train", "training": "train", "trn": "train"},
-    **{"validation": "validation", "val": "validation", "valid": "validation"},
+    **dict.fromkeys(("validation", "val", "valid", "dev", "eval", "evaluation"), "validation"),
     **{"test": "test", "testing": "test"},
 }
 
@@ -92,10 +92,12 @@ class MaskRules:
     Attributes:
       names: Raw value -> its meaning; None if any value may occur.
       values_of_colours: RGB -> raw value, for colour-coded masks; otherwise empty.
+      ignored: A raw value that is no class, whatever it is called; or None.
     """
 
     names: Mapping[int, str] | None
     values_of_colours: Mapping[tuple[int, int, int], int] = dataclasses.field(default_factory=dict)
+    ignored: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +131,7 @@ class SourceOptions:
       mask_rules: What the masks may contain, according to the class file.
       lists: Split -> a file that names the images of that split.
       validation_fraction: Share of the names that becomes validation, from 0 to below 1.
-      test_fraction: Share of the names that becomes test, from 0 to below 1.
+      test_fraction: Share of the names that becomes test, from 0 to 1.
       image_feature: The name of the image's feature; empty for the only one.
       mask_feature: The name of the mask's feature; empty for the only one.
       show_progress: Draw progress bars on standard error.
@@ -183,6 +185,8 @@ def hash_order(name: str) -> str:
 
 def split_by_hash(name: str, validation_fraction: float, test_fraction: float) -> str:
     """Chooses a split by the name alone, so that a new image never moves another one."""
+    if test_fraction == 1:
+        return "test"
     position = int(hash_order(name)[:15], 16) / 16**15  # uniform in [0, 1)
     if position < validation_fraction:
         return "validation"
@@ -190,14 +194,14 @@ def split_by_hash(name: str, validation_fraction: float, test_fraction: float) -
 
 
 def check_fractions(validation_fraction: float, test_fraction: float = 0.0) -> None:
-    """Raises UserError unless both are shares that leave images to train on."""
-    for flag, value in (
-        ("validation_fraction", validation_fraction),
-        ("test_fraction", test_fraction),
-    ):
-        if not 0 <= value < 1:
-            raise UserError(f"--{flag}={value} must be at least 0 and below 1")
-    if not validation_fraction + test_fraction < 1:
+    """Raises UserError unless both are shares that leave images to train on, or all is test."""
+    if not 0 <= validation_fraction < 1:
+        raise UserError(
+            f"--validation_fraction={validation_fraction} must be at least 0 and below 1"
+        )
+    if not 0 <= test_fraction <= 1:
+        raise UserError(f"--test_fraction={test_fraction} must be from 0 to 1")
+    if test_fraction < 1 and not validation_fraction + test_fraction < 1:
         raise UserError(
             f"--validation_fraction={validation_fraction} and --test_fraction={test_fraction} "
             "leave no image to train on"
@@ -206,7 +210,7 @@ def check_fractions(validation_fraction: float, test_fraction: float = 0.0) -> N
 
 def twins_finding(count: int, where: str) -> Finding:
     """Returns one finding for all '._*' files of a folder, which macOS leaves in archives."""
-    return Finding("._*", "", f"{count:,} in {where}: macOS's twins of other files, no pictures")
+    return Finding("._*", "", f"macOS's twins of other files, no pictures: {count:,} in {where}")
 
 
 def _read(file: StoredFile, what: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from etils import epath
 from tqdm import tqdm
 
-from petseg.conversion import files
+from petseg.conversion import files, text_files
 from petseg.conversion.checks import picture_format
 from petseg.conversion.files import StoredFile
 from petseg.conversion.sources.base import (
@@ -29,6 +29,7 @@ from petseg.conversion.sources.base import (
     require_raw_dir,
     twins_finding,
 )
+from petseg.conversion.splits import wanted_splits, without_empty_splits
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 
@@ -67,9 +68,12 @@ def list_oxford_iiit_pet(options: SourceOptions) -> SourceListing:
     check_fractions(options.validation_fraction)
     raw_dir = options.raw_dir
     stored = _files_of(raw_dir, options.work_dir, options.show_progress)
-    splits = _carve_validation(_read_list(stored, raw_dir, "trainval"), options.validation_fraction)
+    trainval, test = _read_list(stored, raw_dir, "trainval"), []
     if "annotations/test.txt" in stored:
-        splits["test"] = _read_list(stored, raw_dir, "test")
+        test = _read_list(stored, raw_dir, "test")
+    if not trainval and not test:
+        raise UserError(f"{raw_dir}/annotations/trainval.txt lists no image, nor does test.txt")
+    splits = {**_carve_validation(trainval, options.validation_fraction), "test": test}
     class_names = _class_names(splits)
     images, masks = _by_stem(stored, _IMAGES, ".jpg"), _by_stem(stored, _TRIMAPS, ".png")
 
@@ -193,8 +197,7 @@ def _read_list(stored: Mapping[str, StoredFile], raw_dir: str, name: str) -> lis
     if path not in stored:
         raise UserError(f"--raw_dir: {where} not found; it lists the images, one per line")
     listed = []
-    text = stored[path].read().decode(errors="surrogateescape")
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text_files.to_lines(stored[path].read()), 1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
@@ -205,8 +208,6 @@ def _read_list(stored: Mapping[str, StoredFile], raw_dir: str, name: str) -> lis
         if "/" in fields[0] or "\\" in fields[0]:
             raise UserError(f"{where}, line {number}: the name {fields[0]!r} must not be a path")
         listed.append(_ListedName(fields[0], int(fields[1])))
-    if not listed:
-        raise UserError(f"{where} lists no image")
     return listed
 
 
@@ -218,9 +219,12 @@ def _carve_validation(trainval: list[_ListedName], fraction: float) -> dict[str,
     for names in breeds.values():
         ordered = sorted(names, key=hash_order)
         validation.update(ordered[: round(fraction * len(ordered))])
+    splits = {i.name: "validation" if i.name in validation else "train" for i in trainval}
+    # Few images of each breed may round to none, or to all.
+    splits = without_empty_splits(splits, wanted_splits(fraction, 0))
     return {
-        "train": [item for item in trainval if item.name not in validation],
-        "validation": [item for item in trainval if item.name in validation],
+        split: [item for item in trainval if splits[item.name] == split]
+        for split in ("train", "validation")
     }
 
 

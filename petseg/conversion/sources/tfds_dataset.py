@@ -20,9 +20,10 @@ from petseg.conversion.sources.base import (
     Unreadable,
     check_fractions,
     require_raw_dir,
-    split_by_hash,
 )
+from petseg.conversion.splits import carve_validation
 from petseg.data import manifest, record, tfrecord
+from petseg.data.label_map import IGNORED
 from petseg.data.manifest import Finding
 from petseg.errors import FaultFound, UserError
 from petseg.registry import SOURCES
@@ -108,17 +109,13 @@ def list_tfds(options: SourceOptions) -> SourceListing:
     split_by = "the data set's own splits"
     if "validation" not in splits.values() and validation_fraction:
         split_by += ", validation out of train by a hash of each name"
-        examples = [
-            dataclasses.replace(example, split=split_by_hash(example.name, validation_fraction, 0))
-            if example.split == "train"
-            else example
-            for example in examples
-        ]
+        chosen = carve_validation({e.name: e.split for e in examples}, validation_fraction)
+        examples = [dataclasses.replace(e, split=chosen[e.name]) for e in examples]
     if not examples:
         raise UserError(f"--raw_dir: {dataset} has no example of train, validation or test")
     rules = options.mask_rules
     if rules.names is None:
-        rules = _mask_rules_of(dataset, builder.name)
+        rules = _mask_rules_of(dataset, builder.name, rules.ignored)
     return SourceListing(tuple(examples), tuple(rejected), rules, keys.class_names, split_by)
 
 
@@ -251,9 +248,15 @@ def _with_unique_names(examples: list[SourceExample]) -> list[SourceExample]:
     ]
 
 
-def _mask_rules_of(dataset: str, builder_name: str) -> MaskRules:
+def _mask_rules_of(dataset: str, builder_name: str, ignored: int | None) -> MaskRules:
     """Returns the rules of petseg's manifest or of the source of that name."""
+    names, colours = None, {}
     if (epath.Path(dataset) / manifest.FILE_NAME).exists():
         written = manifest.read_manifest(dataset)
-        return MaskRules(written.raw_labels, {c: value for value, c in written.colours.items()})
-    return MaskRules(SOURCES.get(builder_name).raw_labels if builder_name in SOURCES else None)
+        names = written.raw_labels
+        colours = {c: value for value, c in written.colours.items()}
+    elif builder_name in SOURCES:
+        names = SOURCES.get(builder_name).raw_labels
+    if names is not None and ignored is not None:
+        names = {**names, ignored: IGNORED}
+    return MaskRules(names, colours, ignored)

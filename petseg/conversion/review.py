@@ -1,0 +1,120 @@
+"""What a finished data set lost on the way: findings by kind, classes without a pixel."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from petseg.conversion.pairing import NO_PAIR
+from petseg.conversion.splits import OUTSIDE
+from petseg.data.label_map import IGNORED, unnamed
+from petseg.data.manifest import Finding, Manifest
+from petseg.errors import FaultFound
+
+_MANY_SHARE, _MANY = 0.1, 2  # of all inputs; and in number
+_MANY_VALUES, _BLURRED_VALUES, _RARE_SHARE = 50, 4, 0.001  # of unnamed mask values
+_VOID, _VOID_NAMES = 255, ("void", "ignore", "unlabeled", "unlabelled", "unknown", "don't care")
+_NUMBER = re.compile(r"\d[\d,.x]*")
+
+
+def by_kind(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Groups findings whose reasons are equal but for numbers and what follows ': '.
+
+    Returns:
+      Title -> findings, in the order of the first of each. Numbers that differ are '#'.
+    """
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(_NUMBER.sub("#", _head(finding)), []).append(finding)
+    titled: dict[str, list[Finding]] = {}
+    for kind, group in groups.items():
+        heads = {_head(finding) for finding in group}
+        titled[heads.pop() if len(heads) == 1 else kind] = group
+    return titled
+
+
+def particulars(finding: Finding) -> str:
+    """Returns what a finding's reason says of this input alone; empty if nothing."""
+    return finding.reason[len(_head(finding)) :].removeprefix(": ")
+
+
+def losses(finished: Manifest) -> list[str]:
+    """Returns one line for each class without a pixel and each kind that rejected many inputs.
+
+    Many are a tenth of all inputs, but two at least. Inputs that nobody asked for, such as
+    images in no list, are not counted; nor is a pixel if only headers were read.
+    """
+    pixels, lines = _pixels(finished), []
+    if pixels:
+        for value, name in finished.raw_labels.items():
+            if name != IGNORED and not pixels.get(value):
+                lines.append(f"class '{name}' (mask value {value}) has no pixel")
+    lost = [f for f in finished.rejected if f.split or _head(f) in (*NO_PAIR, OUTSIDE)]
+    total = sum(split.records for split in finished.splits.values()) + len(lost)
+    for kind, group in by_kind(lost).items():
+        if len(group) >= max(_MANY, _MANY_SHARE * total):
+            lines.append(f"{len(group):,} of {total:,} inputs are rejected: {kind}")
+    return lines
+
+
+def check_losses(finished: Manifest, output_dir: str) -> None:
+    """Raises FaultFound if a data set lost a class or many inputs; see `losses`."""
+    if lines := losses(finished):
+        raise FaultFound(
+            f"{output_dir} is written, but {'; '.join(lines)}. Correct the inputs or --classes "
+            "and convert into a new folder, or accept it with --accept_losses"
+        )
+
+
+def warnings(finished: Manifest) -> list[str]:
+    """Returns one line for each thing that training would suffer from, besides losses."""
+    return [*_doubtful_classes(finished), *_unlearnable_classes(finished)]
+
+
+def _unlearnable_classes(finished: Manifest) -> list[str]:
+    pixels, train = _pixels(finished), finished.splits.get("train")
+    if not pixels or not train:
+        return []
+    return [
+        f"class '{name}' (mask value {value}) has no pixel in train, so it cannot be learned"
+        for value, name in finished.raw_labels.items()
+        if name != IGNORED and pixels.get(value) and not train.pixels_per_label.get(value)
+    ]
+
+
+def _doubtful_classes(finished: Manifest) -> list[str]:
+    """Returns a line if values became classes that are likely none: blurred edges, void."""
+    pixels = _pixels(finished)
+    nameless = [v for v in pixels if finished.raw_labels.get(v) == unnamed(v)]
+    total = sum(pixels.values())
+    rare = [value for value in nameless if pixels[value] < _RARE_SHARE * total]
+    if len(nameless) >= _MANY_VALUES or len(rare) >= max(_BLURRED_VALUES, len(nameless) / 2):
+        return [
+            f"masks hold {len(nameless)} values, each of which is a class now; {len(rare)} have "
+            f"less than {_RARE_SHARE:.1%} of the pixels each, as blurred edges give (smoothing, "
+            "resizing, JPEG). Save masks without smoothing, or name the classes in --classes"
+        ]
+    lines = []
+    for value, name in finished.raw_labels.items():
+        is_unnamed_void = value == _VOID and value in nameless and len(nameless) > 2
+        if is_unnamed_void or (name != IGNORED and name.lower() in _VOID_NAMES):
+            lines.append(
+                f"'{name}' is a class now; if it marks pixels without one, convert with "
+                f"--ignore_id={value}"
+            )
+    return lines
+
+
+def _head(finding: Finding) -> str:
+    head = finding.reason.partition(": ")[0]
+    return finding.reason if head in ("image", "mask") else head  # all of a repair
+
+
+def _pixels(finished: Manifest) -> Mapping[int, int]:
+    """Returns raw value -> pixels of all splits; empty if they were not counted."""
+    # With headers alone only masks that were re-encoded are counted.
+    if finished.source.get("validate") == "header":
+        return {}
+    total: dict[int, int] = {}
+    for split in finished.splits.values():
+        for value, count in split.pixels_per_label.items():
+            total[value] = total.get(value, 0) + count
+    return total

@@ -1,13 +1,11 @@
 """The output folder: locked for one writer, and cleaned of what an interrupted one left."""
 
 import contextlib
-import fcntl
-import time
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from etils import epath
 
+from petseg import locks
 from petseg.data import manifest
 from petseg.data.shard_files import WORK_DIR
 from petseg.errors import UserError
@@ -79,18 +77,8 @@ def _lock(output_dir: str, setting: str) -> Iterator[None]:
     if "://" in output_dir:  # object stores have no locks
         yield
         return
-    with (epath.Path(output_dir) / WORK_DIR / _LOCK).open("w") as file:
-        deadline_s = time.monotonic() + _LOCK_WAIT_S
-        while not _try_lock(file):
-            if time.monotonic() > deadline_s:
-                raise UserError(f"{setting}: another command writes to {output_dir}")
-            time.sleep(0.1)
+    lock = str(epath.Path(output_dir) / WORK_DIR / _LOCK)
+    with locks.only_writer(
+        lock, _LOCK_WAIT_S, f"{setting}: another command writes to {output_dir}"
+    ):
         yield
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -5,11 +5,16 @@ RUN/manifest.json   the manifest of the data set it was trained on
 RUN/checkpoints/    weights and optimizer state, one folder per checkpoint
 RUN/evaluation/     figures, as JSON, and the panel
 RUN/train, RUN/validation   TensorBoard's events
+RUN/lock            held by the command that trains
 """
+
+import contextlib
+import json
+from collections.abc import Iterator
 
 from etils import epath
 
-from petseg import config_rules, registry
+from petseg import config_rules, locks, registry
 from petseg.config import Config
 from petseg.data import manifest
 from petseg.data.manifest import Manifest
@@ -18,6 +23,76 @@ from petseg.run_dir import checkpoints
 from petseg.run_dir.evaluations import write_text
 
 _CONFIG = "config.json"
+_LOCK = "lock"
+_LOCK_WAIT_S = 5  # a run that was just killed may still be ending
+# What a run that was killed at once, a file browser or a new disk leaves in an empty folder.
+_NOTHING = (_LOCK, f"{_CONFIG}.tmp", ".DS_Store", "lost+found")
+
+
+def check_is_ours(run_dir: str) -> None:
+    """Checks that a run may be written to a folder: it is new, empty or a run.
+
+    Raises:
+      UserError: It is a file or holds something else, such as a data set.
+    """
+    root = epath.Path(run_dir)
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise UserError(f"--workdir={run_dir} is a file; name a new folder")
+    names = sorted(path.name for path in root.iterdir())
+    if _CONFIG in names:
+        _check_is_config(run_dir)
+    shards = [name for name in names if ".tfrecord-" in name]
+    if shards and not checkpoints.saved_steps(run_dir):
+        raise UserError(f"--workdir={run_dir} holds a data set ({shards[0]}); name a new folder")
+    others = [name for name in names if name not in _NOTHING]
+    if others and _CONFIG not in names:
+        raise UserError(
+            f"--workdir={run_dir} is neither empty nor a run of petseg-train ({others[0]}, ...); "
+            "name a new folder"
+        )
+
+
+def _check_is_config(run_dir: str) -> None:
+    path = epath.Path(run_dir) / _CONFIG
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        return  # damaged, as read_config says
+    if not (isinstance(content, dict) and {"data", "model", "train"} <= content.keys()):
+        raise UserError(
+            f"--workdir={run_dir}: its {_CONFIG} is not that of a run of petseg-train; name a new "
+            "folder"
+        )
+
+
+@contextlib.contextmanager
+def claim(run_dir: str) -> Iterator[None]:
+    """Creates a run folder and keeps other trainings out of it while the context lasts.
+
+    If nothing was written, the folder is removed again.
+
+    Raises:
+      UserError: It holds something else (check_is_ours), or another command trains in it.
+      OSError: It cannot be written.
+    """
+    check_is_ours(run_dir)
+    root, is_new = epath.Path(run_dir), not epath.Path(run_dir).exists()
+    root.mkdir(parents=True, exist_ok=True)
+    if "://" in run_dir:  # object stores have no locks
+        yield
+        return
+    is_busy = f"--workdir: another command trains in {run_dir}; wait for its end, or stop it"
+    with locks.only_writer(str(root / _LOCK), _LOCK_WAIT_S, is_busy):
+        try:
+            yield
+        except BaseException:
+            if [path.name for path in root.iterdir()] == [_LOCK]:
+                (root / _LOCK).unlink()
+                if is_new:
+                    root.rmdir()
+            raise
 
 
 def check_fits(run_dir: str, config: Config, data: Manifest) -> list[str]:
@@ -50,11 +125,10 @@ def check_fits(run_dir: str, config: Config, data: Manifest) -> list[str]:
 
 
 def write_settings(run_dir: str, config: Config, data: Manifest) -> None:
-    """Creates a run folder, with the settings and the manifest of its data set."""
-    root = epath.Path(run_dir)
-    root.mkdir(parents=True, exist_ok=True)
+    """Writes the settings and the manifest of the data set to a claimed run folder."""
+    # The settings first: they make the folder a run.
+    write_text(epath.Path(run_dir) / _CONFIG, config_rules.to_json(config))
     manifest.write_manifest(run_dir, data)
-    write_text(root / _CONFIG, config_rules.to_json(config))
 
 
 def read_config(run_dir: str) -> Config:

@@ -60,8 +60,11 @@ def train_and_evaluate(config: Config, run_dir: str, grace_s: float | None = Non
     started_s = time.monotonic()
     config_rules.validate(config)
     config = config_rules.spell_out(config)
+    run_folder.check_is_ours(run_dir)  # before hosts wait for each other
     devices = setup.choose_devices(config)
     with faults.in_one_line(config.data, devices.host_count), contextlib.ExitStack() as stack:
+        if devices.is_first_host:
+            stack.enter_context(run_folder.claim(run_dir))
         run = setup.prepare_run(config, run_dir, devices)
         figures = _earlier_figures(run, run_dir)
         if devices.is_first_host:

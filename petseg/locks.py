@@ -1,0 +1,52 @@
+"""Locks between processes; a lock ends with the process that holds it, however that ends."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+
+import filelock
+
+from petseg.errors import UserError
+
+# What a file system answers that has no locks, as some network disks.
+_HAS_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+_POLL_S = 0.1
+
+
+@contextlib.contextmanager
+def only_writer(path: str, wait_s: float, is_busy: str) -> Iterator[None]:
+    """Keeps other writers out while the context lasts.
+
+    Where the file system has no locks, one line on standard error says so, and the context is
+    entered without one.
+
+    Args:
+      path: The lock's file, in the folder that is written to; it is left there.
+      wait_s: Seconds to wait for another writer, such as one that is just ending.
+      is_busy: What is wrong if there is another.
+
+    Raises:
+      UserError: There is another writer.
+      OSError: The lock's file cannot be written.
+    """
+    lock = filelock.FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=wait_s, poll_interval=_POLL_S)
+    except filelock.Timeout as error:
+        raise UserError(is_busy) from error
+    except OSError as error:
+        if error.errno not in _HAS_NO_LOCKS:
+            raise
+        print(
+            f"warning: the disk of {os.path.dirname(path)} gives no locks "
+            f"({os.strerror(error.errno)}): let no second command write there at the same time",
+            file=sys.stderr,
+        )
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()

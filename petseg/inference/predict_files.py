@@ -125,14 +125,14 @@ def _predict_video(
     Raises:
       EndsEarly: not all frames could be read; the readable ones are written.
     """
-    pending: collections.deque[np.ndarray] = collections.deque()
+    pending: collections.deque[video.Frame] = collections.deque()
     early: list[video.EndsEarly] = []
 
     def images() -> Iterator[np.ndarray]:
         try:
             for frame in video.frames(job.source):
                 pending.append(frame)
-                yield frame
+                yield frame.pixels
         except video.EndsEarly as error:
             early.append(error)
 
@@ -147,11 +147,12 @@ def _predict_video(
                 folders[kind] = path.with_suffix("")
                 outputs.begin_folder(folders[kind])
         for number, probabilities in enumerate(predictor.predict_all(images())):
-            frame = pending.popleft()
+            pixels, time_s = pending.popleft()
             for kind, writer in writers.items():
-                writer.add(outputs.draw(kind, frame, probabilities, options.colours))
+                drawn = outputs.draw(kind, pixels, probabilities, options.colours)
+                writer.add(video.Frame(drawn, time_s))
             for kind, folder in folders.items():
-                content = outputs.encode(kind, frame, probabilities, options)
+                content = outputs.encode(kind, pixels, probabilities, options)
                 suffix = outputs.output_path(job.stem, kind).suffix
                 outputs.write_file(outputs.frame_path(folder, number, suffix), content)
             yield number

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from absl import app, flags
 
-from petseg.cli import flag_parsing, help_page
+from petseg.cli import flag_parsing, help_page, other_command
 from petseg.errors import UserError
 
 _DIR = flags.DEFINE_string("dir", "quickstart", "Folder for everything that the quickstart makes.")
@@ -64,11 +64,11 @@ def _stop(message: str) -> NoReturn:
 
 def _step(name: str, *arguments: str) -> None:
     """Runs a module of petseg.cli and prints it as the command that a user would type."""
-    module = f"petseg.cli.{name}"
+    line = other_command.command_line(f"petseg.cli.{name}", *arguments)
     typed = _TYPED.get(name, f"petseg-{name}")
     print(f"\n$ {typed} {shlex.join(arguments)}", flush=True)
     try:
-        status = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+        status = subprocess.run(line, check=False).returncode
     except KeyboardInterrupt:  # the step got SIGINT too and has reported it
         sys.exit(128 + signal.SIGINT)
     if status:

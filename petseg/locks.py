@@ -12,7 +12,7 @@ from petseg.errors import UserError
 
 # What a file system answers that has no locks, as some network disks.
 _HAS_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-_POLL_S = 0.1
+_POLL_S, _FOREVER = 0.1, -1
 
 
 @contextlib.contextmanager
@@ -37,12 +37,12 @@ def only_writer(
     lock = filelock.FileLock(path, fallback_to_soft=False)
     try:
         try:
-            lock.acquire(timeout=wait_s, poll_interval=_POLL_S)
+            _acquire(lock, wait_s)
         except filelock.Timeout as error:
             if not is_patient:
                 raise UserError(is_busy) from error
             print(f"{is_busy}; waiting until it ends", file=sys.stderr, flush=True)
-            lock.acquire(poll_interval=_POLL_S)
+            _acquire(lock, _FOREVER)
     except OSError as error:
         if error.errno not in _HAS_NO_LOCKS:
             raise
@@ -57,3 +57,12 @@ def only_writer(
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, wait_s: float) -> None:
+    while True:
+        try:
+            lock.acquire(timeout=wait_s, poll_interval=_POLL_S)
+            return
+        except FileNotFoundError:  # the other has ended, and removed the folder of the lock
+            os.makedirs(os.path.dirname(lock.lock_file), exist_ok=True)

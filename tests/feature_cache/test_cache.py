@@ -461,12 +461,11 @@ def test_parts_and_shards_follow_from_the_data_set_alone(opener):
 
 def test_a_cache_that_another_command_fills_is_waited_for_and_used(opener, tmp_path, capfd):
     model, elsewhere = toy_model(), tmp_path / "elsewhere"
-    folder, opener.options = (
-        opener.folder,
-        dataclasses.replace(opener.options, folder=str(elsewhere)),
-    )
+    folder = opener.folder
+    opener.change(folder=str(elsewhere))
     opener.open(model)
-    opener.options = dataclasses.replace(opener.options, folder=str(folder))
+    capfd.readouterr()
+    opener.change(folder=str(folder))
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with output_folder.claim(str(folder)):  # as the other command does
             waiting = pool.submit(opener.open, model)

@@ -51,8 +51,8 @@ def convert(
       output_dir: A new or empty folder, or one in which a conversion was interrupted.
       source: A name of registry.SOURCES.
       show_progress: Show progress bars.
-      accept_losses: Return normally though a class has no pixel, or a tenth of the inputs is
-        rejected for one reason.
+      accept_losses: Return normally though a class has no pixel, a tenth of the inputs is
+        rejected for one reason, or palettes of masks contradict each other.
       **options: The others of petseg.conversion.convert.ConvertOptions, such as
         short_side_px=256 or validation_fraction=0.2. workers is 1 where processes cannot be
         forked safely, as in a notebook in which TensorFlow has worked already.
@@ -62,9 +62,9 @@ def convert(
 
     Raises:
       UserError: An option, the raw data or the folder is wrong.
-      FaultFound: A class or a tenth of the inputs is lost (the data set is written all the
-        same) and accept_losses is not set; an input is bad and on_bad='fail'; or the folder
-        cannot be written.
+      FaultFound: A class or a tenth of the inputs is lost, or palettes contradict each other (the
+        data set is written all the same), and accept_losses is not set; an input is bad and
+        on_bad='fail'; or the folder cannot be written.
     """
     _load_tensorflow()
     from petseg import processes

@@ -12,11 +12,13 @@ from petseg.errors import UserError
 
 # What a file system answers that has no locks, as some network disks.
 _HAS_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-_POLL_S = 0.1
+_POLL_S, _FOREVER = 0.1, -1
 
 
 @contextlib.contextmanager
-def only_writer(path: str, wait_s: float, is_busy: str) -> Iterator[None]:
+def only_writer(
+    path: str, wait_s: float, is_busy: str, *, is_patient: bool = False
+) -> Iterator[None]:
     """Keeps other writers out while the context lasts.
 
     Where the file system has no locks, one line on standard error says so, and the context is
@@ -26,6 +28,7 @@ def only_writer(path: str, wait_s: float, is_busy: str) -> Iterator[None]:
       path: The lock's file, in the folder that is written to; it is left there.
       wait_s: Seconds to wait for another writer, such as one that is just ending.
       is_busy: What is wrong if there is another.
+      is_patient: Then wait until the other ends, and say so in one line on standard error.
 
     Raises:
       UserError: There is another writer.
@@ -33,9 +36,13 @@ def only_writer(path: str, wait_s: float, is_busy: str) -> Iterator[None]:
     """
     lock = filelock.FileLock(path, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=wait_s, poll_interval=_POLL_S)
-    except filelock.Timeout as error:
-        raise UserError(is_busy) from error
+        try:
+            _acquire(lock, wait_s)
+        except filelock.Timeout as error:
+            if not is_patient:
+                raise UserError(is_busy) from error
+            print(f"{is_busy}; waiting until it ends", file=sys.stderr, flush=True)
+            _acquire(lock, _FOREVER)
     except OSError as error:
         if error.errno not in _HAS_NO_LOCKS:
             raise
@@ -50,3 +57,12 @@ def only_writer(path: str, wait_s: float, is_busy: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, wait_s: float) -> None:
+    while True:
+        try:
+            lock.acquire(timeout=wait_s, poll_interval=_POLL_S)
+            return
+        except FileNotFoundError:  # the other has ended, and removed the folder of the lock
+            os.makedirs(os.path.dirname(lock.lock_file), exist_ok=True)

@@ -31,6 +31,7 @@ from ml_collections import config_flags
 from petseg import recipes
 from petseg.benchmark import conversion, exporting, measuring, training
 from petseg.benchmark import input as input_benchmark
+from petseg.cli import other_command
 from petseg.errors import UserError
 from petseg.training import bottleneck
 
@@ -205,7 +206,7 @@ def _draw_toy_pets(scratch: Path) -> Path:
 def _run_module(name: str, *arguments: str) -> None:
     """Runs another command; what it prints goes to standard error."""
     subprocess.run(
-        [sys.executable, "-m", name, *arguments],
+        other_command.command_line(name, *arguments),
         check=True,
         stdout=sys.stderr,
     )

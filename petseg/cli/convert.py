@@ -6,9 +6,9 @@
 
 Writes shards, TFDS's metadata and manifest.json to OUT; every input is in a shard or, with
 its reason, in the manifest. The same command resumes an interrupted conversion. Statuses:
-0 done; 1 a class has no pixel or a tenth of the inputs is rejected for one reason
-(unless --accept_losses), a bad input with --on_bad=fail, or a full disk; 2 a wrong command
-or folder; 130, 143 stopped by SIGINT or SIGTERM.
+0 done; 1 a class has no pixel, a tenth of the inputs is rejected for one reason, or
+palettes contradict each other (unless --accept_losses), a bad input with --on_bad=fail, or a
+full disk; 2 a wrong command or folder; 130, 143 stopped by SIGINT or SIGTERM.
 """
 
 from collections.abc import Sequence
@@ -84,7 +84,8 @@ _ON_BAD = flags.DEFINE_enum(
 _ACCEPT_LOSSES = flags.DEFINE_bool(
     "accept_losses",
     False,
-    "End with 0 though a class has no pixel, or a tenth of the inputs is rejected for one reason.",
+    "End with 0 though a class has no pixel, a tenth of the inputs is rejected for one reason, "
+    "or palettes contradict each other.",
 )
 _RUNNER = flags.DEFINE_enum("runner", "local", RUNNERS, "What writes the shards.")
 _WORKERS = flags.DEFINE_integer(

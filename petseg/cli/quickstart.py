@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from petseg.cli import ending, flag_parsing, help_page, path_flags
+from petseg.cli import ending, flag_parsing, help_page, other_command, path_flags
 from petseg.errors import FaultFound, UserError
 
 _DIR = path_flags.define("dir", "quickstart", "Folder for everything that the quickstart makes.")
@@ -57,13 +57,12 @@ def _is_ours(folder: Path) -> bool:
 
 def _step(name: str, *arguments: str) -> None:
     """Runs a module of petseg.cli and prints it as the command that a user would type."""
-    module = f"petseg.cli.{name}"
+    quiet = ["--quiet"] if flags.FLAGS.quiet else []
+    line = other_command.command_line(f"petseg.cli.{name}", *arguments, *quiet)
     typed = _TYPED.get(name, f"petseg-{name}")
     print(f"\n$ {typed} {shlex.join(arguments)}", flush=True)
-    quiet = ["--quiet"] if flags.FLAGS.quiet else []
-    command = [sys.executable, "-m", module, *arguments, *quiet]
     # A step gets the same signals, and reports them.
-    status = subprocess.run(command, check=False).returncode
+    status = subprocess.run(line, check=False).returncode
     if status:
         sys.exit(status)
 

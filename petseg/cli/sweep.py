@@ -23,7 +23,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from petseg import config_rules, recipes
-from petseg.cli import results, setting_flags
+from petseg.cli import other_command, results, setting_flags
 from petseg.config import Config
 from petseg.data import label_map, manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
@@ -55,9 +55,10 @@ def main(arguments: Sequence[str]) -> None:
         print(f"run {number} of {len(combinations)}: {name}", file=sys.stderr, flush=True)
         run = Path(_SWEEP_DIR.value) / name
         runs.append(str(run))
-        train = ["-m", "petseg.cli.train", *given, *_flags(combination), f"--workdir={run}"]
+        train = [*given, *_flags(combination), f"--workdir={run}"]
         train += ["--quiet"] if flags.FLAGS.quiet else []
-        status = subprocess.run([sys.executable, *train], check=False).returncode
+        line = other_command.command_line("petseg.cli.train", *train)
+        status = subprocess.run(line, check=False).returncode
         if status in _STOPPED_BY_SIGNAL:
             raise StoppedBySignal(status - 128, f"in {name}, saved; the same command resumes it")
         if status:

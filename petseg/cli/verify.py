@@ -106,14 +106,19 @@ def _near_duplicates(reports: dict[str, list[ShardReport]]) -> list[NearDuplicat
 
 
 def _print_near(near: Sequence[NearDuplicate]) -> None:
-    print(f"alike      {len(near):,} pairs of images of different splits look alike")
+    print(f"alike      {_count(near):,} pairs of images of different splits look alike")
     for pair in near[:_PAIRS_PRINTED]:
+        more = f"; so in {pair.pairs:,} pairs, as of blank images" if pair.pairs > 1 else ""
         print(
             f"           {shown(pair.first)} ({pair.first_split}) and {shown(pair.second)} "
-            f"({pair.second_split}), {pair.distance} of 128 bits differ"
+            f"({pair.second_split}), {pair.distance} of 128 bits differ{more}"
         )
     if len(near) > _PAIRS_PRINTED:
-        print(f"           and {len(near) - _PAIRS_PRINTED:,} more")
+        print(f"           and {_count(near[_PAIRS_PRINTED:]):,} more")
+
+
+def _count(near: Sequence[NearDuplicate]) -> int:
+    return sum(one.pairs for one in near)
 
 
 def _summary(
@@ -126,7 +131,7 @@ def _summary(
         "records": {name: split.records for name, split in finished.splits.items()},
         "shards": {name: len(split.shards) for name, split in finished.splits.items()},
         "faults": len(faults),
-        "near_duplicates": None if near is None else len(near),
+        "near_duplicates": None if near is None else _count(near),
         "near_duplicate_pairs": [dataclasses.asdict(p) for p in (near or [])[:_PAIRS_IN_JSON]],
     }
 

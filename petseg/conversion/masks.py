@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from petseg.conversion import palettes
 from petseg.conversion.class_file import show_colour
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import record
@@ -77,8 +78,9 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
     with open_picture(content, "mask") as picture:
         note = _check_frames(picture)
         labels, what = _labels_of(picture, rules)
+        shown = f": {palettes.show_palette(picture, labels)}" if what == palettes.AS_INDICES else ""
     changes = [change for change in (what, note) if change]
-    repair = f"mask: {kind}, {', '.join(changes)}" if changes else None
+    repair = f"mask: {kind}, {', '.join(changes)}{shown}" if changes else None
     return CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules), repair)
 
 
@@ -191,7 +193,7 @@ def _labels_of(picture: Image.Image, rules: MaskRules) -> tuple[np.ndarray, str 
     if mode == "1":
         return np.asarray(picture).astype(np.uint8), "1 bit, stored as 0 and 1"
     if mode == "P" and not rules.values_of_colours:
-        return np.array(picture), "palette, stored as its indices"
+        return np.array(picture), palettes.AS_INDICES
     if mode in ("RGB", "RGBA", "P"):
         if not rules.values_of_colours:
             raise BadFile(f"mask is a picture of mode {mode}; give its colours in --classes")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from petseg.conversion import palettes
 from petseg.conversion.pairing import NO_PAIR
 from petseg.conversion.splits import OUTSIDE
 from petseg.data.label_map import IGNORED, unnamed
@@ -13,6 +14,7 @@ _MANY_SHARE, _MANY = 0.1, 2  # of all inputs; and in number
 _MANY_VALUES, _BLURRED_VALUES, _RARE_SHARE = 50, 4, 0.001  # of unnamed mask values
 _VOID, _VOID_NAMES = 255, ("void", "ignore", "unlabeled", "unlabelled", "unknown", "don't care")
 _NAMED = 8  # classes, in a line
+_REPAIRED = ("image", "mask")
 _NUMBER = re.compile(r"\d[\d,.x]*")
 
 
@@ -33,7 +35,9 @@ def by_kind(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
 
 
 def particulars(finding: Finding) -> str:
-    """Returns what a finding's reason says of this input alone; empty if nothing."""
+    """Returns what a rejection's reason says of this input alone; empty if nothing."""
+    if finding.reason.partition(": ")[0] in _REPAIRED:
+        return ""
     return finding.reason[len(_head(finding)) :].removeprefix(": ")
 
 
@@ -58,11 +62,13 @@ def losses(finished: Manifest) -> list[str]:
     for kind, group in by_kind(lost).items():
         if len(group) >= max(_MANY, _MANY_SHARE * total):
             lines.append(f"{len(group):,} of {total:,} inputs are rejected: {kind}")
+    if contradiction := palettes.contradiction(finished.repaired):
+        lines.append(contradiction)
     return lines
 
 
 def check_losses(finished: Manifest, output_dir: str) -> None:
-    """Raises FaultFound if a data set lost a class or many inputs; see `losses`."""
+    """Raises FaultFound if a data set lost a class, labels or many inputs; see `losses`."""
     if lines := losses(finished):
         raise FaultFound(
             f"{output_dir} is written, but {'; '.join(lines)}. Correct the inputs or --classes "
@@ -119,8 +125,9 @@ def _doubtful_classes(finished: Manifest) -> list[str]:
 
 
 def _head(finding: Finding) -> str:
-    head = finding.reason.partition(": ")[0]
-    return finding.reason if head in ("image", "mask") else head  # all of a repair
+    head, _, rest = finding.reason.partition(": ")
+    # A repair begins with what was repaired.
+    return f"{head}: {rest.partition(': ')[0]}" if head in _REPAIRED else head
 
 
 def _pixels(finished: Manifest) -> Mapping[int, int]:

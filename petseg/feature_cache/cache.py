@@ -78,6 +78,7 @@ def open_feature_cache(
     """Opens a cache, and computes the features that it lacks.
 
     On several hosts each computes its share of the shards; all must have access to the folder.
+    While another command fills the cache, this one waits, and uses what that has computed.
 
     Args:
       options: See FeatureCacheOptions.
@@ -118,7 +119,17 @@ def open_feature_cache(
             data,
             ViewOptions(options.augmentation, options.image_size, options.keep_aspect),
         )
-        fill.fill_cache(folder, absent, layout, key, source, initial, devices)
+        if not fill.fill_cache(folder, absent, layout, key, source, initial, devices, finished):
+            return open_feature_cache(
+                options,
+                data_dir,
+                data,
+                model,
+                trainables,
+                encoder_sha256,
+                make_initial_model,
+                devices,
+            )
     train, validation = _open_shards(options, parts)
     return FeatureCache(layout, train, validation)
 

@@ -68,10 +68,12 @@ def fill_cache(
     source: Source,
     model: SegmentationModel,
     devices: Devices,
-) -> None:
+    seen: Manifest | None,
+) -> bool:
     """Computes the features of some parts; each host writes its share of the shards.
 
-    An interrupted computation is resumed from its last whole shard.
+    An interrupted computation is resumed from its last whole shard. While another command
+    fills the cache, this one waits.
 
     Args:
       folder: The cache; all hosts must have access to it.
@@ -81,24 +83,31 @@ def fill_cache(
       source: The images.
       model: The model whose encoder computes the features.
       devices: The devices that compute.
+      seen: The cache's manifest by which the parts were chosen.
+
+    Returns:
+      False if another command has changed the cache since it was seen: nothing was written.
 
     Raises:
       UserError: There is not enough space, or the folder holds something else.
       FaultFound: A shard cannot be written.
     """
     tasks = store.plan_tasks(parts, layout)
-    needed_bytes = store.check_space(folder, tasks, layout)
-    if devices.is_first_host:
-        listed = ", ".join(f"{part.name} ({part.records:,})" for part in parts)
-        print(
-            f"computing features into {folder}: {listed}; {needed_bytes >> 20:,} MiB",
-            file=sys.stderr,
-        )
-    extract = make_extract(model, layout, devices)
-    batch_size = _IMAGES_AT_ONCE * devices.local_replicas
-    claim = output_folder.claim(folder, SETTING)
+    claim = output_folder.claim(folder, SETTING, is_patient=True)
     with claim if devices.is_first_host else contextlib.nullcontext():
-        devices.agree([0.0])  # the folder exists
+        # The others wait here until the folder exists.
+        is_changed = devices.is_first_host and store.read_finished(folder) != seen
+        if any(devices.agree([float(is_changed)])):
+            return False
+        needed_bytes = store.check_space(folder, tasks, layout)
+        if devices.is_first_host:
+            listed = ", ".join(f"{part.name} ({part.records:,})" for part in parts)
+            print(
+                f"computing features into {folder}: {listed}; {needed_bytes >> 20:,} MiB",
+                file=sys.stderr,
+            )
+        extract = make_extract(model, layout, devices)
+        batch_size = _IMAGES_AT_ONCE * devices.local_replicas
         inputs = f"{sorted(key.items())}"
         absent = absent_tasks(folder, tasks[devices.host_index :: devices.host_count], inputs)
         total = sum(task.records for task in absent)
@@ -111,6 +120,7 @@ def fill_cache(
         if devices.is_first_host:
             store.finish(folder, tasks, key, source.manifest.raw_labels)
     devices.agree([0.0])  # the manifest exists
+    return True
 
 
 def make_extract(model: SegmentationModel, layout: Layout, devices: Devices) -> Extract:

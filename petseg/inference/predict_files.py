@@ -69,14 +69,14 @@ def _predict_video(
     Raises:
       EndsEarly: not all frames could be read; the readable ones are written.
     """
-    pending: collections.deque[np.ndarray] = collections.deque()
+    pending: collections.deque[video.Frame] = collections.deque()
     early: list[video.EndsEarly] = []
 
     def images() -> Iterator[np.ndarray]:
         try:
             for frame in video.frames(job.source):
                 pending.append(frame)
-                yield frame
+                yield frame.pixels
         except video.EndsEarly as error:
             early.append(error)
 
@@ -89,12 +89,13 @@ def _predict_video(
             else:
                 folders[kind] = stack.enter_context(output_files.writing_frames(path))
         for number, prediction in enumerate(predictor.predict_each(images())):
-            frame = pending.popleft()
+            pixels, time_s = pending.popleft()
             for kind, writer in writers.items():
-                writer.add(outputs.draw(kind, frame, prediction.class_ids, options.colours))
+                drawn = outputs.draw(kind, pixels, prediction.class_ids, options.colours)
+                writer.add(video.Frame(drawn, time_s))
             for kind, folder in folders.items():
                 path = folder / outputs.frame_name(number, kind)
-                outputs.write(path, kind, frame, prediction, options)
+                outputs.write(path, kind, pixels, prediction, options)
             yield number
     if early:
         raise early[0]

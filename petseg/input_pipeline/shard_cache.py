@@ -1,13 +1,14 @@
 """Shards in memory or on a local disk, for data sets that are slow to read."""
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 import tensorflow as tf
 
+from petseg import free_memory, locks
 from petseg.data import tfrecord
 from petseg.data.manifest import Shard, Split
 from petseg.errors import FaultFound, UserError
@@ -16,6 +17,7 @@ from petseg.progress import Progress
 _MIB = 1 << 20
 _CHUNK_BYTES = 8 << 20
 _MEMORY_ROOT = "ram://petseg"  # TensorFlow's file system in this process's memory
+_LOCK, _SILENT_S = "lock", 1.0
 _SHARE_OF_FREE_MEMORY = 0.8  # shuffling and training need some too
 
 
@@ -23,7 +25,8 @@ def cache_shards(data_dir: str, splits: Sequence[Split], digest: str, cache: str
     """Copies shards to where they can be read fast; copies from before are kept.
 
     Every copy's SHA-256 is compared with the manifest. A copy gets its final name when it is
-    complete, so an interrupted copy is made again.
+    complete, so an interrupted copy is made again. Commands that share a folder copy one after
+    the other, and each uses what is there.
 
     Args:
       data_dir: The data set.
@@ -42,16 +45,33 @@ def cache_shards(data_dir: str, splits: Sequence[Split], digest: str, cache: str
     shards = [shard for split in splits for shard in split.shards]
     try:
         tf.io.gfile.makedirs(folder)
-        missing = [shard for shard in shards if not _is_copied(f"{folder}/{shard.name}", shard)]
-        _check_space(sum(shard.bytes for shard in missing), cache)
-        mib = sum(shard.bytes for shard in missing) / _MIB
-        with Progress(0, mib, title="copy to the cache", unit="MiB") as progress:
-            for shard in missing:
-                _copy(f"{data_dir}/{shard.name}", f"{folder}/{shard.name}", shard, progress)
+        if missing := _not_copied(folder, shards):
+            with _only_writer(folder, cache):
+                _copy_all(data_dir, folder, _not_copied(folder, missing), cache)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise UserError(f"config.data.cache={cache}: {reason}") from error
     return folder
+
+
+def _not_copied(folder: str, shards: Sequence[Shard]) -> list[Shard]:
+    return [shard for shard in shards if not _is_copied(f"{folder}/{shard.name}", shard)]
+
+
+def _only_writer(folder: str, cache: str) -> contextlib.AbstractContextManager[None]:
+    """Keeps other commands from copying to a local folder meanwhile; waits for one that does."""
+    if "://" in folder:  # neither memory nor object stores have locks
+        return contextlib.nullcontext()
+    is_busy = f"config.data.cache={cache}: another command copies shards to {folder}"
+    return locks.only_writer(f"{folder}/{_LOCK}", _SILENT_S, is_busy, is_patient=True)
+
+
+def _copy_all(data_dir: str, folder: str, shards: Sequence[Shard], cache: str) -> None:
+    total = sum(shard.bytes for shard in shards)
+    _check_space(total, cache)
+    with Progress(0, total / _MIB, title="copy to the cache", unit="MiB") as progress:
+        for shard in shards:
+            _copy(f"{data_dir}/{shard.name}", f"{folder}/{shard.name}", shard, progress)
 
 
 def _is_copied(path: str, shard: Shard) -> bool:
@@ -72,7 +92,7 @@ def _sha256(path: str) -> str:
 
 def _check_space(needed_bytes: int, cache: str) -> None:
     if cache == "memory":
-        free_bytes = int(_SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available)
+        free_bytes = int(_SHARE_OF_FREE_MEMORY * free_memory.available_bytes())
     elif "://" in cache:
         return
     else:

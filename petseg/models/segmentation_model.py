@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from keras.src.utils.naming import reset_uids
 
 from petseg.errors import UserError
@@ -19,6 +20,7 @@ from petseg.registry import DECODERS, ENCODERS
 
 IMAGE = "image"  # the key of images among features
 DECODER, ALL = "decoder", "all"  # what can be trained, beside an encoder's stages
+_NAME_COUNTS = "object_name_uids"  # Keras: how often a layer's name was given
 STRIDE_PX = 32  # image sizes are multiples of the deepest level's stride
 
 
@@ -142,6 +144,17 @@ class ModelOptions:
     seed: int = 0
 
 
+@contextlib.contextmanager
+def _leaving_names() -> Iterator[None]:
+    """Afterwards layers of the user's own models are numbered as if nothing had been built."""
+    counts = global_state.get_global_attribute(_NAME_COUNTS)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(_NAME_COUNTS, counts)
+
+
+@_leaving_names()
 def build_model(
     options: ModelOptions,
     *,

@@ -11,6 +11,7 @@ from petseg.errors import UserError
 from petseg.training import rendezvous, signals
 
 _MANY = 1024  # more tasks than a node has
+_TASK_TYPES = ("chief", "worker")  # of which both train
 
 
 def choose_devices(
@@ -120,10 +121,26 @@ def _workers_of_tf_config() -> int:
     if not text:
         return 1
     try:
-        cluster = json.loads(text).get("cluster", {})
-        return len(cluster.get("chief", ())) + len(cluster.get("worker", ()))
+        content = json.loads(text)
+        cluster, task = content.get("cluster", {}), content.get("task", {}).get("type")
+        count = len(cluster.get("chief", ())) + len(cluster.get("worker", ()))
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"TF_CONFIG is not what TensorFlow expects: {error}") from error
+    if task is not None:
+        try:
+            _check_task_type(task)
+        except ValueError as error:
+            raise UserError(f"TF_CONFIG: {error}") from error
+    return count
+
+
+def _check_task_type(task_type: str) -> None:
+    """Raises ValueError for an evaluator or a parameter server, which would train as a worker."""
+    if task_type not in _TASK_TYPES:
+        raise ValueError(
+            f"this task is {task_type!r}, but petseg has only {' and '.join(_TASK_TYPES)}: each of "
+            "them trains, and the first one evaluates too; do not start this one"
+        )
 
 
 def _make_multi_worker(cluster: str) -> tf.distribute.Strategy:
@@ -149,8 +166,10 @@ def _make_multi_worker(cluster: str) -> tf.distribute.Strategy:
 
 
 def _hosts(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> tuple[list[str], int]:
-    """HOST:PORT of all hosts, and the index of this one."""
+    """HOST:PORT of all hosts, and the index of this one; raises ValueError if it is none."""
     cluster = resolver.cluster_spec().as_dict()
+    if cluster and resolver.task_type:
+        _check_task_type(resolver.task_type)
     chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
     before = 0 if resolver.task_type == "chief" else len(chiefs)
     index = before + (resolver.task_id or 0)

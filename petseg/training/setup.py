@@ -17,12 +17,14 @@ from petseg.run_dir import checkpoints, run_folder
 from petseg.run_dir.checkpoints import CheckpointMetadata
 from petseg.run_dir.trained_model import model_options, served_variables
 from petseg.training import data as data_lib
-from petseg.training import distribution, precision, stages
+from petseg.training import distribution, precision, same_settings, stages
 from petseg.training.data import DataSet
 from petseg.training.gradients import BatchShares, LossOptions
 from petseg.training.optimizers import Optimizer
 from petseg.training.schedules import ScheduleOptions
 from petseg.training.stages import StageSchedule, StageTrainer, TrainingOptions
+
+LOSS_SCALED = "mixed_float16"  # the precision that scales losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +153,7 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
     # A run folder says what its classes are, even if a preset changes later.
     spelled_out = dataclasses.replace(config.data, label_map=data.label_map.spec())
     config = dataclasses.replace(config, data=spelled_out)
+    same_settings.check_same(config, data.manifest.digest(), devices)
     changed = run_folder.check_fits(run_dir, config, data.manifest) if run_dir else []
     step, skipped = _find_start(run_dir, devices)
     model = _build_model(config, data, devices, is_resumed=step is not None)
@@ -165,10 +168,14 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
     if step is None:
         metadata = CheckpointMetadata(0, _describe(config, data, model), {}, {})
     else:
-        stages.check_same_stages(checkpoints.read_metadata(run_dir, step), planned, run_dir)
+        saved = checkpoints.read_metadata(run_dir, step)
+        stages.check_same_stages(saved, planned, run_dir)
         variables = stages.model_variables(model, averages)
         if step > current.first_step:  # at a border a new optimizer begins
-            variables |= trainer.checkpoint_variables()
+            was_scaled = saved.run["config"]["devices"]["precision"] == LOSS_SCALED
+            variables |= trainer.checkpoint_variables(has_loss_scale=was_scaled)
+            if options.has_loss_scale and not was_scaled:
+                changed = [*changed, "the loss scale starts anew: the run had none so far"]
         metadata = checkpoints.restore(variables, run_dir, step)
     batches = data.image_batches(devices)
     if config.data.feature_cache_dir:
@@ -214,7 +221,7 @@ def training_options(config: Config, data: DataSet, devices: Devices) -> Trainin
         average_decay=optimizer.average_decay,
         seed=config.train.seed,
         image_size=config.data.image_size,
-        has_loss_scale=config.devices.precision == "mixed_float16",
+        has_loss_scale=config.devices.precision == LOSS_SCALED,
         xla=config.devices.xla,
         is_deterministic=config.devices.deterministic_ops,
         has_gpu=bool(tf.config.list_physical_devices("GPU")),

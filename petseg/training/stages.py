@@ -21,6 +21,8 @@ from petseg.training.schedules import Schedule, ScheduleOptions
 from petseg.training.state import State
 from petseg.training.train_step import StepOptions, TrainSteps
 
+_MOST_STEPS = 10**12
+
 
 @dataclasses.dataclass(frozen=True)
 class StageSchedule:
@@ -51,11 +53,20 @@ def plan_stages(stages: Sequence[Stage], records: int, batch_size: int) -> list[
       stages: In order.
       records: Images in the training split.
       batch_size: The global batch.
+
+    Raises:
+      UserError: There are more steps than can be counted.
     """
     planned, images, first = [], 0.0, 0
     for index, stage in enumerate(stages):
         # Counted from the start of the run, so that rounding does not add up.
         images += stage.epochs * records
+        if not images / batch_size <= _MOST_STEPS:
+            raise UserError(
+                f"config.train: {stage.epochs:g} epochs of {records:,} images in batches of "
+                f"{batch_size} are more than {_MOST_STEPS:,} steps; to train until you stop it, "
+                "name fewer epochs and raise them when the run is resumed"
+            )
         end = max(first + 1, int(images / batch_size))
         planned.append(StageSchedule(index, stage, first, end))
         first = end
@@ -183,15 +194,24 @@ class StageTrainer:
         """The learning rate of the step after `step` steps."""
         return float(self._schedule(tf.constant(np.array(step - self.planned.first_step))))
 
-    def checkpoint_variables(self) -> dict[str, tf.Variable]:
-        """What a checkpoint holds of the stage's optimizer, by name."""
+    def checkpoint_variables(self, *, has_loss_scale: bool = True) -> dict[str, tf.Variable]:
+        """What a checkpoint holds of the stage's optimizer, by name.
+
+        Args:
+          has_loss_scale: With the variables of loss scaling, if the stage has any.
+        """
         state, prefix = self.state, f"stage{self.planned.index}"
         slots = {
             f"{prefix}/{name}/{weight.path}": slot
             for name, column in state.slots.items()
             for weight, slot in zip(state.weights, column, strict=True)
         }
-        return {**slots, **{f"{prefix}/{name}": count for name, count in state.counts.items()}}
+        counts = {
+            f"{prefix}/{name}": count
+            for name, count in state.counts.items()
+            if has_loss_scale or name not in state_lib.LOSS_SCALE
+        }
+        return {**slots, **counts}
 
 
 def _make_gradients(

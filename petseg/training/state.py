@@ -13,6 +13,7 @@ from petseg.training.optimizers import Optimizer
 # so many steps without.
 _FIRST_LOSS_SCALE = 2.0**15
 _STEPS_TO_DOUBLE = 2000
+LOSS_SCALE = ("good_steps", "loss_scale")  # the counts that only loss scaling needs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Draws images with their masks for people: colours, overlays and panels."""
 
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from petseg.data.label_map import IGNORE, LabelMap
+from petseg.data.label_map import IGNORE, MAX_CLASSES, LabelMap
 from petseg.visualization import fonts
 
 Colour = tuple[int, int, int]
@@ -22,7 +24,9 @@ _PALETTE = (
     (153, 153, 153),
 )
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
-_DARK = 60  # the sum of a colour's channels
+# Sums of a colour's channels: those of black, and where further default colours begin and end.
+_DARK, _DIM, _PALE = 60, 200, 640
+_LEVELS = range(0, 256, 31)  # of each channel, in the further default colours
 _WRONG = (230, 30, 30)
 _OVERLAY_OPACITY = 0.45
 _GAP_PX, _TITLE_PX = 4, 16
@@ -35,17 +39,35 @@ def colours(num_classes: int, given: Mapping[int, Colour]) -> np.ndarray:
 
     Args:
       num_classes: Number of classes.
-      given: Class id -> the colour that the data set gives it; other classes get a default.
+      given: Class id -> the colour that the data set gives it. Other classes get a default that
+        no class has yet.
     """
     table = np.zeros((256, 3), np.uint8)
+    defaults = _defaults()
+    taken = set(map(tuple, given.values()))
+    unused = (colour for colour in defaults[num_classes:] if colour not in taken)
     for class_id in range(num_classes):
-        # After the last colour the same ones are repeated, darker each time.
-        shade = 0.6 ** (class_id // len(_PALETTE))
-        default = np.round(np.multiply(_PALETTE[class_id % len(_PALETTE)], shade))
-        table[class_id] = given.get(class_id, default)
+        colour = given.get(class_id, defaults[class_id])
+        if class_id not in given and colour in taken:
+            colour = next(unused)
+        table[class_id] = colour
     is_dark = table[:num_classes].sum(1, dtype=int) < _DARK
     table[IGNORE] = _WHITE if is_dark.any() else _BLACK
     return table
+
+
+@functools.cache
+def _defaults() -> tuple[Colour, ...]:
+    """All default colours: _PALETTE, then each as far as possible from those before it."""
+    cube = np.array(list(itertools.product(_LEVELS, repeat=3)))
+    cube = cube[(cube.sum(1) >= _DIM) & (cube.sum(1) <= _PALE)]
+    chosen = list(_PALETTE)
+    distance = np.min([((cube - one) ** 2).sum(1) for one in chosen], axis=0)
+    while len(chosen) < 2 * MAX_CLASSES:  # some may be taken by given colours
+        nearest = cube[distance.argmax()]
+        chosen.append(tuple(nearest.tolist()))
+        distance = np.minimum(distance, ((cube - nearest) ** 2).sum(1))
+    return tuple(chosen)
 
 
 def palette(label_map: LabelMap, raw_colours: Mapping[int, Colour]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A folder of features: what is in it, what is refused, and how it is filled."""
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from testing.conversion import convert
+from testing.waiting import wait_until
 
 from petseg.augmentation import Augmentation
-from petseg.data import manifest, shard_files, tfrecord
+from petseg.data import manifest, output_folder, shard_files, tfrecord
 from petseg.data.label_map import IGNORE
 from petseg.data.manifest import Manifest, Shard, Split
 from petseg.devices import Devices
@@ -513,3 +515,48 @@ def test_a_damaged_manifest_of_a_cache_is_one_line(tmp_path, old, new):
         store.read_finished(str(tmp_path))
     assert str(caught.value).endswith(f"; delete {tmp_path}, to have it made again")
     assert str(caught.value).isprintable()
+
+
+def test_a_cache_that_another_command_fills_is_waited_for_and_used(opener, tmp_path, capfd):
+    model, elsewhere = toy_model(), tmp_path / "elsewhere"
+    folder = opener.folder
+    opener.change(folder=str(elsewhere))
+    opener.open(model)
+    capfd.readouterr()
+    opener.change(folder=str(folder))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with output_folder.claim(str(folder)):  # as the other command does
+            waiting = pool.submit(opener.open, model)
+            said = []
+
+            def says_that_it_waits():
+                said.append(capfd.readouterr().err)
+                return "another command writes to" in "".join(said)
+
+            wait_until(says_that_it_waits, "a line that it waits")
+            assert not waiting.done()
+            for path in elsewhere.iterdir():
+                shutil.copy2(path, folder / path.name)
+        cache = waiting.result(timeout=300)
+    assert "computing" not in "".join(said) + capfd.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in elsewhere.iterdir()
+    )
+    written = manifest.read_manifest(str(folder)).splits["train"]
+    assert cache.train[0].num_records == written.records
+
+
+def test_a_cache_that_another_command_left_unfinished_is_finished(opener, capfd):
+    model = toy_model()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with pytest.raises(FaultFound, match="disk"), output_folder.claim(str(opener.folder)):
+            waiting, said = pool.submit(opener.open, model), []
+
+            def says_that_it_waits():
+                said.append(capfd.readouterr().err)
+                return "another command writes to" in "".join(said)
+
+            wait_until(says_that_it_waits, "a line that it waits")
+            raise FaultFound("the disk of the other command is full")
+        cache = waiting.result(timeout=300)
+    assert cache.train[0].num_records == opener.data.splits["train"].records

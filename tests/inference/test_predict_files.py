@@ -385,7 +385,7 @@ def write_video(path: Path, frames: int, faststart: bool = True) -> None:
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
-    return list(video.frames(path))
+    return [frame.pixels for frame in video.frames(path)]
 
 
 def test_a_video_is_predicted_frame_by_frame(predict, tmp_path):

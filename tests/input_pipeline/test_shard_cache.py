@@ -1,4 +1,6 @@
+import concurrent.futures
 import os
+import threading
 
 import numpy as np
 import psutil
@@ -46,6 +48,24 @@ def test_whole_copies_are_kept_and_damaged_or_interrupted_ones_are_made_again(da
     assert os.stat(good).st_mtime_ns == before
 
 
+def test_commands_that_share_a_folder_copy_one_after_the_other(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_cache, "_CHUNK_BYTES", 512)  # so that copies would overlap
+    where, start = str(tmp_path / "cache"), threading.Barrier(4)
+
+    def command(_):
+        start.wait(timeout=300)
+        return cache(data_dir, where)[0]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(command, range(4)))
+    (_, splits) = cache(data_dir, where)
+    for shards in found:
+        assert [contents(one) for one in shards] == [
+            contents(reading.shards_in(str(data_dir), split)) for split in splits
+        ]
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
 def test_a_shard_that_differs_from_its_manifest_is_not_cached(data_dir, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -63,7 +83,7 @@ def test_a_shard_that_differs_from_its_manifest_is_not_cached(data_dir, tmp_path
 def test_shards_that_do_not_fit_into_memory_are_refused(data_dir, monkeypatch):
     data = manifest.read_manifest(str(data_dir))
     full = psutil.virtual_memory()._replace(available=1000)
-    monkeypatch.setattr(shard_cache.psutil, "virtual_memory", lambda: full)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: full)
     with pytest.raises(UserError, match=r"config\.data\.cache=memory: the shards take"):
         shard_cache.cache_shards(str(data_dir), list(data.splits.values()), "another", "memory")
 

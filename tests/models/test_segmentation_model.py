@@ -24,6 +24,19 @@ def images(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
+def test_layers_of_a_users_own_model_keep_names_of_their_own():
+    inputs = keras.Input((4, 4, 3))
+    before = keras.layers.Conv2D(3, 1)(inputs)
+    first = [variable.path for variable in build().variables]
+    with pytest.raises(UserError):
+        build("no_such_decoder")
+    after = keras.layers.Conv2D(3, 1)(before)
+    names = [layer.name for layer in keras.Model(inputs, after).layers]
+    assert len(set(names)) == 3
+    # Nor does what the user has built change the names in a checkpoint.
+    assert [variable.path for variable in build().variables] == first
+
+
 def test_features_resumed_from_any_stage_are_those_of_the_whole_encoder():
     model = build("fcn2s")
     x = images(2, 64)

@@ -75,6 +75,21 @@ def test_a_chief_comes_before_the_workers(monkeypatch):
         assert distribution._hosts(resolver) == (["a:1", "b:1", "c:1"], index)
 
 
+@pytest.mark.parametrize("name", ["auto", "multi_worker"])
+@pytest.mark.parametrize("task", ["evaluator", "ps"])
+@pytest.mark.parametrize("workers", [["b:1"], []])
+def test_a_task_that_would_not_train_is_refused_before_it_waits(monkeypatch, name, task, workers):
+    def wait(addresses, index):
+        pytest.fail(f"{task} takes the place of host {index}")
+
+    monkeypatch.setattr(rendezvous, "wait_for_all", wait)
+    cluster = {"chief": ["a:1"], "worker": workers, task: ["d:1"]}
+    tf_config(monkeypatch, {"cluster": cluster, "task": {"type": task, "index": 0}})
+    with pytest.raises(UserError, match=f"'{task}'.* chief and worker") as caught:
+        distribution.make_strategy(name, "tf_config", 0, 8)
+    assert "\n" not in str(caught.value)
+
+
 def test_hosts_wait_for_each_other_and_name_who_is_missing(capfd):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
     over, met = threading.Event(), []

@@ -1,6 +1,7 @@
 """What a run may do besides going straight to its end."""
 
 import copy
+import math
 import os
 import signal
 import subprocess
@@ -13,13 +14,13 @@ from testing.conversion import convert
 from testing.events import curve
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
 
-from petseg import progress
+from petseg import config_rules, progress
 from petseg.config import Stage, TrainConfig
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.run_dir import checkpoints, evaluations, trained_model
+from petseg.training import setup, trainer
 from petseg.training import stages as stages_lib
-from petseg.training import trainer
 
 
 @pytest.fixture
@@ -306,3 +307,39 @@ def test_the_rounding_of_stages_does_not_add_up():
     assert [one.first_step for one in planned] == [0, 1, 2, 3]
     assert [one.end_step for one in planned] == [1, 2, 3, 5]
     assert [stages_lib.stage_at(planned, step).index for step in range(6)] == [0, 1, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize("epochs", [math.inf, math.nan, 1e300])
+def test_more_steps_than_can_be_counted_are_refused(epochs):
+    with pytest.raises(UserError, match="epochs of 20 images in batches of 4 are more than"):
+        stages_lib.plan_stages([Stage("all", epochs, 1e-3)], 20, 4)
+
+
+def test_a_run_is_resumed_with_a_loss_scale_that_it_had_not_and_without(tiny_config, tmp_path):
+    def resume(precision):
+        config = copy.deepcopy(tiny_config)
+        config.devices.precision = precision
+        config = config_rules.spell_out(config)
+        return setup.prepare_run(config, str(tmp_path), setup.choose_devices(config))
+
+    tiny_config.devices.force = True
+    tiny_config.train.epochs = 1.0
+    trainer.train_and_evaluate(tiny_config, str(tmp_path))
+    plain = resume("float32")
+    tiny_config.train.epochs = 2.0
+    scaled = resume("mixed_float16")
+    assert scaled.metadata.step == 5
+    assert any("loss scale starts anew" in note for note in scaled.notes)
+    counts = {name: count.numpy() for name, count in scaled.stage.state.counts.items()}
+    assert counts == {"updates": 5, "good_steps": 0, "loss_scale": 2.0**15}
+    for name, column in plain.stage.state.slots.items():
+        for ours, slot in zip(column, scaled.stage.state.slots[name], strict=True):
+            np.testing.assert_array_equal(ours, slot)
+    tiny_config.devices.precision = "mixed_float16"
+    trainer.train_and_evaluate(tiny_config, str(tmp_path))
+    again = resume("mixed_float16")
+    stored = checkpoint_weights(tmp_path, 10)  # with a loss scale of its own now
+    for name, count in again.stage.state.counts.items():
+        assert count.numpy() == stored[f"stage0/{name}"]
+    assert not any("loss scale" in note for note in again.notes)
+    assert set(resume("float32").stage.state.counts) == {"updates"}

@@ -12,6 +12,26 @@ def test_every_class_has_a_colour_of_its_own():
     assert len(set(own)) == 21
 
 
+@pytest.mark.parametrize("count", [9, 150, 254])
+def test_colours_of_many_classes_can_be_seen_and_told_apart(count):
+    table = pictures.colours(count, {})[:count].astype(int)
+    assert table.sum(1).min() >= 150 and table.sum(1).max() <= 650
+    apart = np.abs(table[:, None] - table[None]).max(-1) + 256 * np.eye(count, dtype=int)
+    assert apart.min() >= 20
+    assert tuple(pictures.colours(count, {})[IGNORE]) == (0, 0, 0)
+    # More classes leave the colours of the others as they are.
+    assert (pictures.colours(254, {})[:count] == table).all()
+
+
+def test_a_default_colour_is_none_that_another_class_was_given():
+    ours = pictures.colours(254, {})
+    given = {3: tuple(ours[1].tolist()), 4: tuple(ours[6].tolist()), 5: tuple(ours[7].tolist())}
+    for count in (6, 8, 254):
+        table = pictures.colours(count, given)[:count]
+        assert len({tuple(colour) for colour in table.tolist()}) == count
+        assert all(tuple(table[class_id]) == colour for class_id, colour in given.items())
+
+
 def test_a_class_has_the_colour_of_its_data_set():
     label_map = parse_label_map("sky=3; cat=5,6; dog=7; ignored=9")
     table = pictures.palette(label_map, {6: (1, 2, 3), 5: (4, 5, 6), 7: (0, 0, 0), 9: (9, 9, 9)})

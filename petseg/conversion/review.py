@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from petseg.conversion import grey_masks
 from petseg.conversion.pairing import NO_PAIR
 from petseg.conversion.splits import OUTSIDE
 from petseg.data.label_map import IGNORED, unnamed
@@ -58,6 +59,8 @@ def losses(finished: Manifest) -> list[str]:
     for kind, group in by_kind(lost).items():
         if len(group) >= max(_MANY, _MANY_SHARE * total):
             lines.append(f"{len(group):,} of {total:,} inputs are rejected: {kind}")
+    if line := grey_masks.contradiction(finished.repaired, finished.raw_labels, _pixels(finished)):
+        lines.append(line)
     return lines
 
 

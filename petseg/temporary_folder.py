@@ -15,6 +15,7 @@ from pathlib import Path
 import filelock
 
 _PREFIX = "petseg-tmp-"
+_IN_MEMORY = Path("/dev/shm")
 _LOCK = ".petseg-temporary-folder"  # a folder without it is somebody else's
 
 
@@ -25,7 +26,7 @@ def use_own() -> None:
     permission, temporary files stay where they were.
     """
     with contextlib.suppress(OSError):
-        system = Path(tempfile.gettempdir())
+        system = _system_folder()
         _remove_abandoned(system)
         # Its final name appears once it is locked: others would take it for abandoned.
         new = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=system))
@@ -35,6 +36,16 @@ def use_own() -> None:
         own = new.rename(system / new.name.removeprefix("."))
         atexit.register(_remove_own, own, lock, os.getpid())
         tempfile.tempdir = os.environ["TMPDIR"] = str(own)
+
+
+def _system_folder() -> Path:
+    """The folder for temporary files; a read-only container has none, but memory."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        if not os.access(_IN_MEMORY, os.W_OK):
+            raise
+        return _IN_MEMORY
 
 
 def _lock(folder: Path) -> filelock.BaseFileLock:

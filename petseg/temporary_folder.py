@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,20 @@ _IN_MEMORY = Path("/dev/shm")
 _LOCK = ".petseg-temporary-folder"  # a folder without it is somebody else's
 
 
+def use_memory_if_needed() -> None:
+    """Lets temporary files lie in memory if no disk takes any, as in a read-only container.
+
+    Ends the process with one line if that cannot be. TensorFlow asks for the folder when it is
+    imported.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        if not os.access(_IN_MEMORY, os.W_OK):
+            sys.exit(f"error: {error.strerror}; set TMPDIR to a folder that can be written to")
+        tempfile.tempdir = str(_IN_MEMORY)
+
+
 def use_own() -> None:
     """Makes a folder that takes all temporary files of this process and of those it starts.
 
@@ -26,7 +41,7 @@ def use_own() -> None:
     permission, temporary files stay where they were.
     """
     with contextlib.suppress(OSError):
-        system = _system_folder()
+        system = Path(tempfile.gettempdir())
         _remove_abandoned(system)
         # Its final name appears once it is locked: others would take it for abandoned.
         new = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=system))
@@ -36,16 +51,6 @@ def use_own() -> None:
         own = new.rename(system / new.name.removeprefix("."))
         atexit.register(_remove_own, own, lock, os.getpid())
         tempfile.tempdir = os.environ["TMPDIR"] = str(own)
-
-
-def _system_folder() -> Path:
-    """The folder for temporary files; a read-only container has none, but memory."""
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError:
-        if not os.access(_IN_MEMORY, os.W_OK):
-            raise
-        return _IN_MEMORY
 
 
 def _lock(folder: Path) -> filelock.BaseFileLock:

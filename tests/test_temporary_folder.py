@@ -107,14 +107,28 @@ def test_without_a_folder_to_write_to_the_command_goes_on(tmp_path, monkeypatch)
     assert not (tmp_path / "absent").exists()
 
 
-def test_where_no_disk_can_be_written_to_temporary_files_lie_in_memory(tmp_path, monkeypatch):
-    (tmp_path / "memory").mkdir()
+@pytest.mark.parametrize("memory", [True, False])
+def test_where_no_disk_can_be_written_to_temporary_files_lie_in_memory(
+    tmp_path, monkeypatch, memory
+):
+    if memory:
+        (tmp_path / "memory").mkdir()
     with monkeypatch.context() as patched:
         patched.setattr(tempfile, "tempdir", None)
         patched.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
         patched.setattr(temporary_folder, "_IN_MEMORY", tmp_path / "memory")
         patched.setenv("TMPDIR", "")
-        temporary_folder.use_own()
-        found = tempfile.gettempdir(), os.environ["TMPDIR"]
-    assert Path(found[0]).parent == tmp_path / "memory"
-    assert found[1] == found[0]
+        try:
+            temporary_folder.use_memory_if_needed()
+            temporary_folder.use_own()
+            found = tempfile.gettempdir(), os.environ["TMPDIR"]
+        except SystemExit as end:
+            found = end.code
+    if memory:
+        assert Path(found[0]).parent == tmp_path / "memory"
+        assert found[1] == found[0]
+    else:
+        assert found == (
+            f"error: No usable temporary directory found in ['{tmp_path}/nowhere']; set TMPDIR to "
+            "a folder that can be written to"
+        )

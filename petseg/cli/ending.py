@@ -22,8 +22,6 @@ _MACHINE_ERRORS = {
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
 }
 
-_NO_TEMPORARY_FOLDER = "No usable temporary directory"  # as Python says it
-
 
 def call(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     """Calls main(arguments) and returns the status to end with.
@@ -52,9 +50,6 @@ def call(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int
 
 
 def _end_by_machine(error: OSError) -> int:
-    if (error.strerror or "").startswith(_NO_TEMPORARY_FOLDER):
-        _print_line(f"error: {error.strerror}; set TMPDIR to a folder that can be written to")
-        return FaultFound.exit_status
     is_unread = error.errno == errno.EPIPE
     if not is_unread and error.errno not in _MACHINE_ERRORS:
         raise error

@@ -15,6 +15,11 @@ _AS_BITS = {  # bits of a pixel -> what is noted of such a mask
     2: "2 bits, stored as 0 to 3",
     4: "4 bits, stored as 0 to 15",
 }
+_SPREAD = {
+    1: "1 bit, stored as 0 and 255",
+    2: "2 bits, stored as 0 to 255 in steps of 85",
+    4: "4 bits, stored as 0 to 255 in steps of 17",
+}
 
 
 def to_labels(grey: np.ndarray, bits: int, rules: MaskRules) -> tuple[np.ndarray, str | None]:
@@ -42,7 +47,7 @@ def to_labels(grey: np.ndarray, bits: int, rules: MaskRules) -> tuple[np.ndarray
     if (classes := _classes_of_greys(grey, divisor, rules)) is not None:
         return classes[grey], _AS_COLOURS
     if is_spread:
-        return grey, f"{bits} bit{'s' * (bits > 1)}, stored as 0 to 255 in steps of {step}"
+        return grey, _SPREAD[bits]
     return grey // np.uint8(divisor), _AS_BITS.get(bits)
 
 

@@ -29,12 +29,6 @@ def raising(error):
         (MemoryError(), 1, "error: the memory of this machine does not suffice"),
         (OSError(errno.ENOSPC, "No space left", "a.png"), 1, "error: a.png: No space left"),
         (OSError(errno.EROFS, "Read-only"), 1, "error: output: Read-only"),
-        (
-            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
-            1,
-            "error: No usable temporary directory found in ['/tmp']; set TMPDIR to a folder that "
-            "can be written to",
-        ),
         (StoppedBySignal(15, "at step 3"), 143, "stopped by SIGTERM at step 3"),
         (KeyboardInterrupt(), 130, "stopped by SIGINT before it was done"),
     ],

@@ -52,7 +52,8 @@ def test_a_mask_that_a_program_made_smaller_has_the_labels_it_had(bits):
         large.pixels_per_label,
     )
     np.testing.assert_array_equal(labels(small), values * step)
-    assert "stored as 0 to 255" in small.repair
+    how = "0 and 255" if bits == 1 else f"0 to 255 in steps of {step}"
+    assert small.repair == f"mask: PNG, {bits} bit{'s' * (bits > 1)}, stored as {how}"
 
 
 def test_an_ignored_255_does_not_make_white_of_one_bit_ignored():

@@ -10,12 +10,19 @@ from pathlib import Path
 
 from etils import epath
 
+# What a file browser, a new disk or a disk station leaves in an empty folder.
+_NOTHING = (".DS_Store", "lost+found", ".snapshot", "@eaDir")
 _WILDCARD = re.compile(r"[*?\[\]\\]")
 
 
 def expand(path: str | os.PathLike[str]) -> str:
     """A path whose leading ~ or ~USER is that user's folder, which shells leave in --flag=~/x."""
     return os.path.expanduser(os.fspath(path))
+
+
+def things_in(folder: str | os.PathLike[str]) -> list[str]:
+    """The names in a folder, sorted, but for those that systems put into an empty one."""
+    return sorted(path.name for path in epath.Path(folder).iterdir() if path.name not in _NOTHING)
 
 
 @contextlib.contextmanager

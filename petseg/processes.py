@@ -78,14 +78,14 @@ def open_workers(
       show_progress: Draw a progress bar on standard error.
 
     Raises:
-      FaultFound: A worker was killed.
+      FaultFound: A worker was killed, or this machine has no memory to share between processes.
     """
     if workers <= 1:
         with _progress(what, pictures, show_progress) as progress:
             yield Workers(None, None, progress)
         return
     context = multiprocessing.get_context("fork" if can_fork() else "spawn")
-    shared = _Worker(context.Event(), context.Value("q", 0), os.getpid())
+    shared = _share(context, workers)
     gc.freeze()  # or a garbage collection in a forked process would copy all shared pages
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, context, initializer=_start_worker, initargs=(shared,)
@@ -163,6 +163,17 @@ class _Worker:
             raise _Stopped
 
 
+def _share(context: multiprocessing.context.BaseContext, workers: int) -> _Worker:
+    try:
+        return _Worker(context.Event(), context.Value("q", 0), os.getpid())
+    except (OSError, ImportError) as error:  # as in small virtual machines, without /dev/shm
+        reason = getattr(error, "strerror", None) or error
+        raise FaultFound(
+            f"--workers={workers}: this machine has no memory to share between processes "
+            f"(/dev/shm: {reason}); use --workers=1"
+        ) from error
+
+
 def _start_worker(worker: _Worker) -> None:
     global _worker  # noqa: PLW0603  (the only way to pass state to a pool's tasks)
     _worker = worker
@@ -184,13 +195,6 @@ def _end_with_parent(parent: int) -> None:
 
 def _call(function: Callable[..., R], *arguments: object) -> R:
     return function(*arguments, _worker.advance)
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may use; where the system does not say, of all."""
-    if hasattr(os, "sched_getaffinity"):  # absent on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def can_fork() -> bool:

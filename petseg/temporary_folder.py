@@ -9,13 +9,29 @@ import atexit
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import filelock
 
 _PREFIX = "petseg-tmp-"
+_IN_MEMORY = Path("/dev/shm")
 _LOCK = ".petseg-temporary-folder"  # a folder without it is somebody else's
+
+
+def use_memory_if_needed() -> None:
+    """Lets temporary files lie in memory if no disk takes any, as in a read-only container.
+
+    Ends the process with one line if that cannot be. TensorFlow asks for the folder when it is
+    imported.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        if not os.access(_IN_MEMORY, os.W_OK):
+            sys.exit(f"error: {error.strerror}; set TMPDIR to a folder that can be written to")
+        tempfile.tempdir = str(_IN_MEMORY)
 
 
 def use_own() -> None:

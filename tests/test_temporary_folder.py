@@ -2,9 +2,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from testing.command_processes import ROOT
+
+from petseg import temporary_folder
 
 # Prints the folder that it got, and ends as it is told.
 _PROGRAM = """
@@ -98,8 +102,33 @@ def test_a_folder_of_the_user_s_is_left(tmp_path, name):
 
 
 def test_without_a_folder_to_write_to_the_command_goes_on(tmp_path, monkeypatch):
-    from petseg import temporary_folder
-
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     temporary_folder.use_own()
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_where_no_disk_can_be_written_to_temporary_files_lie_in_memory(
+    tmp_path, monkeypatch, memory
+):
+    if memory:
+        (tmp_path / "memory").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", None)
+        patched.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
+        patched.setattr(temporary_folder, "_IN_MEMORY", tmp_path / "memory")
+        patched.setenv("TMPDIR", "")
+        try:
+            temporary_folder.use_memory_if_needed()
+            temporary_folder.use_own()
+            found = tempfile.gettempdir(), os.environ["TMPDIR"]
+        except SystemExit as end:
+            found = end.code
+    if memory:
+        assert Path(found[0]).parent == tmp_path / "memory"
+        assert found[1] == found[0]
+    else:
+        assert found == (
+            f"error: No usable temporary directory found in ['{tmp_path}/nowhere']; set TMPDIR to "
+            "a folder that can be written to"
+        )

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from petseg.benchmark import measuring
 from petseg.benchmark.measuring import Candidate
 from petseg.conversion.convert import ConvertOptions, convert
+from petseg.cores import usable_cores
 from petseg.data import record
 from petseg.errors import UserError
 
@@ -43,7 +44,7 @@ def benchmark(
     """
     linked = scratch / "pairs"
     size_mb = _link_pairs(raw_dir, linked, pairs) / 1e6
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     runs = [
         ("decode_limit", decode_only, cores),
         ("naive_copy", copy_naively, 1),

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,6 +11,7 @@ import tensorflow_datasets as tfds
 from petseg.augmentation import Augmentation
 from petseg.benchmark import measuring
 from petseg.benchmark.measuring import Candidate
+from petseg.cores import usable_cores
 from petseg.data import manifest, record
 from petseg.data.label_map import parse_label_map
 from petseg.input_pipeline import pipeline, reading, resizing, windows
@@ -61,7 +61,7 @@ def benchmark(
         "tutorial": tutorial,
         "tfds": with_tfds,
     }
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     runs = {
         name: functools.partial(_speed, run, data_dir, records) for name, run in streams.items()
     }

@@ -17,7 +17,6 @@ config or folder.
 """
 
 import dataclasses
-import os
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from petseg import recipes
 from petseg.benchmark import conversion, exporting, measuring, training
 from petseg.benchmark import input as input_benchmark
 from petseg.cli import other_command
+from petseg.cores import usable_cores
 from petseg.errors import UserError
 from petseg.training import bottleneck
 
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _measure_conversion(scratch: Path) -> None:
-    counts = sorted({int(count) for count in _WORKERS.value or (1, os.cpu_count() or 1)})
+    counts = sorted({int(count) for count in _WORKERS.value or (1, usable_cores())})
     conversion.benchmark(
         Path(_RAW_DIR.value) if _RAW_DIR.value else _draw_toy_pets(scratch),
         scratch,

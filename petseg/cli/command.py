@@ -20,7 +20,11 @@ ending.end_early_interrupts_in_one_line()
 # missing, and pictures are drawn to files.
 os.environ["MPLBACKEND"] = "agg"
 os.environ["KERAS_BACKEND"] = "tensorflow"
+temporary_folder.use_memory_if_needed()
 standard_error.import_tensorflow()
+# Letters that the encoding of standard output lacks are escaped, as on standard error.
+if hasattr(sys.stdout, "reconfigure"):  # a notebook's is no file
+    sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def run(

@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw, ImageFilter
 
+from petseg import paths
 from petseg.errors import UserError
 from petseg.progress import Progress
 
@@ -228,7 +229,7 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     output_dir = Path(_OUTPUT_DIR.value)
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+    if output_dir.exists() and (not output_dir.is_dir() or paths.things_in(output_dir)):
         raise UserError(f"--output_dir: {output_dir} is not an empty folder")
     draw_dataset(output_dir, _TRAINVAL_IMAGES.value, _TEST_IMAGES.value, _SEED.value)
     print(f"toy pets   {output_dir}")

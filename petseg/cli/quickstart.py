@@ -18,6 +18,7 @@ from pathlib import Path
 
 from absl import app, flags
 
+from petseg import paths
 from petseg.cli import ending, flag_parsing, help_page, other_command, path_flags
 from petseg.errors import FaultFound, UserError
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    return (folder / "MADE_BY_QUICKSTART").exists() or not any(folder.iterdir())
+    return (folder / "MADE_BY_QUICKSTART").exists() or not paths.things_in(folder)
 
 
 def _step(name: str, *arguments: str) -> None:

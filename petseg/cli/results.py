@@ -144,6 +144,7 @@ def read_result(run: str, reach: float | None) -> Result:
 
 def _save(figure: Figure, file: str) -> None:
     try:
+        Path(file).absolute().parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file)
     except OSError as error:
         raise UserError(f"--curves={file}: {error.strerror}") from error

@@ -16,8 +16,11 @@ from collections.abc import Sequence
 from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 import numpy as np
 from absl import flags
+from etils import epath
+from PIL import Image
 
 from petseg import processes
+from petseg.cores import usable_cores
 from petseg.data import manifest
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError, shown
@@ -44,9 +47,12 @@ def main(arguments: Sequence[str]) -> None:
     finished = manifest.read_manifest(data_dir)
     if _CONTACT_SHEET.value and not _CONTACT_SHEET.value.lower().endswith(".png"):
         raise UserError(f"--contact_sheet={_CONTACT_SHEET.value} must end with .png")
+    if _CONTACT_SHEET.value:
+        _make_folder_of(_CONTACT_SHEET.value)
     faults = folder_check.unlisted_shards(data_dir, finished)
     faults += folder_check.tfds_faults(data_dir, finished)
     near: list[NearDuplicate] | None = None
+    not_saved = ""
     if _QUICK.value:
         faults += manifest.check_shards(data_dir, finished.splits.values(), hashes=True)
     else:
@@ -60,11 +66,32 @@ def main(arguments: Sequence[str]) -> None:
     for note in folder_check.training_notes(data_dir, finished):
         print(f"note       no training by default: {note}")
     if _CONTACT_SHEET.value and not faults:
-        contact_sheet.draw_contact_sheet(data_dir, finished).save(_CONTACT_SHEET.value)
-        print(f"sheet      {_CONTACT_SHEET.value}")
+        not_saved = _save(contact_sheet.draw_contact_sheet(data_dir, finished))
+        print(f"sheet      {not_saved or _CONTACT_SHEET.value}")
     print(json.dumps(_summary(data_dir, finished, faults, near)))
     if faults:
         raise FaultFound(f"{len(faults):,} fault(s) in {data_dir}; run petseg-convert again")
+    if not_saved:
+        raise FaultFound(f"--contact_sheet: {not_saved}")
+
+
+def _make_folder_of(file: str) -> None:
+    """Makes the folder of a file before the work begins; raises UserError if it cannot."""
+    try:
+        epath.Path(file).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--contact_sheet={file}: {error.filename}: {error.strerror}") from error
+
+
+def _save(sheet: Image.Image) -> str:
+    """Saves the contact sheet; returns why it could not, or ''."""
+    file = _CONTACT_SHEET.value
+    try:
+        with epath.Path(file).open("wb") as opened:
+            sheet.save(opened, "PNG")
+    except OSError as error:
+        return f"{file} cannot be written: {error.strerror or error}"
+    return ""
 
 
 def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardReport]]:
@@ -77,7 +104,7 @@ def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardRep
         check_shard,
         tasks,
         [task.metadata.records for task in tasks],
-        workers=_WORKERS.value or processes.usable_cores(),
+        workers=_WORKERS.value or usable_cores(),
         what="verify",
         show_progress=True,
     )

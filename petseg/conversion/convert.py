@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from petseg import processes
 from petseg.conversion import class_file
 from petseg.conversion.prepare import VALIDATE, RecordOptions
 from petseg.conversion.sources.base import SPLITS, Source, SourceListing, SourceOptions
 from petseg.conversion.write_dataset import WriteOptions, write_dataset
 from petseg.conversion.write_shards import RUNNERS, RunnerOptions
+from petseg.cores import usable_cores
 from petseg.data import output_folder, shard_files
 from petseg.data.manifest import Manifest
 from petseg.errors import UserError
@@ -107,7 +107,7 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
                 fail_on_bad=options.on_bad == "fail",
                 runner=RunnerOptions(
                     options.runner,
-                    options.workers or processes.usable_cores(),
+                    options.workers or usable_cores(),
                     tuple(options.beam_args),
                     show_progress,
                 ),

@@ -52,7 +52,7 @@ def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
         return CheckedImage(content, *size, repair=None)
     with open_picture(content, "image") as picture:
         orientation = picture_file.orientation_of(picture)
-        if picture.format != "JPEG" or picture.mode != "RGB":
+        if not picture_file.is_jpeg(picture) or picture.mode != "RGB":
             repaired = _re_encode(picture, kind)
             return dataclasses.replace(repaired, orientation=orientation)
         width, height = picture.size
@@ -116,8 +116,9 @@ def _check_content(content: bytes, height: int, width: int) -> None:
 
 
 def _re_encode(picture: Image.Image, kind: str) -> CheckedImage:
-    mode, frames = picture.mode, getattr(picture, "n_frames", 1)
+    mode = picture.mode
     rgb = picture_file.to_rgb(picture)
+    frames = picture_file.frames_of(picture)
     encoded = to_jpeg(rgb, REPAIR_JPEG_QUALITY, "4:4:4")
     what = f"{kind}, mode {mode}" + (f", first of {frames} frames" if frames > 1 else "")
     return CheckedImage(encoded, rgb.height, rgb.width, f"image: {what}, {_re_encoded()}")

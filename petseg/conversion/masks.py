@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from petseg.conversion import palettes
+from petseg.conversion import grey_masks, palettes
 from petseg.conversion.class_file import show_colour
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import record
@@ -18,6 +18,8 @@ from petseg.data.label_map import IGNORED, unnamed
 from petseg.data.picture_file import BadFile, check_size, open_picture, picture_format
 
 _LOSSLESS = ("PNG", "BMP", "TIFF")
+_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp", "tiff_sgilog", "tiff_sgilog24")  # Pillow's names
+_BITS_PER_SAMPLE = 258  # TIFF tag
 _IHDR_BYTES = 33  # the signature and the header chunk
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = 0
@@ -52,11 +54,11 @@ class CheckedMask:
 def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> CheckedMask:
     """Checks a mask file, counts its raw labels, and re-encodes all but 8-bit grey PNG.
 
-    - 8 bits, one channel: the values are the labels.
+    - One channel of 1, 2, 4 or 8 bits: the values are the labels, or grey colours; see
+      grey_masks.to_labels.
     - A palette: its colours are mapped to labels if the rules have colours; otherwise its
       indices are the labels.
     - RGB: the colours are mapped to labels; alpha must be opaque throughout.
-    - 1 bit: the labels are 0 and 1.
 
     Args:
       content: The bytes of the file.
@@ -76,6 +78,7 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
     if kind == "PNG" and len(content) > _IHDR_BYTES and content[24:26] == bytes([8, _PNG_GREY]):
         return _check_grey_png(content, rules, decode)
     with open_picture(content, "mask") as picture:
+        _check_lossless(picture)
         note = _check_frames(picture)
         labels, what = _labels_of(picture, rules)
         shown = f": {palettes.show_palette(picture, labels)}" if what == palettes.AS_INDICES else ""
@@ -157,14 +160,28 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
     if content.find(b"acTL", _IHDR_BYTES, content.find(b"IDAT", _IHDR_BYTES)) >= 0:
         with open_picture(content, "mask") as picture:
             _check_frames(picture)
-    if not decode:
+    if not decode and not grey_masks.have_colours(rules):
         return CheckedMask(content, height, width, {})
     try:
         # The decoder of training. asarray shares the tensor's memory.
-        labels = np.asarray(record.decode_mask(content))[..., 0]
+        values = np.asarray(record.decode_mask(content))[..., 0]
     except tf.errors.InvalidArgumentError as error:
         raise BadFile("mask is a damaged PNG") from error
+    labels, what = grey_masks.to_labels(values, 8, rules)
+    if what:
+        repair = f"mask: PNG, {what}"
+        return CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules), repair)
     return CheckedMask(content, *labels.shape, count_labels(labels, rules))
+
+
+def _check_lossless(picture: Image.Image) -> None:
+    """Raises BadFile for a TIFF of which only the container is lossless."""
+    compression = picture.info.get("compression")
+    if compression in _LOSSY_TIFF:
+        raise BadFile(
+            "mask is compressed in a way that blurs labels; masks must be lossless: "
+            f"{picture.format}, {compression}"
+        )
 
 
 def _check_frames(picture: Image.Image) -> str | None:
@@ -190,8 +207,6 @@ def _check_frames(picture: Image.Image) -> str | None:
 def _labels_of(picture: Image.Image, rules: MaskRules) -> tuple[np.ndarray, str | None]:
     """Returns the uint8 labels of any other picture, and what was repaired to get them."""
     mode = picture.mode
-    if mode == "1":
-        return np.asarray(picture).astype(np.uint8), "1 bit, stored as 0 and 1"
     if mode == "P" and not rules.values_of_colours:
         return np.array(picture), palettes.AS_INDICES
     if mode in ("RGB", "RGBA", "P"):
@@ -199,9 +214,21 @@ def _labels_of(picture: Image.Image, rules: MaskRules) -> tuple[np.ndarray, str 
             raise BadFile(f"mask is a picture of mode {mode}; give its colours in --classes")
         # Not a repair, because the class file asks for it.
         return _labels_of_colours(picture.convert("RGBA"), rules), None
-    if mode == "L" and picture.format != "PNG":
-        return np.array(picture), "8 bits, stored as PNG"
+    if mode in ("1", "L"):
+        bits = _bits_of_grey(picture)  # known until the picture is loaded
+        labels, what = grey_masks.to_labels(np.array(picture.convert("L")), bits, rules)
+        return labels, what or "8 bits, stored as PNG"
     raise BadFile(f"mask is no 8-bit picture with one value a pixel ({picture.format}, {mode})")
+
+
+def _bits_of_grey(picture: Image.Image) -> int:
+    if picture.mode == "1":
+        return 1
+    if picture.format == "TIFF":
+        return picture.tag_v2.get(_BITS_PER_SAMPLE, (8,))[0]
+    if picture.format == "PNG":
+        return int(picture.tile[0].args.partition(";")[2] or 8)  # L;2 or L;4
+    return 8
 
 
 def _labels_of_colours(picture: Image.Image, rules: MaskRules) -> np.ndarray:

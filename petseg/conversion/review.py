@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from petseg.conversion import palettes
+from petseg.conversion import grey_masks, palettes
 from petseg.conversion.pairing import NO_PAIR
 from petseg.conversion.splits import OUTSIDE
 from petseg.data.label_map import IGNORED, unnamed
@@ -64,6 +64,8 @@ def losses(finished: Manifest) -> list[str]:
             lines.append(f"{len(group):,} of {total:,} inputs are rejected: {kind}")
     if contradiction := palettes.contradiction(finished.repaired):
         lines.append(contradiction)
+    if line := grey_masks.contradiction(finished.repaired, finished.raw_labels, _pixels(finished)):
+        lines.append(line)
     return lines
 
 

@@ -8,11 +8,12 @@ import contextlib
 import functools
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+
+from petseg import standard_error
 
 _REDUCTION = 8  # at 1/8 scale the whole bit stream is read, in two thirds of the time
 _COMPLAINTS = (
@@ -61,6 +62,7 @@ def _standard_error() -> Iterator[list[str]]:
     Lines that are not about a JPEG are printed then.
     """
     lines: list[str] = []
+    standard_error.open_if_closed()
     captured = _capture_file(os.getpid())
     stderr = os.dup(2)
     os.dup2(captured, 2)
@@ -82,5 +84,4 @@ def _standard_error() -> Iterator[list[str]]:
 def _capture_file(pid: int) -> int:
     """Opens a file for each process, because a forked one would share its offset."""
     del pid
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+    return standard_error.unnamed_file()

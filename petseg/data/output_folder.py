@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from petseg import locks
+from petseg import locks, paths
 from petseg.data import manifest
 from petseg.data.shard_files import WORK_DIR
 from petseg.errors import UserError
@@ -78,9 +78,9 @@ def _check_is_ours(output: epath.Path, setting: str) -> None:
         raise UserError(f"{setting}: {output} is a file")
     if (output / WORK_DIR).is_dir() or (output / manifest.FILE_NAME).exists():
         return
-    if first := next(iter(output.iterdir()), None):
+    if things := paths.things_in(output):
         raise UserError(
-            f"{setting}: {output} is not empty ({first.name}, ...); "
+            f"{setting}: {output} is not empty ({things[0]}, ...); "
             "name a new folder, or empty it first"
         )
 

@@ -5,7 +5,9 @@ Conversion and prediction both decide here, so that a model sees what it was tra
 
 import contextlib
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -32,6 +34,12 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a
 _START_OF_FRAME = (0xC0, 0xC1, 0xC2)  # JPEG: baseline, extended, progressive
 _APP1 = 0xE1
 _STRIP_PIXELS = 1 << 22  # what is converted at a time
+
+# What Pillow raises for damaged pictures and for odd metadata, which fuzzing shows.
+_FAILURES = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, AttributeError),
+    *(LookupError, ArithmeticError, struct.error, zlib.error),
+)
 
 # check_size refuses what Pillow would merely warn of.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -74,7 +82,7 @@ def open_picture(file: bytes | BinaryIO, what: str) -> Iterator[Image.Image]:
             yield picture
     except Image.DecompressionBombError as error:
         raise BadFile(f"{what} has more than {MAX_PIXELS:,} pixels") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except _FAILURES as error:
         raise BadFile(f"{what} is a damaged or unreadable {kind}") from error
 
 
@@ -120,13 +128,32 @@ def size_by_header(content: bytes) -> tuple[int, int] | None:
         return None
 
 
+def is_jpeg(picture: Image.Image) -> bool:
+    """Whether it is a JPEG, perhaps followed by small copies, as cameras write it (MPO)."""
+    return picture.format in ("JPEG", "MPO")
+
+
+def frames_of(picture: Image.Image) -> int:
+    """Returns the number of frames; 1 if those behind the first are damaged.
+
+    Pixels should be read before: Pillow may have lost its place then.
+    """
+    try:
+        return getattr(picture, "n_frames", 1)
+    except _FAILURES:
+        return 1
+
+
 def orientation_of(picture: Image.Image) -> int:
     """Returns the EXIF orientation, 1-8, of the pixels as Pillow gives them."""
     if picture.format == "TIFF":  # Pillow turns it while it decodes
         return UPRIGHT
-    if picture.format == "JPEG" and "exif" not in picture.info:
+    if is_jpeg(picture) and "exif" not in picture.info:
         return UPRIGHT
-    orientation = picture.getexif().get(_ORIENTATION, UPRIGHT)
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, UPRIGHT)
+    except _FAILURES:  # damaged metadata; the pixels may be whole
+        return UPRIGHT
     return orientation if orientation in range(1, 9) else UPRIGHT
 
 

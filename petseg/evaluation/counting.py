@@ -2,13 +2,13 @@
 
 import collections
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
+from petseg.cores import usable_cores
 from petseg.data.label_map import IGNORE
 from petseg.evaluation.label_map_views import MODEL_VIEW, LabelMapView
 from petseg.inference.predictor import Predictor
@@ -133,7 +133,7 @@ def count_split(
         }
 
     # Images are counted in threads while the model predicts the next ones.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         waiting: collections.deque[tuple[Original, Future]] = collections.deque()
 
         def add_oldest() -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg import paths, standard_error
+from petseg.cores import usable_cores
 from petseg.errors import UserError
 from petseg.exporting import encoded_pictures
 from petseg.exporting.serving import ServingModel
@@ -135,7 +135,7 @@ def _convert_to_litert(
 def _load_litert(path: Path) -> Predict:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
+    interpreter = Interpreter(model_path=str(path), num_threads=usable_cores())
     interpreter.allocate_tensors()
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
     if source["dtype"] is not np.uint8 or source["quantization"] not in ((0.0, 0), (1.0, 0)):

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from petseg.cores import usable_cores
 from petseg.data import picture_file, regular_file
 from petseg.inference import outputs
 from petseg.inference.jobs import PredictionJob
@@ -45,7 +45,7 @@ class PicturePipeline:
         """
         self._predictor, self._options = predictor, options
         self._finish, self._fail = finish, fail
-        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._pool = ThreadPoolExecutor(usable_cores())
         self._reads: collections.deque[tuple[PredictionJob, int, Future]] = collections.deque()
         self._writes: collections.deque[tuple[PredictionJob, int, Future]] = collections.deque()
         self._in_flight = 0  # bytes

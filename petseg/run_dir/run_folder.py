@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from petseg import config_rules, locks, registry
+from petseg import config_rules, locks, paths, registry
 from petseg.config import Config
 from petseg.data import json_file, manifest
 from petseg.data.manifest import Manifest
@@ -26,8 +26,7 @@ _CONFIG = "config.json"
 _REMEDY = "restore it from a copy, or train again in a new --workdir"
 _LOCK = "lock"
 _LOCK_WAIT_S = 5  # a run that was just killed may still be ending
-# What a run that was killed at once, a file browser or a new disk leaves in an empty folder.
-_NOTHING = (_LOCK, f"{_CONFIG}.tmp", ".DS_Store", "lost+found")
+_NOTHING = (_LOCK, f"{_CONFIG}.tmp")  # what a run that was killed at once leaves
 
 
 def check_is_ours(run_dir: str) -> None:
@@ -41,7 +40,7 @@ def check_is_ours(run_dir: str) -> None:
         return
     if not root.is_dir():
         raise UserError(f"--workdir={run_dir} is a file; name a new folder")
-    names = sorted(path.name for path in root.iterdir())
+    names = paths.things_in(root)
     if _CONFIG in names:
         _check_is_config(run_dir)
     shards = [name for name in names if ".tfrecord-" in name]

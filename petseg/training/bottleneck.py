@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
-from petseg import config_rules, processes
+from petseg import config_rules
 from petseg.config import Config
 from petseg.config_rules import FEATURE_CACHE_DIR
+from petseg.cores import usable_cores
 from petseg.data import record
 from petseg.errors import UserError
 from petseg.input_pipeline import reading
@@ -124,7 +125,7 @@ def examine_run(
         decode=_rate(iter(decode), batch_size, seconds),
         input=_rate(batches, batch_size, seconds),
         model=_model_rate(train_one_step, stage.state.variables(), batch_size, seconds),
-        cores=processes.usable_cores(),
+        cores=usable_cores(),
         has_gpu=run.options.has_gpu,
         is_bfloat16_faster=is_float32 and precision.is_bfloat16_faster(),
         image_size=run.options.image_size,

@@ -192,3 +192,25 @@ def test_data_missing_in_the_middle_are_found_though_the_decoder_goes_on(capfd):
     with pytest.raises(BadFile, match=r"damaged JPEG: (premature end|\d+ extraneous|bad Huffman)"):
         images.check_image(content)
     assert capfd.readouterr().err == ""
+
+
+def test_a_photo_with_a_small_copy_behind_it_keeps_its_bytes():
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    small = PICTURE.resize((10, 8))
+    content = encoded(PICTURE, "MPO", save_all=True, append_images=[small], exif=tag)
+    checked = images.check_image(content)
+    assert checked == images.CheckedImage(content, 40, 50, repair=None, orientation=6)
+    turned = images.fit_to_mask(checked, content, 50, 40)
+    assert decode(turned.encoded).shape == (50, 40, 3)
+
+
+def test_a_damaged_second_page_costs_nothing():
+    content = bytearray(encoded(PICTURE, "TIFF"))
+    start = int.from_bytes(content[4:8], "little")
+    entries = int.from_bytes(content[start : start + 2], "little")
+    next_page = start + 2 + 12 * entries
+    content[next_page : next_page + 4] = len(content).to_bytes(4, "little")
+    checked = images.check_image(bytes(content + bytes(6)))  # a page without a tag
+    assert (checked.height, checked.width) == (40, 50)
+    np.testing.assert_allclose(decode(checked.encoded), np.asarray(PICTURE), atol=30)

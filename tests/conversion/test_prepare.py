@@ -1,5 +1,6 @@
 """One example: what is refused before anything is decoded, and files that are none."""
 
+import errno
 import os
 
 import numpy as np
@@ -11,6 +12,7 @@ from petseg.conversion import prepare
 from petseg.conversion.files import stored_file
 from petseg.conversion.prepare import RecordOptions
 from petseg.conversion.sources.base import FilePair, MaskRules, SourceExample
+from petseg.errors import FaultFound
 
 OPTIONS = RecordOptions(MaskRules(None))
 IMAGE = encoded(Image.new("RGB", (50, 40)), "JPEG")
@@ -63,4 +65,34 @@ def test_what_is_no_regular_file_is_rejected_at_once(prepared, tmp_path):
     )
     assert prepared(tmp_path / "zero.png", MASK).rejected == (
         "image cannot be read: it is a device, not a regular file"
+    )
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOMEM])
+def test_what_another_run_may_read_is_not_rejected(prepared, tmp_path, monkeypatch, code):
+    """It would be missing from the finished data set, which the same command keeps as it is."""
+    for what, given in (
+        ("image", (tmp_path / "image", MASK)),
+        ("mask", (IMAGE, tmp_path / "mask")),
+    ):
+        for name, content in (("image", IMAGE), ("mask", MASK)):
+            (tmp_path / name).write_bytes(content)
+        real_open = os.open
+
+        def fail(path, *arguments, what=what, real_open=real_open):
+            if str(path) == str(tmp_path / what):
+                raise OSError(code, os.strerror(code), path)
+            return real_open(path, *arguments)
+
+        monkeypatch.setattr(os, "open", fail)
+        with pytest.raises(FaultFound, match=f"{what} cannot be read: {os.strerror(code)}.*again"):
+            prepared(*given)
+        monkeypatch.undo()
+        assert prepared(*given).rejected is None
+
+
+def test_a_file_that_is_not_there_is_rejected(prepared, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert prepared(tmp_path / "link", MASK).rejected == (
+        "image cannot be read: No such file or directory"
     )

@@ -91,3 +91,18 @@ def test_other_lines_on_standard_error_are_passed_on(capfd):
     with jpeg._standard_error() as lines:
         pass
     assert lines == []
+
+
+def test_a_picture_is_checked_where_standard_error_is_closed(monkeypatch):
+    stderr = os.dup(2)
+    os.close(2)
+    monkeypatch.setattr(sys, "stderr", None)
+    try:
+        found = verdicts(JPEGS[0]), verdicts(JPEGS[0][:-500])
+        opened = os.open(os.devnull, os.O_RDONLY)
+        os.close(opened)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+    assert found == ({1: True, 8: True}, {1: False, 8: False})
+    assert opened > 2

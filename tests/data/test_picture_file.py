@@ -128,3 +128,27 @@ def test_pillows_own_way_to_turn_is_the_same():
     content = encoded(picture, "PNG", exif=exif)
     picture.getexif()[ORIENTATION] = 7
     np.testing.assert_array_equal(upright(content), np.asarray(ImageOps.exif_transpose(picture)))
+
+
+@pytest.mark.parametrize("field_type", range(14))
+def test_a_metadata_field_of_any_type_does_not_hide_the_pixels(field_type):
+    tags = Image.Exif()
+    tags[ORIENTATION], tags[282] = 6, 72.0
+    content = bytearray(encoded(Image.fromarray(RGB), "JPEG", exif=tags, quality=100))
+    start = content.index(b"Exif\0\0") + 6
+    fields = range(start + 10, start + 60, 12)
+    resolution = next(f for f in fields if struct.unpack_from(">H", content, f)[0] == 282)
+    struct.pack_into(">H", content, resolution + 2, field_type)
+    plain = encoded(Image.fromarray(RGB), "JPEG", quality=100)
+    np.testing.assert_array_equal(upright(bytes(content)), np.rot90(converted(plain), -1))
+
+
+@pytest.mark.parametrize(
+    "failure", [TypeError, struct.error, AttributeError, KeyError, zlib.error, ZeroDivisionError]
+)
+def test_whatever_pillow_raises_the_picture_alone_is_bad(failure):
+    with (
+        pytest.raises(BadFile, match="mask is a damaged or unreadable PNG"),
+        picture_file.open_picture(encoded(Image.fromarray(RGB), "PNG"), "mask"),
+    ):
+        raise failure("of Pillow")

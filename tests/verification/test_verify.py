@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from testing.commands import run_module
+from testing.commands import assert_one_line_error, run_module
 from testing.configs import make_tiny_config
 from testing.conversion import convert
 
@@ -410,3 +410,23 @@ def test_what_verify_calls_well_is_what_training_opens(tmp_path_factory, data_di
 
 
 COPY: dict = {}
+
+
+def test_a_contact_sheet_that_cannot_be_saved_costs_nothing_else(data, tmp_path):
+    new = tmp_path / "new" / "folder" / "sheet.png"
+    done, summary = verify(data, f"--contact_sheet={new}")
+    assert (done.returncode, summary["ok"]) == (0, True), done.stderr
+    with Image.open(new) as sheet:
+        assert sheet.width > 1000
+    (tmp_path / "folder.png").mkdir()
+    done, summary = verify(data, f"--contact_sheet={tmp_path / 'folder.png'}")
+    assert summary["ok"] is True
+    assert_one_line_error(done, 1, "--contact_sheet: ", "folder.png cannot be written")
+
+
+def test_a_contact_sheet_whose_folder_cannot_be_made_is_refused_at_once(data):
+    sheet = data / "manifest.json" / "sheet.png"
+    flags = (f"--data_dir={data}", f"--contact_sheet={sheet}")
+    done = run_module("-m", "petseg.cli.verify", *flags)
+    assert_one_line_error(done, 2, f"--contact_sheet={sheet}: ")
+    assert done.stdout == ""

@@ -7,14 +7,20 @@ A source is one constant of class `Source`, registered under the name that --sou
 """
 
 import dataclasses
+import errno
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from petseg.conversion.files import StoredFile
 from petseg.data.manifest import Finding
-from petseg.errors import UserError
+from petseg.errors import FaultFound, UserError, shown
 
+# The file itself is none that can be read; all else may pass, and another run can read it.
+_FILES_OWN = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.EFBIG),
+)
 SPLITS = ("train", "validation", "test")
 # The names that data sets give to splits and to their folders.
 SPLIT_OF = {
@@ -36,11 +42,11 @@ class Pair(Protocol):
         """The image's file name."""
 
     def read(self) -> tuple[bytes, bytes]:
-        """Reads the image and the mask; raises Unreadable."""
+        """Reads the image and the mask; raises Unreadable, or FaultFound if the machine fails."""
 
 
 class Unreadable(Exception):
-    """Raised for a file that cannot be read; the message is the reason."""
+    """Raised for a file that no run could read; the message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,8 +68,8 @@ class FilePair:
         return self.name or self.image.path.rpartition("/")[2]
 
     def read(self) -> tuple[bytes, bytes]:
-        """Reads both files; raises Unreadable."""
-        return _read(self.image, "image"), _read(self.mask, "mask")
+        """Reads both files; raises Unreadable, or FaultFound if the machine fails."""
+        return read_stored(self.image, "image"), read_stored(self.mask, "mask")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -213,8 +219,23 @@ def twins_finding(count: int, where: str) -> Finding:
     return Finding("._*", "", f"macOS's twins of other files, no pictures: {count:,} in {where}")
 
 
-def _read(file: StoredFile, what: str) -> bytes:
+def read_stored(file: StoredFile, what: str) -> bytes:
+    """Reads a file of an example.
+
+    Args:
+      file: Where it is.
+      what: What the messages call it.
+
+    Raises:
+      Unreadable: No run could read it.
+      FaultFound: The machine failed; another run may read it.
+    """
     try:
         return file.read()
     except OSError as error:
-        raise Unreadable(f"{what} cannot be read: {error.strerror or error}") from error
+        if error.errno not in _FILES_OWN:
+            raise FaultFound(
+                f"{shown(file.path)} cannot be read: {error.strerror or error}; the image would "
+                "be lost. Mend that, or remove the file, and run again to resume"
+            ) from error
+        raise Unreadable(f"{what} cannot be read: {error.strerror}") from error

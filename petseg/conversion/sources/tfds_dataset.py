@@ -19,6 +19,7 @@ from petseg.conversion.sources.base import (
     SourceOptions,
     Unreadable,
     check_fractions,
+    read_stored,
     require_raw_dir,
 )
 from petseg.conversion.splits import carve_validation
@@ -54,11 +55,12 @@ class RecordPair:
         return self.stored.bytes
 
     def read(self) -> tuple[bytes, bytes]:
-        """Reads the image and the mask; raises Unreadable."""
+        """Reads the image and the mask; raises Unreadable, or FaultFound if the machine fails."""
+        content = read_stored(self.stored, "record")
         try:
-            features = tf.train.Example.FromString(self.stored.read()).features.feature
+            features = tf.train.Example.FromString(content).features.feature
             return _bytes(features, self.image_key), _bytes(features, self.mask_key)
-        except (OSError, IndexError) as error:
+        except IndexError as error:
             raise Unreadable(f"record cannot be read: {error}") from error
 
 

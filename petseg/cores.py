@@ -3,10 +3,8 @@
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
 
-_GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
-_GROUPS = Path("/sys/fs/cgroup")
+from petseg.control_groups import groups_of_process
 
 
 def usable_cores() -> int:
@@ -18,32 +16,19 @@ def usable_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return min([cores, *_limits(_GROUPS_OF_PROCESS, _GROUPS)])
+    return min([cores, *_limits()])
 
 
-def _limits(listing: Path, root: Path) -> Iterator[int]:
-    """Yields the limits of Linux's control groups that hold the process, in cores, rounded up.
-
-    That of an outer group counts as well. In a container the inner groups may not be visible,
-    and its own is the root.
-    """
-    try:
-        lines = listing.read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+def _limits() -> Iterator[int]:
+    """Yields the limits of the process's control groups, in cores, rounded up."""
+    for group, version in groups_of_process("cpu"):
+        try:
+            if version == 1:  # a quota of -1 is none
+                files = (group / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
+                quota, period = (int(file.read_text()) for file in files)
+            else:  # a quota of 'max' is none
+                quota, period = map(int, (group / "cpu.max").read_text().split())
+        except (OSError, ValueError):
             continue
-        inner = PurePosixPath(path.lstrip("/"))
-        for group in (inner, *inner.parents):
-            try:
-                if controllers:  # version 1; a quota of -1 is none
-                    files = [f"cpu.cfs_{name}_us" for name in ("quota", "period")]
-                    quota, period = (int((root / "cpu" / group / f).read_text()) for f in files)
-                else:  # version 2; a quota of 'max' is none
-                    quota, period = map(int, (root / group / "cpu.max").read_text().split())
-            except (OSError, ValueError):
-                continue
-            if quota > 0 and period > 0:
-                yield max(math.ceil(quota / period), 1)
+        if quota > 0 and period > 0:
+            yield max(math.ceil(quota / period), 1)

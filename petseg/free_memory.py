@@ -1,12 +1,11 @@
 """Memory that this process may still take: the machine's, within the limit of its container."""
 
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import psutil
 
-_GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
-_ROOT = Path("/sys/fs/cgroup")
+from petseg.control_groups import groups_of_process
+
 # Files of Linux's control groups, versions 2 and 1: limit, use, and the file cache within the
 # use, which the system gives up when memory is short.
 _FILES = {
@@ -18,31 +17,11 @@ _FILES = {
 def available_bytes() -> int:
     """Bytes that the process can take before the machine, or its container, has none left."""
     free = [psutil.virtual_memory().available]
-    for folder, version in _groups(_GROUPS_OF_PROCESS, _ROOT):
+    for folder, version in groups_of_process("memory"):
         found = _available_in(folder, version)
         if found is not None:
             free.append(found)
     return min(free)
-
-
-def _groups(listing: Path, root: Path) -> Iterator[tuple[Path, int]]:
-    """Yields the folders of the control groups that hold the process, each with its version.
-
-    The limit of an outer group counts as well. In a container the inner groups may not be
-    visible, and its own is the root.
-    """
-    try:
-        lines = listing.read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top, version = (root / "memory", 1) if controllers else (root, 2)
-        inner = PurePosixPath(path.lstrip("/"))
-        for group in (inner, *inner.parents):
-            yield top / group, version
 
 
 def _available_in(group: Path, version: int) -> int | None:

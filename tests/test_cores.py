@@ -5,7 +5,7 @@ import os
 import pytest
 from testing.picture_files import touch
 
-from petseg import cores
+from petseg import control_groups, cores
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def limited(tmp_path, monkeypatch):
         (tmp_path / "listing").write_text(listing)
         for name, content in files.items():
             touch(tmp_path / "groups", [name], content.encode())
-        monkeypatch.setattr(cores, "_GROUPS_OF_PROCESS", tmp_path / "listing")
-        monkeypatch.setattr(cores, "_GROUPS", tmp_path / "groups")
+        monkeypatch.setattr(control_groups, "_GROUPS_OF_PROCESS", tmp_path / "listing")
+        monkeypatch.setattr(control_groups, "_ROOT", tmp_path / "groups")
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)), raising=False)
         return cores.usable_cores()
 
@@ -52,6 +52,6 @@ def test_the_cores_that_the_process_may_run_on_count(limited):
 
 def test_without_linux_all_cores_count(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(cores, "_GROUPS_OF_PROCESS", tmp_path / "nowhere")
+    monkeypatch.setattr(control_groups, "_GROUPS_OF_PROCESS", tmp_path / "nowhere")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert cores.usable_cores() == 7

@@ -3,7 +3,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from petseg import free_memory
+from petseg import control_groups, free_memory
 
 GIB = 1 << 30
 
@@ -25,8 +25,8 @@ def machine(tmp_path, monkeypatch):
     """A machine with 64 GiB free; writes what /proc/self/cgroup says."""
     free = psutil.virtual_memory()._replace(available=64 * GIB)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    monkeypatch.setattr(free_memory, "_GROUPS_OF_PROCESS", tmp_path / "cgroup")
-    monkeypatch.setattr(free_memory, "_ROOT", tmp_path / "fs")
+    monkeypatch.setattr(control_groups, "_GROUPS_OF_PROCESS", tmp_path / "cgroup")
+    monkeypatch.setattr(control_groups, "_ROOT", tmp_path / "fs")
     return lambda *lines: (tmp_path / "cgroup").write_text("".join(f"{one}\n" for one in lines))
 
 

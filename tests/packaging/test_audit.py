@@ -36,7 +36,7 @@ METHODS_OF_SYSTEM = re.compile(r"os\.(exec|spawn|posix_spawn)\w*")
 ARGUMENTS = {"shell": False, "allow_pickle": False, "safe_mode": True, "verify": True}
 
 ALLOWED = {
-    ("petseg/api.py", "exec_module"): "a recipe is code of its user",
+    ("petseg/recipes.py", "exec_module"): "a recipe is code of its user",
     ("petseg/registry.py", "import_module"): "built-ins, and the plugins that settings name",
     ("petseg/exporting/formats.py", "import_module"): "whether a package is installed",
     ("petseg/exporting/formats.py", "load_model"): "the file that was written just before",

@@ -40,7 +40,7 @@ def changed(**values) -> Config:
         ({"train__best_metric": "iou"}, "best_metric='iou' must be one of .*mean_iou.*iou/CLASS"),
         ({"train__best_metric": "mean_iou/pet"}, "best_metric"),
         ({"optimizer__microbatches": 17}, "microbatches=17 must be at most .*batch_size=16"),
-        ({"train__seed": -1}, "train.seed=-1 must lie between 0 and 2147483647"),
+        ({"train__seed": -1}, "train.seed=-1 must lie between 0 and 2,147,483,647"),
         ({"train__seed": 2**40}, "train.seed=1099511627776 must lie between"),
         ({"train__epochs": math.inf}, "train.epochs=inf must be finite"),
         ({"train__learning_rate": math.nan}, "train.learning_rate=nan must be"),

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from petseg import paths, standard_error
+from petseg import standard_error
 from petseg.cores import usable_cores
 from petseg.errors import UserError
 from petseg.exporting import encoded_pictures
@@ -62,8 +62,7 @@ def _write_saved_model(serving: ServingModel, path: Path, _: np.ndarray) -> None
 
 
 def _load_saved_model(path: Path) -> Predict:
-    with paths.literal(path) as folder:
-        loaded = tf.saved_model.load(str(folder))
+    loaded = tf.saved_model.load(str(path))
 
     def predict(images: np.ndarray) -> np.ndarray:
         # Refers to `loaded`, which would be deleted otherwise.

@@ -6,7 +6,7 @@ from testing.commands import assert_one_line_error, run_module
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("quickstart")
+@pytest.mark.long
 def test_the_quickstart_learns_and_writes_everything_that_it_names(tmp_path):
     out = tmp_path / "quickstart"
     done = run_module("tools/quickstart.py", f"--dir={out}")

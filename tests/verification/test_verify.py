@@ -49,7 +49,7 @@ def test_a_shard_that_is_no_regular_file_is_named_at_once(data, kind):
     path = data / first.name
     path.unlink()
     os.mkfifo(path) if kind == "FIFO" else path.symlink_to("/dev/zero")
-    assert check(data) == [f"{path} is no regular file"]
+    assert check(data) == [f"{path} cannot be read: it is a {kind}, not a regular file"]
 
 
 def frames_of(path) -> list[tfrecord.Frame]:

@@ -218,8 +218,8 @@ def _check_is_same(finished: Manifest, listing: SourceListing, options: WriteOpt
 
 def _other_inputs(output_dir: str) -> UserError:
     return UserError(
-        f"--output_dir: {output_dir} is a finished data set, made from other inputs or with "
-        "other flags; name a new folder, or delete it first"
+        f"--output_dir: {output_dir} is a finished data set, made from other inputs, with other "
+        "flags or by another version of petseg; name a new folder, or delete it first"
     )
 
 

@@ -198,7 +198,7 @@ def test_a_value_is_ignored_without_a_class_file(tmp_path):
     assert own_label_map(finished).spec() == "value_0=0; value_1=1; ignored=255"
     assert convert(options, show_progress=False) == finished
     for other in (None, 1):
-        with pytest.raises(UserError, match="made from other inputs or with other flags"):
+        with pytest.raises(UserError, match="made from other inputs, with other flags"):
             convert(dataclasses.replace(options, ignore_id=other), show_progress=False)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from etils import epath
 
+from petseg.errors import UserError
+
 # What a file browser, a new disk or a disk station leaves in an empty folder.
 _NOTHING = (".DS_Store", "lost+found", ".snapshot", "@eaDir")
 _WILDCARD = re.compile(r"[*?\[\]\\]")
@@ -23,6 +25,12 @@ def expand(path: str | os.PathLike[str]) -> str:
 def things_in(folder: str | os.PathLike[str]) -> list[str]:
     """The names in a folder, sorted, but for those that systems put into an empty one."""
     return sorted(path.name for path in epath.Path(folder).iterdir() if path.name not in _NOTHING)
+
+
+def check_local(path: str | os.PathLike[str], flag: str) -> None:
+    """Raises UserError if a path is an object store's: pathlib would write to a folder 'gs:'."""
+    if "://" in os.fspath(path):
+        raise UserError(f"{flag}={path} must be a local folder; copy what is written from there")
 
 
 @contextlib.contextmanager

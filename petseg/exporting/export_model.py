@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from petseg import paths
 from petseg.data import manifest
 from petseg.errors import FaultFound, UserError
 from petseg.exporting import formats
@@ -69,8 +70,9 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
         raise UserError(f"--max_pixels={options.max_pixels} must be at least 1")
     if options.max_pixels != DEFAULT_MAX_PIXELS and options.format != "saved_model":
         raise UserError(f"--max_pixels is of --format=saved_model, not {options.format}")
-    output, form = Path(options.output_dir), FORMATS[options.format]
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    paths.check_local(options.output_dir, "--output_dir")
+    output, form = Path(options.output_dir).absolute(), FORMATS[options.format]
+    if output.exists() and (not output.is_dir() or paths.things_in(output)):
         raise UserError(f"--output_dir: {output} is not an empty folder")
     if options.format == "saved_model":
         _refuse_path_of_pattern(output)
@@ -87,7 +89,9 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
         config.keep_aspect,
         options.max_pixels,
     )
-    temporary = output.with_name(f"{output.name}.{uuid.uuid4().hex[:8]}.tmp")
+    # A folder that is there may be a disk of its own: what is renamed has to lie in it.
+    beside = output if output.exists() else output.parent
+    temporary = beside / f"{output.name}.{uuid.uuid4().hex[:8]}.tmp"
     temporary.mkdir(parents=True)
     try:
         with _writing(output):
@@ -116,12 +120,19 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
         }
         with _writing(output):
             (temporary / _CARD).write_text(json.dumps(card, indent=1) + "\n")
-            if output.exists():
-                output.rmdir()
-            temporary.replace(output)
+            _publish(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return card
+
+
+def _publish(temporary: Path, output: Path) -> None:
+    """Gives what is complete its name; the current folder, or a mounted one, stays that folder."""
+    if not output.exists():
+        temporary.replace(output)
+        return
+    for path in sorted(temporary.iterdir(), key=lambda path: path.name == _CARD):  # the card last
+        path.replace(output / path.name)
 
 
 @contextlib.contextmanager

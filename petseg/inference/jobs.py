@@ -9,6 +9,7 @@ from pathlib import Path
 
 from petseg.errors import UserError, shown
 from petseg.inference import output_files, outputs, video
+from petseg.paths import check_local
 
 STDIN = "-"
 _SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -65,6 +66,7 @@ def plan_jobs(paths: Sequence[str], output_dir: str, kinds: Sequence[str]) -> Pr
       UserError: a path does not exist, there is no picture or video, two of them would write the
         same files, or an output would replace a file that predict did not make.
     """
+    check_local(output_dir, "--output_dir")
     skipped: dict[str, list[Path]] = collections.defaultdict(list)
     relative: dict[Path, Path] = {}  # source -> its place below its root
     for path in map(Path, _expand_stdin(paths)):

@@ -4,6 +4,7 @@ import json
 import resource
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,6 +21,7 @@ from petseg.exporting import export_model, formats
 from petseg.exporting.export_model import ExportOptions
 from petseg.exporting.serving import ServingModel
 from petseg.inference.eval_step import predict
+from petseg.inference.jobs import plan_jobs
 from petseg.models.segmentation_model import ModelOptions, build_model
 from petseg.run_dir import trained_model
 from petseg.training import trainer
@@ -211,6 +213,29 @@ def test_a_full_disk_is_one_line_and_nothing_is_kept(run_dir, tmp_path, name):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_there_stays_that_folder(run_dir, tmp_path, monkeypatch):
+    # Such as a mounted disk, or the current folder.
+    (tmp_path / "lost+found").mkdir()
+    inode = tmp_path.stat().st_ino
+    monkeypatch.chdir(tmp_path)
+    card = export_model.export_model(str(run_dir), ExportOptions(".", "keras"))
+    assert tmp_path.stat().st_ino == inode
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"lost+found", "model_card.json", *card["files"]}
+    assert keras.saving.load_model(next(tmp_path.glob("*.keras"))).input_shape[1] == 32
+
+
+def test_an_object_store_is_refused_before_a_local_folder_gets_its_name(
+    run_dir, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--output_dir=gs://bucket/model must be a local folder"):
+        export_model.export_model(str(run_dir), ExportOptions("gs://bucket/model"))
+    with pytest.raises(UserError, match=r"--output_dir=gs://bucket/masks must be a local folder"):
+        plan_jobs([str(tmp_path)], "gs://bucket/masks", ["class_ids"])
     assert not list(tmp_path.iterdir())
 
 

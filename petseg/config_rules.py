@@ -275,8 +275,11 @@ def from_json(text: str | bytes) -> Config:
             for name, kind in types.items()
             if isinstance(kind, type) and issubclass(kind, Section)
         }
-        sections["train"].stages = [Stage(**stage) for stage in sections["train"].stages]
-        return Config(**sections, plugins=tuple(content["plugins"]))
+        stages, plugins = content["train"]["stages"], content["plugins"]
+        if not (isinstance(stages, list) and isinstance(plugins, list)):
+            raise TypeError("train.stages and plugins must be lists")
+        sections["train"].stages = [Stage(**stage) for stage in stages]
+        return Config(**sections, plugins=tuple(plugins))
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(str(error)) from error
 

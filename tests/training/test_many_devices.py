@@ -26,7 +26,6 @@ from petseg.run_dir import checkpoints
 from petseg.training import replica_check, trainer
 from petseg.training.replica_check import Outcome
 
-LOADING_S = 4.0  # before that a process has read no file of the run
 STEPS = 20  # four epochs of 20 images in batches of 4
 # So often a run is killed at random; more take minutes.
 KILLS = int(os.environ.get("PETSEG_TEST_KILLS", "1"))
@@ -113,21 +112,29 @@ def test_microbatches_end_with_the_weights_of_whole_batches(hard_config, tmp_pat
     )
 
 
-def kill_until_done(file, run, hosts, kills, rng, whole_s):
+def last_saved(run) -> int:
+    return max(checkpoints.saved_steps(str(run)), default=0)
+
+
+def kill_until_done(file, run, hosts, kills, rng, steps):
     """Kills one host at a random moment, again and again, then lets the run end.
 
     Returns how many kills met a process that still ran.
     """
     met = 0
     for _ in range(kills):
-        # A life loads TensorFlow, and should get about as far as the others.
-        longest_s = min(LOADING_S + 2 * (whole_s - LOADING_S) / kills, 0.9 * whole_s)
-        wait_s = rng.uniform(LOADING_S, max(longest_s, LOADING_S))
+        # A life should get about as far as the others.
+        first = last_saved(run)
+        target = min(first + rng.randint(0, max(2 * (steps - first) // kills, 2)), steps - 4)
         victim = rng.randrange(hosts)
         with training(file, run, hosts) as processes:
-            deadline = time.monotonic() + wait_s
-            while time.monotonic() < deadline and all(p.poll() is None for p in processes):
-                time.sleep(0.01)
+
+            def is_due(processes=processes, target=target):
+                return last_saved(run) >= target or any(p.poll() is not None for p in processes)
+
+            wait_until((run / "train").exists, "a run")
+            wait_until(is_due, f"a checkpoint of step {target}")
+            time.sleep(rng.uniform(0, 0.5))
             met += processes[victim].poll() is None
             processes[victim].send_signal(signal.SIGKILL)
             if hosts > 1 and all(p.poll() is None for i, p in enumerate(processes) if i != victim):
@@ -156,11 +163,9 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tiny_config, tmp_path, 
     steps = 10 * max(KILLS, 2)
     file = write_config(tiny_config, tmp_path / "config.py")
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    started_s = time.monotonic()
     assert train(file, straight, hosts) == [0] * hosts, log_of(straight)
-    whole_s = time.monotonic() - started_s
-    met = kill_until_done(file, killed, hosts, kills, rng, whole_s)
-    print(f"{met} of {kills} kills met a run; {whole_s:.0f} s if undisturbed")
+    met = kill_until_done(file, killed, hosts, kills, rng, steps)
+    print(f"{met} of {kills} kills met a run")
     assert met > 0
     assert_identical_weights(checkpoint_weights(killed, steps), checkpoint_weights(straight, steps))
     assert figures(killed) == figures(straight)

@@ -37,8 +37,8 @@ def check_local(path: str | os.PathLike[str], flag: str) -> None:
 def literal(folder: str | os.PathLike[str]) -> Iterator[epath.Path]:
     """A name of a folder to read from that TensorFlow takes for no pattern.
 
-    Readers of checkpoints and SavedModels look for files by a pattern, so they find none in
-    'run [lr 0.1]'. There the name is that of a link, which lasts as long as the context.
+    The reader of checkpoints looks for files by a pattern, so it finds none in 'run [lr 0.1]'.
+    There the name is that of a link, which lasts as long as the context.
     """
     path = epath.Path(folder)
     if "://" in str(path) or not _WILDCARD.search(os.path.abspath(path)):

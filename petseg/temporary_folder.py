@@ -1,8 +1,9 @@
 """The temporary folder of one command, in which libraries leave files behind.
 
-TensorFlow writes the code that it makes of a function to a file, which it removes only if the
-process ends by itself; TFDS never removes its folders. Here all of that lies in a folder of the
-process's own, which is removed when the process ends, or else by the next command.
+TensorFlow writes the code that AutoGraph makes of a function (petseg's own needs none) to a file,
+which it removes only if the process ends by itself; TFDS never removes its folders. Here all of
+that lies in a folder of the process's own, which is removed when the process ends, or else by the
+next command.
 """
 
 import atexit

@@ -5,8 +5,6 @@ import os
 import stat
 from typing import BinaryIO
 
-from etils import epath
-
 MAX_FILE_BYTES = 2 << 30  # 2 GiB
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -15,12 +13,6 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
-
-
-def is_regular(path: str | os.PathLike) -> bool:
-    """Whether a path, local or remote, is that of a regular file, or of a link to one."""
-    # epath's is_file is true for everything but folders.
-    return epath.Path(path).is_file() if "://" in str(path) else os.path.isfile(path)
 
 
 def open_regular(path: str | os.PathLike, max_bytes: int | None = MAX_FILE_BYTES) -> BinaryIO:

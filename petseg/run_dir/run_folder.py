@@ -9,8 +9,8 @@ RUN/lock            held by the command that trains
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 
@@ -57,7 +57,7 @@ def check_is_ours(run_dir: str) -> None:
 def _check_is_config(run_dir: str) -> None:
     path = epath.Path(run_dir) / _CONFIG
     try:
-        content = json.loads(path.read_text())
+        content = json_file.read(path, Any)
     except ValueError:
         return  # damaged, as read_config says
     if not (isinstance(content, dict) and {"data", "model", "train"} <= content.keys()):

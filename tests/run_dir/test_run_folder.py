@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -32,6 +33,17 @@ def _make_data_set(folder, data_dir):
 def _make_other_config(folder, _):
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "bert"}')
+
+
+def test_a_config_nested_too_deeply_or_a_fifo_is_one_line_and_no_wait(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text("[" * 100_000 + "]" * 100_000)
+    (tmp_path / "b").mkdir()
+    os.mkfifo(tmp_path / "b" / "config.json")
+    for name in ("a", "b"):
+        run_folder.check_is_ours(str(tmp_path / name))  # reading says what is damaged
+        with pytest.raises(UserError, match=r"config\.json is damaged: "):
+            run_folder.read_config(str(tmp_path / name))
 
 
 def _make_list_as_config(folder, _):

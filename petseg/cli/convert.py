@@ -20,8 +20,10 @@ from etils import epath
 from petseg.conversion import review
 from petseg.conversion.convert import ON_BAD, ConvertOptions, convert
 from petseg.conversion.prepare import VALIDATE
+from petseg.conversion.review import Kind
 from petseg.conversion.sources.base import SPLITS
 from petseg.conversion.write_shards import RUNNERS
+from petseg.data import findings
 from petseg.data.label_map import own_label_map
 from petseg.data.manifest import FILE_NAME, Finding, Manifest
 from petseg.errors import UserError
@@ -95,7 +97,6 @@ _BEAM_ARGS = flags.DEFINE_list("beam_args", [], "Options for Beam: --runner=Flin
 
 _FOR_VALIDATION = "; training needs one: see --validation_fraction and --validation_list"
 _LABELS_PRINTED = 30  # for each split; longer label maps are not printed either
-_NAMES_PER_REASON = 5  # printed; the manifest names all
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str]) -> None:
         print(f"warning    {line}")
     if not _ACCEPT_LOSSES.value:
         review.check_losses(finished, _OUTPUT_DIR.value)
-    for line in review.losses(finished):
+    for line in review.losses(finished, _OUTPUT_DIR.value):
         print(f"warning    {line} (accepted)")
 
 
@@ -160,19 +161,21 @@ def _report(finished: Manifest, output_dir: str) -> None:
             is_needed = split == "validation" and "train" in finished.splits
             print(f"{split:<10} none{_FOR_VALIDATION if is_needed else ''}")
     print(f"split by   {finished.source['split_by']}")
-    _report_findings("repaired", finished.repaired, output_dir)
-    _report_findings("rejected", finished.rejected, output_dir)
+    counts = findings.count(finished)
+    for what, all_of in (("repaired", findings.repaired), ("rejected", findings.rejected)):
+        print(f"{what:<10} {counts[what]:>7,}")
+        _report_kinds(review.by_kind(all_of(output_dir, finished)), finished, output_dir)
     _report_label_map(finished)
     print(f"data set   {output_dir}")
 
 
-def _report_findings(what: str, findings: Sequence[Finding], output_dir: str) -> None:
-    print(f"{what:<10} {len(findings):>7,}")
-    for kind, group in review.by_kind(findings).items():
-        names = ", ".join(_named(finding) for finding in group[:_NAMES_PER_REASON])
-        more = len(group) - _NAMES_PER_REASON
-        rest = f" and {more:,} more (all in {output_dir}/{FILE_NAME})" if more > 0 else ""
-        print(f"  {len(group):>5,} {kind}: {names}{rest}")
+def _report_kinds(kinds: Sequence[Kind], finished: Manifest, output_dir: str) -> None:
+    file = findings.FILE_NAME if finished.findings else FILE_NAME
+    for kind in kinds:
+        names = ", ".join(_named(finding) for finding in kind.first)
+        more = kind.count - len(kind.first)
+        rest = f" and {more:,} more (all in {output_dir}/{file})" if more > 0 else ""
+        print(f"  {kind.count:>5,} {kind.title}: {names}{rest}")
 
 
 def _named(finding: Finding) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from petseg import processes
 from petseg.cores import usable_cores
-from petseg.data import manifest
+from petseg.data import findings, manifest
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError, shown
 from petseg.verification import contact_sheet, folder_check
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         _make_folder_of(_CONTACT_SHEET.value)
     faults = folder_check.unlisted_shards(data_dir, finished)
     faults += folder_check.tfds_faults(data_dir, finished)
+    faults += [fault] if (fault := findings.fault(data_dir, finished)) else []
     near: list[NearDuplicate] | None = None
     not_saved = ""
     if _QUICK.value:

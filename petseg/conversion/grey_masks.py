@@ -68,9 +68,11 @@ def contradiction(
       raw_labels: Raw value -> its name.
       pixels: Raw value -> its pixels.
     """
-    notes = [finding.reason for finding in repaired]
-    for bits, note in _AS_BITS.items():
-        few = sum(reason.startswith("mask: ") and note in reason for reason in notes)
+    few_of_bits = dict.fromkeys(_AS_BITS, 0)
+    for finding in repaired:
+        for bits, note in _AS_BITS.items():
+            few_of_bits[bits] += finding.reason.startswith("mask: ") and note in finding.reason
+    for bits, few in few_of_bits.items():
         step = _step(bits)
         large = [value for value, count in pixels.items() if count and value >= 1 << bits]
         if few and large and all(v % step == 0 and raw_labels[v] == unnamed(v) for v in large):

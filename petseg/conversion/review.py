@@ -1,11 +1,13 @@
 """What a finished data set lost on the way: findings by kind, classes without a pixel."""
 
+import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from petseg.conversion import grey_masks, palettes
 from petseg.conversion.pairing import NO_PAIR
 from petseg.conversion.splits import OUTSIDE
+from petseg.data import findings
 from petseg.data.label_map import IGNORED, unnamed
 from petseg.data.manifest import Finding, Manifest
 from petseg.errors import FaultFound
@@ -18,20 +20,34 @@ _REPAIRED = ("image", "mask")
 _NUMBER = re.compile(r"\d[\d,.x]*")
 
 
-def by_kind(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    """Groups findings whose reasons are equal but for numbers and what follows ': '.
+@dataclasses.dataclass
+class Kind:
+    """Findings whose reasons are equal but for numbers and what follows ': '.
 
-    Returns:
-      Title -> findings, in the order of the first of each. Numbers that differ are '#'.
+    Attributes:
+      title: The reason; numbers that differ are '#'.
+      count: The number of findings.
+      first: The first of them.
     """
-    groups: dict[str, list[Finding]] = {}
-    for finding in findings:
-        groups.setdefault(_NUMBER.sub("#", _head(finding)), []).append(finding)
-    titled: dict[str, list[Finding]] = {}
-    for kind, group in groups.items():
-        heads = {_head(finding) for finding in group}
-        titled[heads.pop() if len(heads) == 1 else kind] = group
-    return titled
+
+    title: str
+    count: int
+    first: list[Finding]
+
+
+def by_kind(found: Iterable[Finding], most: int = 5) -> list[Kind]:
+    """Groups findings by their kind, in the order of the first of each; keeps `most` of each."""
+    kinds: dict[str, Kind] = {}
+    for finding in found:
+        head = _head(finding)
+        pattern = _NUMBER.sub("#", head)
+        kind = kinds.setdefault(pattern, Kind(head, 0, []))
+        kind.count += 1
+        if head != kind.title:
+            kind.title = pattern
+        if len(kind.first) < most:
+            kind.first.append(finding)
+    return list(kinds.values())
 
 
 def particulars(finding: Finding) -> str:
@@ -49,29 +65,34 @@ def is_loss(finding: Finding) -> bool:
     return bool(finding.split) or _head(finding) in (*NO_PAIR, OUTSIDE)
 
 
-def losses(finished: Manifest) -> list[str]:
+def losses(finished: Manifest, data_dir: str) -> list[str]:
     """Returns a line for classes without a pixel, and one for each kind that rejected many inputs.
 
     Many are a tenth of all inputs, but two at least. Inputs that nobody asked for, such as
     images in no list, are not counted; nor is a pixel if only headers were read.
+
+    Raises:
+      UserError: The findings cannot be read.
     """
     pixels = _pixels(finished)
     lines = _lacking(finished, [v for v in finished.raw_labels if pixels and not pixels.get(v)], "")
-    lost = [finding for finding in finished.rejected if is_loss(finding)]
-    total = sum(split.records for split in finished.splits.values()) + len(lost)
-    for kind, group in by_kind(lost).items():
-        if len(group) >= max(_MANY, _MANY_SHARE * total):
-            lines.append(f"{len(group):,} of {total:,} inputs are rejected: {kind}")
-    if contradiction := palettes.contradiction(finished.repaired):
+    kinds = by_kind(filter(is_loss, findings.rejected(data_dir, finished)))
+    lost = sum(kind.count for kind in kinds)
+    total = sum(split.records for split in finished.splits.values()) + lost
+    for kind in kinds:
+        if kind.count >= max(_MANY, _MANY_SHARE * total):
+            lines.append(f"{kind.count:,} of {total:,} inputs are rejected: {kind.title}")
+    if contradiction := palettes.contradiction(findings.repaired(data_dir, finished)):
         lines.append(contradiction)
-    if line := grey_masks.contradiction(finished.repaired, finished.raw_labels, _pixels(finished)):
+    repaired = findings.repaired(data_dir, finished)
+    if line := grey_masks.contradiction(repaired, finished.raw_labels, pixels):
         lines.append(line)
     return lines
 
 
 def check_losses(finished: Manifest, output_dir: str) -> None:
     """Raises FaultFound if a data set lost a class, labels or many inputs; see `losses`."""
-    if lines := losses(finished):
+    if lines := losses(finished, output_dir):
         raise FaultFound(
             f"{output_dir} is written, but {'; '.join(lines)}. Correct the inputs or --classes "
             "and convert into a new folder, or accept it with --accept_losses"

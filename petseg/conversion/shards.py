@@ -1,4 +1,4 @@
-"""Writes one shard: prepares its examples in parts and joins the parts."""
+"""Writes one shard: prepares its examples in parts and joins the parts; or keeps it."""
 
 import collections
 import dataclasses
@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
+from petseg.conversion.plan import ShardTask
 from petseg.conversion.prepare import Prepared, RecordOptions, prepare_example, read_inputs
-from petseg.conversion.sources.base import SourceExample
 from petseg.data import manifest, shard_files
 from petseg.data.manifest import Finding, Shard
 from petseg.errors import FaultFound, shown
@@ -20,30 +20,6 @@ TFDS_FILENAME_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _SETTING = "--output_dir"
 _CHUNK_BYTES = 4 << 20  # 4 MiB
 _INPUTS_VERSION = "2"  # increased when the same inputs begin to give other bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardTask:
-    """One shard to write.
-
-    Attributes:
-      name: Name of the file.
-      examples: The examples that go into it, in order.
-      is_whole: Whether these are all examples of the shard.
-    """
-
-    name: str
-    examples: tuple[SourceExample, ...]
-    is_whole: bool = True
-
-
-def parts_of(task: ShardTask, count: int) -> list[ShardTask]:
-    """Cuts a shard's examples into runs that several workers can prepare in parallel."""
-    size = -(-len(task.examples) // count)
-    return [
-        ShardTask(task.name, task.examples[start : start + size], size >= len(task.examples))
-        for start in range(0, len(task.examples), size)
-    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +60,10 @@ def write_part(
         shard_files.removed_on_failure(path),
         path.open("wb") as file,
     ):
-        for example in part.examples:
+        for example in part.examples():
             item = prepare_example(example, options)
             if item.rejected and fail_on_bad:
-                raise FaultFound(f"--on_bad=fail: {shown(example.name)}: {item.rejected}")
+                raise _bad_input(shown(example.name), item.rejected)
             file.write(sums.add(item))
             advance()
         if part.is_whole:
@@ -129,12 +105,31 @@ def join_parts(
     return shard
 
 
-def write_shard(
+def keep_or_write_shard(
     task: ShardTask, options: RecordOptions, output_dir: str, fail_on_bad: bool, advance: Advance
 ) -> Shard:
-    """Writes one shard as one part; see write_part for arguments and errors."""
+    """Keeps a shard that an interrupted conversion left, if it is right, or writes it.
+
+    It is right if it agrees with its metadata in the work folder and its inputs, read again, are
+    the ones that it was made of. See write_part for arguments and errors.
+    """
+    known = shard_files.read_metadata(output_dir, task.name)
+    if (
+        known
+        and shard_files.is_written(known, output_dir)
+        and digest_of_inputs(options, task, lambda: None) == known.inputs
+    ):
+        if fail_on_bad and known.rejected:
+            raise _bad_input(known.rejected[0].name, known.rejected[0].reason)
+        for _ in range(task.records):
+            advance()
+        return known
     part = write_part(task, options, output_dir, fail_on_bad, advance)
     return join_parts([part], options, output_dir, advance)
+
+
+def _bad_input(name: str, reason: str) -> FaultFound:
+    return FaultFound(f"--on_bad=fail: {name}: {reason}")
 
 
 def _concatenate(parts: Sequence[WrittenPart], target: epath.Path) -> str:
@@ -170,7 +165,7 @@ def _add_up(parts: Sequence[Shard], sha256: str, inputs: str) -> Shard:
 def digest_of_inputs(options: RecordOptions, task: ShardTask, advance: Advance) -> str:
     """Reads a task's inputs without decoding them; returns the `inputs` of its metadata."""
     digest = hashlib.sha256(_inputs_header(options))
-    for example in task.examples:
+    for example in task.examples():
         digest.update(read_inputs(example)[0].encode() + b"\n")
         advance()
     return digest.hexdigest()

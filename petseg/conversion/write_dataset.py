@@ -2,25 +2,27 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping
 
 from etils import epath
 
 from petseg import processes
-from petseg.conversion import masks, review
+from petseg.conversion import masks, plan, review, shards
+from petseg.conversion.plan import Plan, PlanWriter, ShardTask
 from petseg.conversion.prepare import RecordOptions, prepare_example
-from petseg.conversion.shards import Advance, ShardTask
-from petseg.conversion.sources.base import SPLITS, SourceExample, SourceListing, hash_order
+from petseg.conversion.shards import Advance
+from petseg.conversion.sources.base import SPLITS, SourceExample, SourceListing
 from petseg.conversion.tfds_metadata import FILE_NAMES, write_tfds_metadata
-from petseg.conversion.write_shards import RunnerOptions, with_unchanged_inputs, write_shards
-from petseg.data import manifest, shard_files
+from petseg.conversion.write_shards import RunnerOptions, write_shards
+from petseg.data import findings, manifest, shard_files
 from petseg.data.manifest import Finding, Manifest, Shard, Split
-from petseg.errors import FaultFound, UserError, shown
-
-# Split -> its examples, in the order in which they are stored.
-_BySplit = Mapping[str, Sequence[SourceExample]]
+from petseg.errors import FaultFound, UserError
 
 _SAMPLE_EXAMPLES = 32  # enough to estimate how much smaller --short_side makes the records
+
+# Split -> its shards.
+_Tasks = Mapping[str, list[ShardTask]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,37 +65,48 @@ def write_dataset(listing: SourceListing, options: WriteOptions) -> Manifest:
       The manifest as written.
 
     Raises:
-      UserError: The folder contains another finished data set, or no example is convertible.
+      UserError: The folder contains another finished data set, two examples have the same
+        name, or none is convertible.
       FaultFound: The folder cannot be written; or an input is bad and fail_on_bad is set.
     """
+    planned = _plan(listing, options)
     lost = filter(review.is_loss, listing.rejected)
     if options.fail_on_bad and (first := next(lost, None)):
         raise FaultFound(f"--on_bad=fail: {first.name}: {first.reason}")
-    by_split = _in_stored_order(listing.examples)
-    source_bytes_per_shard = options.shard_mib * (1 << 20) / _size_ratio(by_split, options)
+    bytes_per_shard = options.shard_mib * (1 << 20) / _size_ratio(planned, options)
     if (epath.Path(options.output_dir) / manifest.FILE_NAME).exists():
         finished = manifest.read_manifest(options.output_dir)
         _check_is_same(finished, listing, options)
-        _restore_lost_shards(finished, by_split, source_bytes_per_shard, options)
+        _restore_lost_shards(finished, planned, bytes_per_shard, options)
     else:
-        finished = _write_new(listing, by_split, source_bytes_per_shard, options)
+        finished = _write_new(listing, planned, bytes_per_shard, options)
     if not all((epath.Path(options.output_dir) / file).exists() for file in FILE_NAMES):
         write_tfds_metadata(options.output_dir, finished, listing.class_names)
     return finished
 
 
-def _in_stored_order(examples: Sequence[SourceExample]) -> dict[str, list[SourceExample]]:
-    by_split: dict[str, list[SourceExample]] = {}
-    for example in sorted(examples, key=lambda e: hash_order(e.name)):
-        by_split.setdefault(example.split, []).append(example)
-    return by_split
+def _plan(listing: SourceListing, options: WriteOptions) -> Plan:
+    writer = PlanWriter(_new_folder(options.output_dir, "plan"))
+    for example in listing.examples:
+        writer.add(example)
+    return writer.finish()
 
 
-def _size_ratio(by_split: _BySplit, options: WriteOptions) -> float:
+def _new_folder(output_dir: str, name: str) -> str:
+    """Makes a folder in the work folder; as a temporary one it is removed in any case."""
+    folder = epath.Path(output_dir) / shard_files.WORK_DIR / f"{name}.tmp"
+    folder.mkdir()
+    return str(folder)
+
+
+def _size_ratio(planned: Plan, options: WriteOptions) -> float:
     """Estimates stored bytes / source bytes from the first examples; 1 without resizing."""
-    if not options.records.short_side_px or not by_split:
+    if not options.records.short_side_px or not planned.splits:
         return 1.0
-    sample = next(iter(by_split.values()))[:_SAMPLE_EXAMPLES]
+    if max(map(planned.bytes, planned.splits)) <= options.shard_mib * (1 << 20):
+        return 1.0  # each split fits in one shard anyhow
+    first = planned.examples(planned.splits[0])
+    sample = list(itertools.islice(first, _SAMPLE_EXAMPLES))
     # In other processes, because a process that has TensorFlow's threads cannot fork safely.
     stored = processes.map_in_processes(
         functools.partial(_stored_bytes, options.records),
@@ -114,32 +127,44 @@ def _stored_bytes(record_options: RecordOptions, example: SourceExample, advance
 
 
 def _write_new(
-    listing: SourceListing,
-    by_split: _BySplit,
-    source_bytes_per_shard: float,
-    options: WriteOptions,
+    listing: SourceListing, planned: Plan, bytes_per_shard: float, options: WriteOptions
 ) -> Manifest:
     """Writes a data set from the first shard to the manifest."""
-    splits, unplaced = _write_splits(by_split, source_bytes_per_shard, options)
-    if not splits:
-        first = (list(listing.rejected) + unplaced)[0]
-        raise UserError(
-            f"not one of {len(listing.examples)} images could be converted; the first: "
-            f"{first.name}: {first.reason}"
-        )
+    tasks, bad = _write_splits(planned, bytes_per_shard, options)
+    unplaced = itertools.chain(listing.rejected, bad)
+    if not tasks:
+        raise _nothing_converted(planned.records, unplaced)
+    names = [task.name for of_split in tasks.values() for task in of_split]
+    metadata = (_metadata(options.output_dir, name) for name in names)
+    kept_unplaced, kept, file = findings.gather(options.output_dir, unplaced, metadata)
+    of_splits = iter(kept)
+    splits = {
+        split: Split(tuple(itertools.islice(of_splits, len(of)))) for split, of in tasks.items()
+    }
     finished = Manifest(
         name=options.name,
         source=dict(options.source),
         raw_labels=masks.merge_names(listing.masks, _counted(splits)),
         splits=splits,
-        unplaced=(*listing.rejected, *unplaced),
+        unplaced=kept_unplaced,
         colours={v: colour for colour, v in sorted(listing.masks.values_of_colours.items())},
+        findings=file,
     )
-    names = {shard.name for split in splits.values() for shard in split.shards}
-    shard_files.remove_others(options.output_dir, names)
+    shard_files.remove_others(options.output_dir, set(names))
     write_tfds_metadata(options.output_dir, finished, listing.class_names)
     manifest.write_manifest(options.output_dir, finished)
     return finished
+
+
+def _nothing_converted(examples: int, rejected: Iterator[Finding]) -> UserError:
+    kinds = review.by_kind(rejected, most=1)
+    most = max(kinds, key=lambda kind: kind.count)
+    (first,) = most.first
+    others = f"; {len(kinds) - 1} other reasons" if len(kinds) > 1 else ""
+    return UserError(
+        f"not one of {examples:,} images could be converted; {most.count:,} for one reason, such "
+        f"as {first.name}: {first.reason}{others}"
+    )
 
 
 def _counted(splits: Mapping[str, Split]) -> dict[int, int]:
@@ -147,71 +172,66 @@ def _counted(splits: Mapping[str, Split]) -> dict[int, int]:
     return {v: n for split in splits.values() for v, n in split.pixels_per_label.items()}
 
 
+def _metadata(output_dir: str, name: str) -> Shard:
+    if metadata := shard_files.read_metadata(output_dir, name):
+        return metadata
+    raise FaultFound(
+        f"--output_dir: {output_dir} lacks {name}: do all workers of the runner write to that "
+        "folder? Run again to resume"
+    )
+
+
 def _write_splits(
-    by_split: _BySplit, source_bytes_per_shard: float, options: WriteOptions
-) -> tuple[dict[str, Split], list[Finding]]:
-    """Writes all shards, none of them empty.
+    planned: Plan, bytes_per_shard: float, options: WriteOptions
+) -> tuple[_Tasks, list[Finding]]:
+    """Writes the shards of all splits; returns them, and bad inputs that are in none of them.
 
-    Returns:
-      The splits that have records, and the rejected inputs that belong to none of the shards.
+    A shard whose examples are all bad would be empty: then the split is planned again without
+    its bad examples.
     """
-    planned = _plan(by_split, options.name, source_bytes_per_shard)
-    splits: dict[str, Split] = {}
-    unplaced: list[Finding] = []
-    while planned:
-        tasks = [task for of_split in planned.values() for task in of_split]
-        by_name = write_shards(
-            tasks, options.records, options.output_dir, options.fail_on_bad, options.runner
+    tasks = _tasks(planned, planned.splits, bytes_per_shard, options.name)
+    done: dict[str, list[ShardTask]] = {}
+    bad: list[Finding] = []
+    while tasks:
+        write_shards(
+            [task for of_split in tasks.values() for task in of_split],
+            *(options.records, options.output_dir, options.fail_on_bad, options.runner),
         )
-        to_plan_again = {}
-        for split, of_split in planned.items():
-            written = [by_name[task.name] for task in of_split]
-            if all(shard.records for shard in written):
-                splits[split] = Split(tuple(written))
+        again = []
+        for split, of_split in tasks.items():
+            if all(_metadata(options.output_dir, task.name).records for task in of_split):
+                done[split] = of_split
                 continue
-            # A shard whose examples are all bad would be empty: plan again without them.
-            unplaced += [finding for shard in written for finding in shard.rejected]
-            to_plan_again[split] = _remove_shards(of_split, written, options.output_dir)
-        planned = _plan(to_plan_again, options.name, source_bytes_per_shard)
-    return {split: splits[split] for split in SPLITS if split in splits}, unplaced
+            again.append(split)
+            for task in of_split:
+                bad += _metadata(options.output_dir, task.name).rejected
+                (epath.Path(options.output_dir) / task.name).unlink(missing_ok=True)
+        if again:
+            folder = _new_folder(options.output_dir, f"plan-{len(bad)}")
+            planned = plan.excluding(planned, {finding.name for finding in bad}, folder)
+        tasks = _tasks(planned, again, bytes_per_shard, options.name)
+    return {split: done[split] for split in SPLITS if split in done}, bad
 
 
-def _plan(
-    by_split: _BySplit, name: str, source_bytes_per_shard: float
-) -> dict[str, list[ShardTask]]:
-    """Returns the shards of each split."""
-    tasks = {}
-    for split in (split for split in SPLITS if by_split.get(split)):
-        sizes = [example.pair.bytes for example in by_split[split]]
-        parts = shard_files.plan_shards(by_split[split], sizes, source_bytes_per_shard)
-        tasks[split] = [
-            ShardTask(manifest.shard_name(name, split, index, len(parts)), tuple(part))
-            for index, part in enumerate(parts)
-        ]
-    return tasks
-
-
-def _remove_shards(
-    tasks: Sequence[ShardTask], written: Sequence[Shard], output_dir: str
-) -> list[SourceExample]:
-    """Removes a split's shards and returns the examples that were not rejected."""
-    examples = []
-    for task, shard in zip(tasks, written, strict=True):
-        bad = {finding.name for finding in shard.rejected}
-        examples += [e for e in task.examples if shown(e.name) not in bad]
-        (epath.Path(output_dir) / shard.name).unlink(missing_ok=True)
-    return examples
+def _tasks(planned: Plan, splits: Collection[str], bytes_per_shard: float, name: str) -> _Tasks:
+    """Returns the shards of each of some splits."""
+    return {
+        split: planned.tasks(split, name, bytes_per_shard)
+        for split in planned.splits
+        if split in splits
+    }
 
 
 def _check_is_same(finished: Manifest, listing: SourceListing, options: WriteOptions) -> None:
     """Raises UserError if flags, class names or unpaired inputs have changed."""
     raw_labels = masks.merge_names(listing.masks, _counted(finished.splits))
-    unplaced = finished.unplaced[: len(listing.rejected)]
     if (
         finished.source != options.source
         or raw_labels != finished.raw_labels
         # Another petseg may have said the same in other words.
-        or [(f.name, f.split) for f in unplaced] != [(f.name, f.split) for f in listing.rejected]
+        or not findings.begin_with(
+            findings.rejected(options.output_dir, finished), listing.rejected
+        )
     ):
         raise _other_inputs(options.output_dir)
 
@@ -224,10 +244,7 @@ def _other_inputs(output_dir: str) -> UserError:
 
 
 def _restore_lost_shards(
-    finished: Manifest,
-    by_split: _BySplit,
-    source_bytes_per_shard: float,
-    options: WriteOptions,
+    finished: Manifest, planned: Plan, bytes_per_shard: float, options: WriteOptions
 ) -> None:
     """Writes the shards again that a finished data set has lost.
 
@@ -236,19 +253,16 @@ def _restore_lost_shards(
     """
     output_dir = options.output_dir
     known = {shard.name: shard for split in finished.splits.values() for shard in split.shards}
-    # The plan that was written in the end may be one without the inputs that filled a shard
-    # with bad examples alone.
-    bad = {finding.name for finding in finished.unplaced}
-    good = {s: [e for e in of if shown(e.name) not in bad] for s, of in by_split.items()}
-    for examples in (by_split, good):
-        planned = _plan(examples, options.name, source_bytes_per_shard)
-        tasks = [task for of_split in planned.values() for task in of_split]
-        if {task.name for task in tasks} == known.keys():
-            break
-    else:
-        raise _other_inputs(output_dir)
-    unchanged = with_unchanged_inputs(tasks, known, options.records, options.runner)
-    if len(unchanged) < len(tasks):
+    tasks = _tasks_of(finished, planned, bytes_per_shard, options)
+    digests = processes.map_in_processes(
+        functools.partial(shards.digest_of_inputs, options.records),
+        tasks,
+        [task.records for task in tasks],
+        workers=options.runner.workers,
+        what="compare",
+        show_progress=options.runner.show_progress,
+    )
+    if any(d != known[task.name].inputs for task, d in zip(tasks, digests, strict=True)):
         raise _other_inputs(output_dir)
     lost = [task for task in tasks if not shard_files.is_written(known[task.name], output_dir)]
     for task in lost:
@@ -260,3 +274,27 @@ def _restore_lost_shards(
                 f"--output_dir: {output_dir}: {task.name}, written again, differs from the "
                 "manifest; name a new folder and convert again"
             )
+
+
+def _tasks_of(
+    finished: Manifest, planned: Plan, bytes_per_shard: float, options: WriteOptions
+) -> list[ShardTask]:
+    """Returns the shards of a finished data set.
+
+    Those of a split may have been planned in the end without its bad inputs; see _write_splits.
+
+    Raises:
+      UserError: They have other names.
+    """
+    tasks = _tasks(planned, planned.splits, bytes_per_shard, options.name)
+    names = {split: [shard.name for shard in of.shards] for split, of in finished.splits.items()}
+    if any([task.name for task in of] != names.get(split) for split, of in tasks.items()):
+        bad = {finding.name for finding in findings.rejected(options.output_dir, finished)}
+        good = plan.excluding(planned, bad, _new_folder(options.output_dir, "plan-of-good"))
+        of_good = _tasks(good, good.splits, bytes_per_shard, options.name)
+        differ = [s for s in tasks if [task.name for task in tasks[s]] != names.get(s)]
+        tasks = {s: of_good.get(s, []) if s in differ else tasks[s] for s in tasks}
+        tasks = {split: of for split, of in tasks.items() if of}
+    if {split: [task.name for task in of] for split, of in tasks.items()} != names:
+        raise _other_inputs(options.output_dir)
+    return [task for of_split in tasks.values() for task in of_split]

@@ -49,6 +49,22 @@ class Finding:
 
 @pydantic.with_config(STRICT)
 @dataclasses.dataclass(frozen=True)
+class FindingsFile:
+    """The metadata of findings.jsonl; see petseg.data.findings.
+
+    Attributes:
+      repaired: Number of inputs that were re-encoded.
+      rejected: Number of inputs that are in no shard.
+      sha256: SHA-256 of the file, in hexadecimal digits.
+    """
+
+    repaired: Count
+    rejected: Count
+    sha256: Sha256
+
+
+@pydantic.with_config(STRICT)
+@dataclasses.dataclass(frozen=True)
 class Shard:
     """The metadata of one shard, a TFRecord file, and of its inputs.
 
@@ -125,6 +141,8 @@ class Manifest:
       splits: Name -> split; a split without examples is left out.
       unplaced: Rejected inputs that belong to no shard, such as images without a mask.
       colours: Raw mask value -> RGB colour, if the class file gives one.
+      findings: The file that holds the findings of all shards and the unplaced inputs, if they
+        are too many for the manifest, which holds none of them then.
     """
 
     name: str
@@ -133,15 +151,16 @@ class Manifest:
     splits: dict[str, Split]
     unplaced: tuple[Finding, ...]
     colours: dict[Byte, tuple[Byte, Byte, Byte]] = dataclasses.field(default_factory=dict)
+    findings: FindingsFile | None = None
 
     @property
     def repaired(self) -> tuple[Finding, ...]:
-        """All inputs that were re-encoded."""
+        """The inputs that were re-encoded; none if they are in `findings`."""
         return tuple(finding for shard in self._shards() for finding in shard.repaired)
 
     @property
     def rejected(self) -> tuple[Finding, ...]:
-        """All inputs that are not in any shard."""
+        """The inputs that are not in any shard; none if they are in `findings`."""
         return self.unplaced + tuple(f for shard in self._shards() for f in shard.rejected)
 
     def _shards(self) -> list[Shard]:
@@ -183,8 +202,9 @@ class _StoredManifest:
     raw_labels: dict[Byte, _ClassName]
     splits: Annotated[dict[_Word, _StoredSplit], pydantic.Field(min_length=1)]
     unplaced: tuple[Finding, ...]
-    # Data sets that were converted before there were colours lack them.
+    # Older data sets lack these.
     colours: dict[Byte, tuple[Byte, Byte, Byte]] = dataclasses.field(default_factory=dict)
+    findings: FindingsFile | None = None
 
 
 @pydantic.with_config(pydantic.ConfigDict(strict=True, extra="ignore"))
@@ -240,7 +260,8 @@ def read_manifest(data_dir: str, remedy: str = "convert the data set again") -> 
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}; {remedy}") from error
     return Manifest(
-        stored.name, stored.source, stored.raw_labels, splits, stored.unplaced, stored.colours
+        **{field.name: getattr(stored, field.name) for field in dataclasses.fields(Manifest)}
+        | {"splits": splits}
     )
 
 
@@ -361,6 +382,8 @@ def shard_from_json(text: str) -> Shard:
 def to_json(manifest: Manifest) -> str:
     """Returns the content of manifest.json."""
     content = {"version": VERSION, **dataclasses.asdict(manifest)}
+    if manifest.findings is None:
+        del content["findings"]
     for name, split in manifest.splits.items():
         # The sums over the shards are for people; they are not read back.
         content["splits"][name] = {

@@ -67,7 +67,9 @@ def _remove(work: epath.Path) -> None:
 
 def _remove_temporary(work: epath.Path) -> None:
     for path in work.iterdir():
-        if ".tmp" in path.suffix:
+        if ".tmp" in path.suffix and path.is_dir():
+            path.rmtree()
+        elif ".tmp" in path.suffix:
             path.unlink()
 
 

@@ -131,6 +131,12 @@ def read_metadata(output_dir: str, name: str) -> Shard | None:
         return None
 
 
+def begun(output_dir: str) -> set[str]:
+    """Returns the names of the shards that have metadata in the work folder."""
+    names = (path.name for path in (epath.Path(output_dir) / WORK_DIR).iterdir())
+    return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+
 def is_written(shard: Shard, output_dir: str) -> bool:
     """Whether a shard's file exists and agrees with its metadata."""
     path = epath.Path(output_dir) / shard.name
@@ -151,7 +157,5 @@ def remove_others(output_dir: str, names: Collection[str]) -> None:
       names: Names of the shards that stay.
     """
     output = epath.Path(output_dir)
-    for path in (output / WORK_DIR).iterdir():
-        name = path.name.removesuffix(".json")
-        if path.name.endswith(".json") and name not in names:
-            (output / name).unlink(missing_ok=True)
+    for name in begun(output_dir) - set(names):
+        (output / name).unlink(missing_ok=True)

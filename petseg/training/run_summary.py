@@ -5,6 +5,7 @@ import os
 
 from petseg import config_rules
 from petseg.config import Config
+from petseg.data import findings
 from petseg.data import manifest as manifest_lib
 from petseg.data.manifest import Manifest
 from petseg.setting import Hparam, Section, rules_of
@@ -88,11 +89,17 @@ def data_report(manifest: Manifest) -> str:
         rows[-1] += shares
     header = ["split", "images", "shards", "bytes", "mean size, px", *names]
     parts = [f"**{manifest.name}**, from {_one_line(manifest.source)}", _table(header, rows)]
-    for title, findings in (("repaired", manifest.repaired), ("left out", manifest.rejected)):
-        if findings:
-            shown = [[f.name, f.split, f.reason] for f in findings[:_SHOWN_FINDINGS]]
-            parts.append(f"{len(findings):,} files {title}, the first {len(shown)} of them:")
+    counts = findings.count(manifest)
+    for what, title, named in (
+        ("repaired", "repaired", manifest.repaired),
+        ("rejected", "left out", manifest.rejected),
+    ):
+        if named:
+            shown = [[f.name, f.split, f.reason] for f in named[:_SHOWN_FINDINGS]]
+            parts.append(f"{counts[what]:,} files {title}, the first {len(shown)} of them:")
             parts.append(_table(["file", "split", "why"], shown))
+        elif counts[what]:
+            parts.append(f"{counts[what]:,} files {title}: see {findings.FILE_NAME}")
     return "\n\n".join(parts)
 
 

@@ -73,22 +73,22 @@ def test_the_library_raises_for_a_lost_class_unless_it_is_accepted(tmp_path):
 
 def test_classes_without_a_pixel_are_losses_but_not_ignored_values():
     finished = finished_of({"train": {0: 5}, "test": {0: 7}})
-    assert review.losses(finished) == ["no pixel is of class 'defect' (mask value 1)"]
-    assert review.losses(finished_of({"train": {0: 5}, "test": {1: 1}})) == []
+    assert review.losses(finished, "") == ["no pixel is of class 'defect' (mask value 1)"]
+    assert review.losses(finished_of({"train": {0: 5}, "test": {1: 1}}), "") == []
     many = {value: f"c{value}" for value in range(12)}
-    (line,) = review.losses(finished_of({"train": {0: 5}}, names=many))
+    (line,) = review.losses(finished_of({"train": {0: 5}}, names=many), "")
     assert line.startswith("no pixel is of class 'c1' (mask value 1), 'c2' (mask value 2), ")
     assert line.endswith("'c8' (mask value 8) and 3 more")
 
 
 def test_nothing_is_said_of_classes_if_no_mask_was_counted():
-    assert review.losses(finished_of({"train": {}}, validate="header")) == []
-    assert review.losses(finished_of({"train": {0: 5}}, validate="header")) == []
+    assert review.losses(finished_of({"train": {}}, validate="header"), "") == []
+    assert review.losses(finished_of({"train": {0: 5}}, validate="header"), "") == []
 
 
 def test_a_class_that_train_lacks_is_warned_of():
     finished = finished_of({"train": {0: 5, 255: 1}, "validation": {0: 1, 1: 3}})
-    assert review.losses(finished) == []
+    assert review.losses(finished, "") == []
     assert review.warnings(finished) == ["no pixel of train is of class 'defect' (mask value 1)"]
     assert review.warnings(finished_of({"validation": {0: 1, 1: 3}})) == []
 
@@ -135,12 +135,12 @@ def test_many_of_one_kind_are_a_tenth_of_the_inputs(count, is_many):
     ]
     finished = finished_of({"train": {0: 1, 1: 1}}, findings, records=25)
     expected = f"{count} of {25 + count} inputs are rejected: mask is # px, its image #"
-    assert review.losses(finished) == ([expected] if is_many else [])
+    assert review.losses(finished, "") == ([expected] if is_many else [])
 
 
 def test_one_bad_input_of_a_tiny_set_is_not_many():
     bad = [Finding("a", "train", "mask is empty (0 bytes)")]
-    assert review.losses(finished_of({"train": {0: 1, 1: 1}}, bad, records=2)) == []
+    assert review.losses(finished_of({"train": {0: 1, 1: 1}}, bad, records=2), "") == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_one_bad_input_of_a_tiny_set_is_not_many():
 )
 def test_only_inputs_that_were_asked_for_can_be_lost(reason, counts):
     findings = [Finding(str(i), "", reason) for i in range(9)]
-    assert bool(review.losses(finished_of({"train": {0: 1, 1: 1}}, findings))) == counts
+    assert bool(review.losses(finished_of({"train": {0: 1, 1: 1}}, findings), "")) == counts
 
 
 def test_kinds_keep_their_order_their_words_and_all_their_findings():
@@ -170,14 +170,17 @@ def test_kinds_keep_their_order_their_words_and_all_their_findings():
     ]
     findings = [Finding(str(i), "", reason) for i, reason in enumerate(reasons)]
     groups = review.by_kind(findings)
-    assert {kind: [int(f.name) for f in group] for kind, group in groups.items()} == {
+    assert {kind.title: [int(f.name) for f in kind.first] for kind in groups} == {
         reasons[0]: [0],
         reasons[1]: [1],
         "mask holds values that no class has": [2, 4],
         "image cannot be read": [3],
         "image has EXIF orientation #": [5, 6],
     }
-    assert list(groups) == sorted(groups, key=lambda kind: groups[kind][0].name)
+    assert groups == sorted(groups, key=lambda kind: kind.first[0].name)
+    assert [kind.count for kind in groups] == [1, 1, 2, 1, 2]
+    (some,) = review.by_kind(findings[:1] * 7, most=3)
+    assert (some.count, some.first) == (7, findings[:1] * 3)
     assert review.particulars(findings[2]) == "7 (3 px); allowed are 0, 1"
     assert review.particulars(findings[0]) == ""
 

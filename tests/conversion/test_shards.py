@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from petseg.conversion import local_runner, shards
+from petseg.conversion.plan import Run, ShardTask
 from petseg.conversion.prepare import RecordOptions
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import manifest, shard_files
@@ -31,24 +32,19 @@ def test_a_name_sorts_as_its_index():
     assert manifest.shard_name("pets", "train", 3, 12) == "pets-train.tfrecord-00003-of-00012"
 
 
-@given(st.integers(1, 50), st.integers(1, 60))
-def test_parts_are_the_shard_in_order_and_none_is_empty(examples, count):
-    task = shards.ShardTask("x", tuple(range(examples)))
-    parts = shards.parts_of(task, count)
-    assert [example for part in parts for example in part.examples] == list(range(examples))
-    assert all(part.examples for part in parts)
-    assert len(parts) <= count
-    assert all(part.is_whole == (len(parts) == 1) for part in parts)
+def task_of(name: str, records: int) -> ShardTask:
+    return ShardTask(name, (Run("bucket", 0, records),))
 
 
-@given(st.integers(1, 30), st.integers(1, 9))
-def test_only_the_last_shards_are_cut_and_no_worker_is_idle(count, workers):
-    tasks = [shards.ShardTask(str(i), tuple(range(100))) for i in range(count)]
-    parts = local_runner._parts(tasks, workers)
+@given(st.integers(1, 30), st.integers(1, 9), st.sets(st.integers(0, 29)))
+def test_only_the_last_shards_are_cut_and_no_worker_is_idle(count, workers, begun):
+    tasks = [task_of(str(i), 100) for i in range(count)]
+    parts = local_runner._parts(tasks, {str(i) for i in begun}, workers)
     assert list(parts) == [task.name for task in tasks]
-    cut = [name for name in parts if len(parts[name]) > 1]
-    assert len(cut) in (0, count % workers)
-    assert sum(len(parts[name]) for name in cut) >= (2 * workers if cut else 0)
+    cut = {name for name in parts if len(parts[name]) > 1}
+    last = {str(i) for i in range(count - count % workers, count)}
+    assert cut in (set(), last - {str(i) for i in begun})
+    assert all(len(parts[name]) >= 2 * workers // len(last) for name in cut)
 
 
 def test_a_disk_that_fails_while_flushing_is_reported(tmp_path, monkeypatch):
@@ -58,7 +54,7 @@ def test_a_disk_that_fails_while_flushing_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", fail)
     (tmp_path / shard_files.WORK_DIR).mkdir()
     with pytest.raises(FaultFound, match="No space left on device"):
-        shards.write_shard(
-            shards.ShardTask("x", ()), RecordOptions(MaskRules(None)), str(tmp_path), False, print
+        shards.keep_or_write_shard(
+            ShardTask("x", ()), RecordOptions(MaskRules(None)), str(tmp_path), False, print
         )
     assert list((tmp_path / shard_files.WORK_DIR).iterdir()) == []

@@ -9,7 +9,7 @@ A source is one constant of class `Source`, registered under the name that --sou
 import dataclasses
 import errno
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from petseg.conversion.files import StoredFile
@@ -111,15 +111,17 @@ class SourceListing:
     """Everything that a source contains.
 
     Attributes:
-      examples: The pairs to convert.
-      rejected: Files and names that make no pair: without a partner, or in no list.
+      examples: The pairs to convert, in any order; they are taken once, one by one, so that a
+        source of millions need not hold them all.
+      rejected: Files and names that make no pair: without a partner, or in no list. They are
+        complete when all examples have been taken, and may be read several times.
       masks: What the masks may contain.
       class_names: Names of the image classes, in the order of their ids.
       split_by: A description of how the splits were chosen.
     """
 
-    examples: tuple[SourceExample, ...]
-    rejected: tuple[Finding, ...]
+    examples: Iterable[SourceExample]
+    rejected: Iterable[Finding]
     masks: MaskRules
     class_names: tuple[str, ...]
     split_by: str

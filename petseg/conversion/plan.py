@@ -1,0 +1,282 @@
+"""The plan of a conversion: every example, on disk, in the order in which it will be stored.
+
+The order is that of the names' hashes. Examples are sorted by buckets of hashes, of which one at a
+time is in memory, so that planning takes as much memory for ten million names as for some ten
+thousand. Workers read the examples of their shard from the plan.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import pickle
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+
+from petseg.conversion.sources.base import SPLITS, SourceExample
+from petseg.data import manifest
+from petseg.errors import UserError, shown
+
+_IN_MEMORY = 20_000  # examples; more are sorted by buckets
+_BUCKETS = 1024
+_TOGETHER = 64  # examples that are read at once
+_INDEX, _EXAMPLES = ".index", ".examples"
+
+# A name's hash, and the example.
+Hashed = tuple[bytes, SourceExample]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive examples of a bucket.
+
+    Attributes:
+      path: The bucket's files, without suffix.
+      first: Index of the first example.
+      count: Number of examples.
+    """
+
+    path: str
+    first: int
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard to write, or a part of one.
+
+    Attributes:
+      name: Name of the file.
+      runs: Its examples, in order.
+      is_whole: Whether these are all examples of the shard.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    is_whole: bool = True
+
+    @property
+    def records(self) -> int:
+        """The number of examples."""
+        return sum(run.count for run in self.runs)
+
+    def examples(self) -> Iterator[SourceExample]:
+        """Reads the examples."""
+        for run in self.runs:
+            yield from _read_examples(run)
+
+    def parts(self, count: int) -> list["ShardTask"]:
+        """Cuts the examples into runs that several workers can prepare in parallel."""
+        size = max(-(-self.records // count), 1)
+        return [
+            ShardTask(self.name, _cut(self.runs, start, size), size >= self.records)
+            for start in range(0, self.records, size)
+        ]
+
+
+class Plan:
+    """The examples of a data set, sorted, in a folder that `PlanWriter` has filled.
+
+    Attributes:
+      splits: The splits that have examples, in the order of SPLITS.
+    """
+
+    def __init__(self, folder: str):
+        """Opens a plan; reads the buckets' names alone."""
+        buckets = collections.defaultdict(list)
+        for path in sorted(map(str, epath.Path(folder).iterdir())):
+            if path.endswith(_INDEX):
+                buckets[path.rpartition("/")[2].split("-")[0]].append(path.removesuffix(_INDEX))
+        self._buckets = {split: buckets[split] for split in SPLITS if split in buckets}
+        self.splits = tuple(self._buckets)
+
+    def examples(self, split: str) -> Iterator[SourceExample]:
+        """Reads a split's examples in order."""
+        for path in self._buckets[split]:
+            sizes, _ = _read_index(path)
+            yield from _read_examples(Run(path, 0, len(sizes)))
+
+    def names(self) -> Iterator[str]:
+        """Reads the name of every example."""
+        for split in self.splits:
+            for example in self.examples(split):
+                yield example.name
+
+    @property
+    def records(self) -> int:
+        """The number of examples."""
+        return sum(len(sizes) for split in self.splits for _, sizes in self._sizes(split))
+
+    def bytes(self, split: str) -> int:
+        """The size of a split's inputs, in bytes."""
+        return sum(int(sizes.sum()) for _, sizes in self._sizes(split))
+
+    def tasks(self, split: str, name: str, source_bytes_per_shard: float) -> list[ShardTask]:
+        """Cuts a split into shards of nearly equal size, none empty.
+
+        Args:
+          split: The split.
+          name: The first part of the shards' file names.
+          source_bytes_per_shard: The approximate size of a shard's inputs.
+        """
+        total, records = self.bytes(split), sum(len(sizes) for _, sizes in self._sizes(split))
+        count = min(records, max(1, round(total / source_bytes_per_shard)))
+        runs: dict[int, list[Run]] = {}
+        start = 0
+        for path, sizes in self._sizes(split):
+            # By the middle of each example; with whole numbers, so that every machine agrees.
+            middles = 2 * (start + np.cumsum(sizes)) - sizes
+            shards = [min(int(m) * count // max(2 * total, 1), count - 1) for m in middles]
+            first = 0
+            for shard, group in itertools.groupby(shards):
+                size = sum(1 for _ in group)
+                runs.setdefault(shard, []).append(Run(path, first, size))
+                first += size
+            start += int(sizes.sum())
+        # An example larger than a shard leaves shards empty; these are not counted.
+        return [
+            ShardTask(manifest.shard_name(name, split, index, len(runs)), tuple(runs[shard]))
+            for index, shard in enumerate(sorted(runs))
+        ]
+
+    def _sizes(self, split: str) -> Iterator[tuple[str, np.ndarray]]:
+        for path in self._buckets[split]:
+            yield path, _read_index(path)[0]
+
+
+class PlanWriter:
+    """Sorts examples and writes them to a folder, split by split."""
+
+    def __init__(self, folder: str, in_memory: int = _IN_MEMORY):
+        """Begins a plan.
+
+        Args:
+          folder: An empty folder, local or remote.
+          in_memory: Number of examples from which they are sorted by buckets.
+        """
+        self._folder, self._most = folder, in_memory
+        self._items: list[Hashed] = []
+        self._spilled: tempfile.TemporaryDirectory | None = None
+
+    def add(self, example: SourceExample) -> None:
+        """Adds an example."""
+        self._items.append((hash_of(example.name), example))
+        if len(self._items) >= self._most:
+            self._spill()
+
+    def finish(self) -> Plan:
+        """Writes the buckets; raises UserError if two examples have the same name."""
+        if not self._spilled:
+            write_bucket(self._folder, 0, self._items)
+        else:
+            self._spill()
+            with self._spilled as folder:
+                for path in sorted(Path(folder).iterdir()):
+                    write_bucket(self._folder, int(path.name), _read_spilled(path))
+        return Plan(self._folder)
+
+    def _spill(self) -> None:
+        """Moves what is in memory to the files of the buckets; appending needs a local disk."""
+        if not self._spilled:
+            self._spilled = tempfile.TemporaryDirectory()
+        by_bucket: dict[int, list[Hashed]] = collections.defaultdict(list)
+        for item in self._items:
+            by_bucket[bucket_of(item[0])].append(item)
+        for bucket, items in by_bucket.items():
+            with (Path(self._spilled.name) / str(bucket)).open("ab") as file:
+                pickle.dump(items, file)
+        self._items = []
+
+
+def hash_of(name: str) -> bytes:
+    """Returns the sort key of a name; see base.hash_order."""
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+
+def bucket_of(name_hash: bytes) -> int:
+    """Returns a hash's bucket; buckets are in the order of the hashes."""
+    return int.from_bytes(name_hash[:2]) * _BUCKETS >> 16
+
+
+def write_bucket(folder: str, bucket: int, items: Iterable[Hashed]) -> None:
+    """Sorts all examples of a bucket by their hashes and writes them to a plan's folder.
+
+    Raises:
+      UserError: Two of them have the same name.
+    """
+    by_split: dict[str, list[SourceExample]] = {}
+    before = None
+    for name_hash, example in sorted(items, key=lambda item: item[0]):
+        if name_hash == before:
+            raise UserError(
+                f"the source lists two examples called {shown(example.name)!r}; names of examples "
+                "must differ"
+            )
+        by_split.setdefault(example.split, []).append(example)
+        before = name_hash
+    for split, examples in by_split.items():
+        _write(f"{folder}/{split}-{bucket:05d}", examples)
+
+
+def excluding(plan: Plan, names: Collection[str], folder: str) -> Plan:
+    """Writes a plan of the same examples without those of some names, in order of hashes."""
+    for split in plan.splits:
+        left = (e for e in plan.examples(split) if shown(e.name) not in names)
+        for index in itertools.count():
+            if not (some := list(itertools.islice(left, _IN_MEMORY))):
+                break
+            _write(f"{folder}/{split}-{index:05d}", some)
+    return Plan(folder)
+
+
+def _write(path: str, examples: Sequence[SourceExample]) -> None:
+    offsets = [0]
+    with epath.Path(path + _EXAMPLES).open("wb") as file:
+        for start in range(0, len(examples), _TOGETHER):
+            content = pickle.dumps(examples[start : start + _TOGETHER], pickle.HIGHEST_PROTOCOL)
+            file.write(content)
+            offsets.append(offsets[-1] + len(content))
+    sizes = [example.pair.bytes for example in examples]
+    index = np.array([len(sizes), *sizes, *offsets], np.int64)
+    epath.Path(path + _INDEX).write_bytes(index.tobytes())
+
+
+def _read_index(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the examples' sizes in bytes, and where each group of them begins and ends."""
+    index = np.frombuffer(epath.Path(path + _INDEX).read_bytes(), np.int64)
+    return index[1 : index[0] + 1], index[index[0] + 1 :]
+
+
+def _read_examples(run: Run) -> Iterator[SourceExample]:
+    _, offsets = _read_index(run.path)
+    end = run.first + run.count
+    with epath.Path(run.path + _EXAMPLES).open("rb") as file:
+        file.seek(int(offsets[run.first // _TOGETHER]))
+        for start in range(run.first // _TOGETHER * _TOGETHER, end, _TOGETHER):
+            group = start // _TOGETHER
+            together = pickle.loads(file.read(int(offsets[group + 1] - offsets[group])))
+            yield from together[max(run.first - start, 0) : end - start]
+
+
+def _read_spilled(path: Path) -> Iterator[Hashed]:
+    with path.open("rb") as file:
+        while True:
+            try:
+                yield from pickle.load(file)
+            except EOFError:
+                return
+
+
+def _cut(runs: Sequence[Run], first: int, count: int) -> tuple[Run, ...]:
+    """Returns the runs of `count` examples from the `first` on."""
+    cut = []
+    for run in runs:
+        start, end = max(first, 0), min(first + count, run.count)
+        if start < end:
+            cut.append(Run(run.path, run.first + start, end - start))
+        first -= run.count
+    return tuple(cut)

@@ -140,6 +140,7 @@ def _options() -> ConvertOptions:
         runner=_RUNNER.value,
         workers=_WORKERS.value,
         beam_args=tuple(_BEAM_ARGS.value),
+        plugins=tuple(_PLUGINS.value),
     )
 
 

@@ -1,11 +1,59 @@
-"""The beam runner: writes shards on Apache Beam, for data sets that outgrow one machine."""
+"""The beam runner: lists, sorts and writes on Apache Beam, for sets that outgrow one machine.
 
-from collections.abc import Sequence
+The steps use nothing of Beam but Create, ParDo, GroupByKey and Reshuffle, which every runner has,
+and meet in files: what a later step needs is small, or is read from the plan by each worker.
+"""
 
-from petseg.conversion import shards
-from petseg.conversion.plan import ShardTask
+import contextlib
+import dataclasses
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+
+from etils import epath
+
+from petseg.conversion import plan, shards
+from petseg.conversion.plan import Hashed, Plan, ShardTask
 from petseg.conversion.prepare import RecordOptions
+from petseg.conversion.sources.base import SourceListing, SourceOptions
 from petseg.errors import FaultFound, UserError
+from petseg.registry import SOURCES, load_plugins
+
+_LISTING = "listing.pickle"
+
+
+def plan_on_beam(
+    source: str,
+    plugins: Sequence[str],
+    options: SourceOptions,
+    folder: str,
+    beam_args: Sequence[str],
+) -> tuple[SourceListing, Plan]:
+    """Lists a source on one worker of Beam, and sorts its examples on all.
+
+    Args:
+      source: A name in registry.SOURCES.
+      plugins: Modules that register further sources.
+      options: What the source is given.
+      folder: An empty folder for the plan, that every worker can write to.
+      beam_args: Options of Beam's own.
+
+    Returns:
+      The listing without its examples, and the plan that holds these.
+
+    Raises:
+      UserError: Beam is not installed, or the source has nothing to convert.
+      FaultFound: The source cannot be read.
+    """
+    beam = _import_beam()
+    with _pipeline(beam_args) as pipeline:
+        _ = (
+            pipeline
+            | "source" >> beam.Create([source])
+            | "list" >> beam.FlatMap(_list, tuple(plugins), options, folder)
+            | "group" >> beam.GroupByKey()
+            | "sort" >> beam.Map(_write_bucket, folder)
+        )
+    return pickle.loads((epath.Path(folder) / _LISTING).read_bytes()), Plan(folder)
 
 
 def write_on_beam(
@@ -28,27 +76,65 @@ def write_on_beam(
       UserError: Beam is not installed.
       FaultFound: A shard cannot be written; or an input is bad and fail_on_bad is set.
     """
+    if not tasks:
+        return
+    beam = _import_beam()
+    with _pipeline(beam_args) as pipeline:
+        _ = (
+            pipeline
+            | "plan" >> beam.Create(tasks)
+            | "spread" >> beam.Reshuffle()
+            | "write" >> beam.Map(_write_one, options, output_dir, fail_on_bad)
+        )
+
+
+def _import_beam() -> object:
     try:
-        import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
+        import apache_beam
     except ImportError as error:
         raise UserError(
             "--runner=beam needs Apache Beam: pip install -c constraints.txt -e '.[beam]'"
         ) from error
+    return apache_beam
+
+
+@contextlib.contextmanager
+def _pipeline(beam_args: Sequence[str]) -> Iterator[object]:
+    """Runs a pipeline; a user's fault in a worker is raised without what Beam wraps around it."""
+    from apache_beam import Pipeline
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     try:
-        with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
-            _ = (
-                pipeline
-                | "plan" >> beam.Create(tasks)
-                | "spread" >> beam.Reshuffle()
-                | "write" >> beam.Map(_write_one, options, output_dir, fail_on_bad)
-            )
+        pipeline = Pipeline(options=PipelineOptions(list(beam_args)))
+    except (ValueError, ImportError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--beam_args={','.join(beam_args)}: {reason}") from error
+    try:
+        with pipeline:
+            yield pipeline
     except Exception as error:
-        # Beam wraps what a worker raised; a user's fault is reported without the wrapping.
-        if "FaultFound: " not in str(error):
-            raise
-        reason = str(error).rsplit("FaultFound: ", maxsplit=1)[1].splitlines()[0]
-        raise FaultFound(reason) from error
+        for kind in (FaultFound, UserError):
+            _, is_wrapped, reason = str(error).rpartition(f"{kind.__name__}: ")
+            if is_wrapped or isinstance(error, kind):
+                # Some runners add "[while running 'write']".
+                raise kind(reason.splitlines()[0].partition(" [while running ")[0]) from error
+        raise
+
+
+def _list(
+    source: str, plugins: Sequence[str], options: SourceOptions, folder: str
+) -> Iterator[tuple[int, Hashed]]:
+    load_plugins(plugins, "--plugins")
+    listing = SOURCES.get(source).list_examples(options)
+    for example in listing.examples:
+        name_hash = plan.hash_of(example.name)
+        yield plan.bucket_of(name_hash), (name_hash, example)
+    without = dataclasses.replace(listing, examples=(), rejected=tuple(listing.rejected))
+    (epath.Path(folder) / _LISTING).write_bytes(pickle.dumps(without))
+
+
+def _write_bucket(bucket: tuple[int, Iterable[Hashed]], folder: str) -> None:
+    plan.write_bucket(folder, *bucket)
 
 
 def _write_one(task: ShardTask, options: RecordOptions, output_dir: str, fail_on_bad: bool) -> None:

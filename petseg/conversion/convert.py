@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from petseg.conversion import class_file
+from petseg.conversion import beam_runner, class_file, plan
+from petseg.conversion.plan import Plan
 from petseg.conversion.prepare import VALIDATE, RecordOptions
 from petseg.conversion.sources.base import SPLITS, Source, SourceListing, SourceOptions
-from petseg.conversion.write_dataset import WriteOptions, write_dataset
+from petseg.conversion.write_dataset import WriteOptions, new_plan_folder, write_dataset
 from petseg.conversion.write_shards import RUNNERS, RunnerOptions
 from petseg.cores import usable_cores
 from petseg.data import output_folder, shard_files
@@ -45,6 +46,7 @@ class ConvertOptions:
       runner: 'local' or 'beam'.
       workers: Number of processes of the local runner; None for one per core.
       beam_args: Options of Beam's own.
+      plugins: Modules that register sources, for the workers of Beam.
     """
 
     output_dir: str
@@ -70,6 +72,7 @@ class ConvertOptions:
     runner: str = "local"
     workers: int | None = None
     beam_args: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
 
 
 def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
@@ -93,9 +96,10 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
     _check_options(options)
     _check_source_takes(options, source)
     with output_folder.claim(options.output_dir):
-        listing = source.list_examples(_source_options(options, show_progress))
+        listing, planned = _list(options, source, show_progress)
         return write_dataset(
             listing,
+            planned,
             WriteOptions(
                 options.output_dir,
                 name=options.name or source.default_name,
@@ -113,6 +117,20 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
                 ),
             ),
         )
+
+
+def _list(
+    options: ConvertOptions, source: Source, show_progress: bool
+) -> tuple[SourceListing, Plan]:
+    """Lists the source, and sorts what it lists, where the shards will be written."""
+    folder = new_plan_folder(options.output_dir)
+    source_options = _source_options(options, show_progress)
+    if options.runner == "beam":
+        return beam_runner.plan_on_beam(
+            *(options.source, options.plugins, source_options, folder, options.beam_args)
+        )
+    listing = source.list_examples(source_options)
+    return listing, plan.plan_locally(listing.examples, folder)
 
 
 def _check_options(options: ConvertOptions) -> None:

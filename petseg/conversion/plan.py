@@ -192,6 +192,14 @@ class PlanWriter:
         self._items = []
 
 
+def plan_locally(examples: Iterable[SourceExample], folder: str) -> Plan:
+    """Sorts examples in this process; see PlanWriter."""
+    writer = PlanWriter(folder)
+    for example in examples:
+        writer.add(example)
+    return writer.finish()
+
+
 def hash_of(name: str) -> bytes:
     """Returns the sort key of a name; see base.hash_order."""
     return hashlib.sha256(name.encode(errors="surrogateescape")).digest()

@@ -9,7 +9,7 @@ from etils import epath
 
 from petseg import processes
 from petseg.conversion import masks, plan, review, shards
-from petseg.conversion.plan import Plan, PlanWriter, ShardTask
+from petseg.conversion.plan import Plan, ShardTask
 from petseg.conversion.prepare import RecordOptions, prepare_example
 from petseg.conversion.shards import Advance
 from petseg.conversion.sources.base import SPLITS, SourceExample, SourceListing
@@ -48,7 +48,7 @@ class WriteOptions:
     runner: RunnerOptions = dataclasses.field(default_factory=RunnerOptions)
 
 
-def write_dataset(listing: SourceListing, options: WriteOptions) -> Manifest:
+def write_dataset(listing: SourceListing, planned: Plan, options: WriteOptions) -> Manifest:
     """Checks every example of a listing and writes those that are good to shards.
 
     Names and sizes alone decide which example goes into which shard, so that the same
@@ -58,18 +58,17 @@ def write_dataset(listing: SourceListing, options: WriteOptions) -> Manifest:
     The manifest is written last.
 
     Args:
-      listing: The examples to convert.
+      listing: What the source says besides its examples.
+      planned: The examples to convert, in a folder of new_plan_folder.
       options: How, and where to.
 
     Returns:
       The manifest as written.
 
     Raises:
-      UserError: The folder contains another finished data set, two examples have the same
-        name, or none is convertible.
+      UserError: The folder contains another finished data set, or no example is convertible.
       FaultFound: The folder cannot be written; or an input is bad and fail_on_bad is set.
     """
-    planned = _plan(listing, options)
     lost = filter(review.is_loss, listing.rejected)
     if options.fail_on_bad and (first := next(lost, None)):
         raise FaultFound(f"--on_bad=fail: {first.name}: {first.reason}")
@@ -85,14 +84,7 @@ def write_dataset(listing: SourceListing, options: WriteOptions) -> Manifest:
     return finished
 
 
-def _plan(listing: SourceListing, options: WriteOptions) -> Plan:
-    writer = PlanWriter(_new_folder(options.output_dir, "plan"))
-    for example in listing.examples:
-        writer.add(example)
-    return writer.finish()
-
-
-def _new_folder(output_dir: str, name: str) -> str:
+def new_plan_folder(output_dir: str, name: str = "plan") -> str:
     """Makes a folder in the work folder; as a temporary one it is removed in any case."""
     folder = epath.Path(output_dir) / shard_files.WORK_DIR / f"{name}.tmp"
     folder.mkdir()
@@ -207,7 +199,7 @@ def _write_splits(
                 bad += _metadata(options.output_dir, task.name).rejected
                 (epath.Path(options.output_dir) / task.name).unlink(missing_ok=True)
         if again:
-            folder = _new_folder(options.output_dir, f"plan-{len(bad)}")
+            folder = new_plan_folder(options.output_dir, f"plan-{len(bad)}")
             planned = plan.excluding(planned, {finding.name for finding in bad}, folder)
         tasks = _tasks(planned, again, bytes_per_shard, options.name)
     return {split: done[split] for split in SPLITS if split in done}, bad
@@ -290,7 +282,7 @@ def _tasks_of(
     names = {split: [shard.name for shard in of.shards] for split, of in finished.splits.items()}
     if any([task.name for task in of] != names.get(split) for split, of in tasks.items()):
         bad = {finding.name for finding in findings.rejected(options.output_dir, finished)}
-        good = plan.excluding(planned, bad, _new_folder(options.output_dir, "plan-of-good"))
+        good = plan.excluding(planned, bad, new_plan_folder(options.output_dir, "plan-of-good"))
         of_good = _tasks(good, good.splits, bytes_per_shard, options.name)
         differ = [s for s in tasks if [task.name for task in tasks[s]] != names.get(s)]
         tasks = {s: of_good.get(s, []) if s in differ else tasks[s] for s in tasks}

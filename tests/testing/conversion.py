@@ -8,10 +8,11 @@ from pathlib import Path
 from PIL import Image
 
 from petseg.conversion import convert as convert_lib
+from petseg.conversion import plan
 from petseg.conversion.convert import ConvertOptions
 from petseg.conversion.prepare import RecordOptions
 from petseg.conversion.sources.base import SourceListing
-from petseg.conversion.write_dataset import WriteOptions, write_dataset
+from petseg.conversion.write_dataset import WriteOptions, new_plan_folder, write_dataset
 from petseg.conversion.write_shards import RunnerOptions
 from petseg.data import output_folder
 from petseg.data.manifest import Manifest
@@ -33,6 +34,7 @@ def write(list_examples: Callable[[], SourceListing], output: Path) -> Manifest:
         listing = list_examples()
         return write_dataset(
             listing,
+            plan.plan_locally(listing.examples, new_plan_folder(str(output))),
             WriteOptions(
                 str(output),
                 name="pets",

@@ -57,6 +57,10 @@ class FilePair:
     mask: StoredFile
     name: str = ""  # the image's file name, where its path does not contain it
 
+    def __reduce__(self) -> tuple:
+        """See StoredFile."""
+        return FilePair, (self.image, self.mask, self.name)
+
     @property
     def bytes(self) -> int:
         """The size of both files, in bytes."""
@@ -89,6 +93,11 @@ class SourceExample:
     pair: Pair
     class_label: int = 0
     class_text: str = ""
+
+    def __reduce__(self) -> tuple:
+        """See StoredFile."""
+        fields = (self.name, self.split, self.pair, self.class_label, self.class_text)
+        return SourceExample, fields
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
-from petseg.conversion import plan, shards
+from petseg.conversion import plan, shards, spill
 from petseg.conversion.plan import Hashed, Plan, ShardTask
 from petseg.conversion.prepare import RecordOptions
 from petseg.conversion.sources.base import SourceListing, SourceOptions
@@ -128,7 +128,7 @@ def _list(
     listing = SOURCES.get(source).list_examples(options)
     for example in listing.examples:
         name_hash = plan.hash_of(example.name)
-        yield plan.bucket_of(name_hash), (name_hash, example)
+        yield spill.bucket_of(name_hash), (name_hash, example)
     without = dataclasses.replace(listing, examples=(), rejected=tuple(listing.rejected))
     (epath.Path(folder) / _LISTING).write_bytes(pickle.dumps(without))
 

@@ -130,7 +130,7 @@ def _list(
             *(options.source, options.plugins, source_options, folder, options.beam_args)
         )
     listing = source.list_examples(source_options)
-    return listing, plan.plan_locally(listing.examples, folder)
+    return listing, plan.make_plan(listing.examples, folder)
 
 
 def _check_options(options: ConvertOptions) -> None:

@@ -10,19 +10,17 @@ import dataclasses
 import hashlib
 import itertools
 import pickle
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from etils import epath
 
+from petseg.conversion import spill
 from petseg.conversion.sources.base import SPLITS, SourceExample
+from petseg.conversion.spill import Buckets
 from petseg.data import manifest
 from petseg.errors import UserError, shown
 
-_IN_MEMORY = 20_000  # examples; more are sorted by buckets
-_BUCKETS = 1024
 _TOGETHER = 64  # examples that are read at once
 _INDEX, _EXAMPLES = ".index", ".examples"
 
@@ -79,7 +77,7 @@ class ShardTask:
 
 
 class Plan:
-    """The examples of a data set, sorted, in a folder that `PlanWriter` has filled.
+    """The examples of a data set, sorted, in a folder that `make_plan` has filled.
 
     Attributes:
       splits: The splits that have examples, in the order of SPLITS.
@@ -148,66 +146,30 @@ class Plan:
             yield path, _read_index(path)[0]
 
 
-class PlanWriter:
-    """Sorts examples and writes them to a folder, split by split."""
+def make_plan(
+    examples: Iterable[SourceExample], folder: str, in_memory: int = spill.IN_MEMORY
+) -> Plan:
+    """Sorts examples and writes them to a folder.
 
-    def __init__(self, folder: str, in_memory: int = _IN_MEMORY):
-        """Begins a plan.
+    Args:
+      examples: The examples, in any order.
+      folder: An empty folder, local or remote.
+      in_memory: Number of examples from which they are sorted by buckets.
 
-        Args:
-          folder: An empty folder, local or remote.
-          in_memory: Number of examples from which they are sorted by buckets.
-        """
-        self._folder, self._most = folder, in_memory
-        self._items: list[Hashed] = []
-        self._spilled: tempfile.TemporaryDirectory | None = None
-
-    def add(self, example: SourceExample) -> None:
-        """Adds an example."""
-        self._items.append((hash_of(example.name), example))
-        if len(self._items) >= self._most:
-            self._spill()
-
-    def finish(self) -> Plan:
-        """Writes the buckets; raises UserError if two examples have the same name."""
-        if not self._spilled:
-            write_bucket(self._folder, 0, self._items)
-        else:
-            self._spill()
-            with self._spilled as folder:
-                for path in sorted(Path(folder).iterdir()):
-                    write_bucket(self._folder, int(path.name), _read_spilled(path))
-        return Plan(self._folder)
-
-    def _spill(self) -> None:
-        """Moves what is in memory to the files of the buckets; appending needs a local disk."""
-        if not self._spilled:
-            self._spilled = tempfile.TemporaryDirectory()
-        by_bucket: dict[int, list[Hashed]] = collections.defaultdict(list)
-        for item in self._items:
-            by_bucket[bucket_of(item[0])].append(item)
-        for bucket, items in by_bucket.items():
-            with (Path(self._spilled.name) / str(bucket)).open("ab") as file:
-                pickle.dump(items, file)
-        self._items = []
-
-
-def plan_locally(examples: Iterable[SourceExample], folder: str) -> Plan:
-    """Sorts examples in this process; see PlanWriter."""
-    writer = PlanWriter(folder)
+    Raises:
+      UserError: Two examples have the same name.
+    """
+    buckets: Buckets[SourceExample] = Buckets(in_memory)
     for example in examples:
-        writer.add(example)
-    return writer.finish()
+        buckets.add(hash_of(example.name), example)
+    for number, items in buckets:
+        write_bucket(folder, number, items)
+    return Plan(folder)
 
 
 def hash_of(name: str) -> bytes:
     """Returns the sort key of a name; see base.hash_order."""
     return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
-
-
-def bucket_of(name_hash: bytes) -> int:
-    """Returns a hash's bucket; buckets are in the order of the hashes."""
-    return int.from_bytes(name_hash[:2]) * _BUCKETS >> 16
 
 
 def write_bucket(folder: str, bucket: int, items: Iterable[Hashed]) -> None:
@@ -235,7 +197,7 @@ def excluding(plan: Plan, names: Collection[str], folder: str) -> Plan:
     for split in plan.splits:
         left = (e for e in plan.examples(split) if shown(e.name) not in names)
         for index in itertools.count():
-            if not (some := list(itertools.islice(left, _IN_MEMORY))):
+            if not (some := list(itertools.islice(left, spill.IN_MEMORY))):
                 break
             _write(f"{folder}/{split}-{index:05d}", some)
     return Plan(folder)
@@ -268,15 +230,6 @@ def _read_examples(run: Run) -> Iterator[SourceExample]:
             group = start // _TOGETHER
             together = pickle.loads(file.read(int(offsets[group + 1] - offsets[group])))
             yield from together[max(run.first - start, 0) : end - start]
-
-
-def _read_spilled(path: Path) -> Iterator[Hashed]:
-    with path.open("rb") as file:
-        while True:
-            try:
-                yield from pickle.load(file)
-            except EOFError:
-                return
 
 
 def _cut(runs: Sequence[Run], first: int, count: int) -> tuple[Run, ...]:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petseg.conversion import plan
+from petseg.conversion import plan, spill
 from petseg.conversion.files import StoredFile
-from petseg.conversion.plan import Plan, PlanWriter, Run, ShardTask
+from petseg.conversion.plan import Plan, Run, ShardTask
 from petseg.conversion.sources.base import SPLITS, FilePair, SourceExample
 from petseg.errors import UserError
 
@@ -20,10 +20,7 @@ def example(name: str, split: str = "train", size: int = 100) -> SourceExample:
 
 def planned(folder, examples, in_memory: int = 1000) -> Plan:
     folder.mkdir(parents=True)
-    writer = PlanWriter(str(folder), in_memory)
-    for one in examples:
-        writer.add(one)
-    return writer.finish()
+    return plan.make_plan(examples, str(folder), in_memory)
 
 
 def in_order(examples) -> dict[str, list[SourceExample]]:
@@ -98,7 +95,7 @@ def test_two_examples_of_one_name_are_refused(tmp_path, in_memory):
 
 
 def test_a_plan_without_some_names_keeps_the_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "_IN_MEMORY", 40)
+    monkeypatch.setattr(spill, "IN_MEMORY", 40)
     examples = [example(str(i), SPLITS[i % 2]) for i in range(200)]
     whole = planned(tmp_path / "whole", examples)
     (tmp_path / "less").mkdir()

@@ -34,7 +34,7 @@ def write(list_examples: Callable[[], SourceListing], output: Path) -> Manifest:
         listing = list_examples()
         return write_dataset(
             listing,
-            plan.plan_locally(listing.examples, new_plan_folder(str(output))),
+            plan.make_plan(listing.examples, new_plan_folder(str(output))),
             WriteOptions(
                 str(output),
                 name="pets",

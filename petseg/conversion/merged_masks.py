@@ -128,7 +128,7 @@ def rules_of_classes(
         named = {value: name for name, value in value_of.items()}
     else:
         value_of = {name: value for value, name in rules.names.items()}
-        named = dict(rules.names)
+        named = {}
         for name in sorted(count):
             if name not in value_of:
                 raise UserError(
@@ -139,7 +139,7 @@ def rules_of_classes(
 
 
 def _rules(rules: MaskRules, named: Mapping[int, str]) -> MaskRules:
-    names = {**dict([_BACKGROUND]), **named}
+    names = {**dict([_BACKGROUND]), **(rules.names or {}), **named}
     if rules.ignored is not None:
         names[rules.ignored] = IGNORED
     return dataclasses.replace(rules, names=dict(sorted(names.items())), values_of_colours={})

@@ -21,6 +21,7 @@ _NO_MASK, _NO_IMAGE = "image without a mask of its name", "mask without an image
 _SEVERAL_IMAGES = "several images of one name"
 _SEVERAL_MASKS = "several masks of one name, which --several_masks would merge"
 _NAMED = 8  # files, in a reason
+_MERGE = "; several masks an image: --several_masks, or {class} in --masks, merges them"
 ITSELF = "its mask is the image's own file"
 # The reasons that leave a picture without its partner; a colon and names may follow.
 NO_PAIR = (_NO_MASK, _NO_IMAGE, _SEVERAL_IMAGES, _SEVERAL_MASKS, ITSELF)
@@ -161,10 +162,12 @@ def nothing_pairs(
         pairing_hints.Side(masks_flag, files.fixed_part(masks_flag), _paths(masks)),
         pairs_every_image,
     )
+    hint = hint or "names must agree but for the suffix, or where patterns have wildcards"
+    if len(masks) >= 2 * len(images) and "--several_masks" not in hint:
+        hint += _MERGE
     return UserError(
         f"no image of {images_flag} has a mask in {masks_flag}: the first image is called "
-        f"{shown(next(iter(images)))!r}, the first mask {shown(next(iter(masks)))!r}; "
-        + (hint or "names must agree but for the suffix, or where patterns have wildcards")
+        f"{shown(next(iter(images)))!r}, the first mask {shown(next(iter(masks)))!r}; {hint}"
     )
 
 

@@ -3,6 +3,7 @@
   petseg-convert --source=oxford_iiit_pet --raw_dir=DIR --output_dir=OUT
   petseg-convert --source=folders --images=DIR --masks=DIR --output_dir=OUT
   petseg-convert --source=tfds --raw_dir=NAME_OR_DIR --output_dir=OUT
+  petseg-convert ... --dry_run   looks at a sample, and writes nothing
 
 Writes shards, TFDS's metadata and manifest.json to OUT; every input is in a shard or, with
 its reason, in the manifest. The same command resumes an interrupted conversion. Statuses:
@@ -13,19 +14,19 @@ full disk; 2 a wrong command or folder; 130, 143 stopped by SIGINT or SIGTERM.
 
 from collections.abc import Sequence
 
-from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
+from petseg.cli import command, dry_run_report, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from etils import epath
 
-from petseg.conversion import review
+from petseg.conversion import dry_run, regroup, review
 from petseg.conversion.convert import ON_BAD, ConvertOptions, convert
 from petseg.conversion.prepare import VALIDATE
-from petseg.conversion.review import Kind
+from petseg.conversion.regroup import STRATIFY
 from petseg.conversion.sources.base import SPLITS
 from petseg.conversion.write_shards import RUNNERS
 from petseg.data import findings
 from petseg.data.label_map import own_label_map
-from petseg.data.manifest import FILE_NAME, Finding, Manifest
+from petseg.data.manifest import FILE_NAME, Manifest
 from petseg.errors import UserError
 from petseg.registry import SOURCES, load_plugins
 
@@ -49,8 +50,8 @@ _NAME = flags.DEFINE_string(
     "name", "", "First part of every shard's file name; pets, or data for other sources."
 )
 
-_IMAGES = path_flags.define("images", "", "folders: a folder, or a path with * and **.")
-_MASKS = path_flags.define("masks", "", "folders: a folder, or a path with * and **.")
+_IMAGES = path_flags.define("images", "", "folders: a folder, or a path with *, **, {any}.")
+_MASKS = path_flags.define("masks", "", "folders: likewise; {class} names the mask's class.")
 _CLASSES = path_flags.define(
     "classes", "", "folders, tfds: a file with one line 'id,name' or 'id,name,colour' per class."
 )
@@ -66,6 +67,24 @@ _TEST_FRACTION = flags.DEFINE_float(
 )
 _VALIDATION_FRACTION = flags.DEFINE_float(
     "validation_fraction", 0.1, "Share that becomes validation if the source has no such split."
+)
+_SEVERAL_MASKS = flags.DEFINE_bool(
+    "several_masks",
+    False,
+    "folders: merge all masks of one name, each of an object; or of a class, if --masks holds "
+    "{class}. Where they overlap, the last file counts.",
+)
+_KEEP_TOGETHER = flags.DEFINE_multi_string(
+    "keep_together",
+    [],
+    "Keep in one split the images whose names agree in what this regular expression finds, or in "
+    "its first group; or images that look alike: near_duplicates. May be repeated.",
+)
+_STRATIFY = flags.DEFINE_enum(
+    "stratify",
+    "",
+    STRATIFY,
+    "Give each split its share of the images of each class, or of what masks show: presence.",
 )
 _IMAGE_FEATURE = flags.DEFINE_string("image_feature", "", "tfds: the image's feature.")
 _MASK_FEATURE = flags.DEFINE_string("mask_feature", "", "tfds: the mask's feature.")
@@ -95,6 +114,10 @@ _WORKERS = flags.DEFINE_integer(
 )
 _BEAM_ARGS = flags.DEFINE_list("beam_args", [], "Options for Beam: --runner=FlinkRunner,...")
 
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Show what would be converted, look at a sample of it, and write nothing."
+)
+
 _FOR_VALIDATION = "; training needs one: see --validation_fraction and --validation_list"
 _LABELS_PRINTED = 30  # for each split; longer label maps are not printed either
 
@@ -104,12 +127,18 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     load_plugins(_PLUGINS.value, "--plugins")
+    if _DRY_RUN.value:
+        found = dry_run.look(_options())
+        dry_run_report.report(found)
+        _report_label_map(found.sampled)
+        dry_run_report.print_command()
+        return
     was_finished = (epath.Path(_OUTPUT_DIR.value) / FILE_NAME).exists()
     finished = convert(_options(), show_progress=True)
     _report(finished, _OUTPUT_DIR.value)
     if was_finished:
         print("           was finished before; it agrees with its inputs, and is whole")
-    for line in review.warnings(finished):
+    for line in [*review.warnings(finished), *regroup.warnings(finished.source)]:
         print(f"warning    {line}")
     if not _ACCEPT_LOSSES.value:
         review.check_losses(finished, _OUTPUT_DIR.value)
@@ -130,6 +159,9 @@ def _options() -> ConvertOptions:
         **{f"{split}_list": flag.value for split, flag in _LISTS.items()},
         validation_fraction=_VALIDATION_FRACTION.value,
         test_fraction=_TEST_FRACTION.value,
+        several_masks=_SEVERAL_MASKS.value,
+        keep_together=tuple(_KEEP_TOGETHER.value),
+        stratify=_STRATIFY.value,
         image_feature=_IMAGE_FEATURE.value,
         mask_feature=_MASK_FEATURE.value,
         shard_mib=_SHARD_MIB.value,
@@ -162,26 +194,11 @@ def _report(finished: Manifest, output_dir: str) -> None:
             is_needed = split == "validation" and "train" in finished.splits
             print(f"{split:<10} none{_FOR_VALIDATION if is_needed else ''}")
     print(f"split by   {finished.source['split_by']}")
-    counts = findings.count(finished)
+    rest = f" (all in {output_dir}/{findings.FILE_NAME if finished.findings else FILE_NAME})"
     for what, all_of in (("repaired", findings.repaired), ("rejected", findings.rejected)):
-        print(f"{what:<10} {counts[what]:>7,}")
-        _report_kinds(review.by_kind(all_of(output_dir, finished)), finished, output_dir)
+        dry_run_report.print_findings(what, all_of(output_dir, finished), rest)
     _report_label_map(finished)
     print(f"data set   {output_dir}")
-
-
-def _report_kinds(kinds: Sequence[Kind], finished: Manifest, output_dir: str) -> None:
-    file = findings.FILE_NAME if finished.findings else FILE_NAME
-    for kind in kinds:
-        names = ", ".join(_named(finding) for finding in kind.first)
-        more = kind.count - len(kind.first)
-        rest = f" and {more:,} more (all in {output_dir}/{file})" if more > 0 else ""
-        print(f"  {kind.count:>5,} {kind.title}: {names}{rest}")
-
-
-def _named(finding: Finding) -> str:
-    particulars = review.particulars(finding)
-    return f"{finding.name} ({particulars})" if particulars else finding.name
 
 
 def _report_label_map(finished: Manifest) -> None:

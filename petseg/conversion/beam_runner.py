@@ -7,33 +7,26 @@ and meet in files: what a later step needs is small, or is read from the plan by
 import contextlib
 import dataclasses
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from etils import epath
 
 from petseg.conversion import plan, shards, spill
 from petseg.conversion.plan import Hashed, Plan, ShardTask
 from petseg.conversion.prepare import RecordOptions
-from petseg.conversion.sources.base import SourceListing, SourceOptions
+from petseg.conversion.sources.base import SourceListing
 from petseg.errors import FaultFound, UserError
-from petseg.registry import SOURCES, load_plugins
 
 _LISTING = "listing.pickle"
 
 
 def plan_on_beam(
-    source: str,
-    plugins: Sequence[str],
-    options: SourceOptions,
-    folder: str,
-    beam_args: Sequence[str],
+    list_source: Callable[[], SourceListing], folder: str, beam_args: Sequence[str]
 ) -> tuple[SourceListing, Plan]:
     """Lists a source on one worker of Beam, and sorts its examples on all.
 
     Args:
-      source: A name in registry.SOURCES.
-      plugins: Modules that register further sources.
-      options: What the source is given.
+      list_source: Lists the source; it must be picklable.
       folder: An empty folder for the plan, that every worker can write to.
       beam_args: Options of Beam's own.
 
@@ -48,8 +41,8 @@ def plan_on_beam(
     with _pipeline(beam_args) as pipeline:
         _ = (
             pipeline
-            | "source" >> beam.Create([source])
-            | "list" >> beam.FlatMap(_list, tuple(plugins), options, folder)
+            | "source" >> beam.Create([list_source])
+            | "list" >> beam.FlatMap(_list, folder)
             | "group" >> beam.GroupByKey()
             | "sort" >> beam.Map(_write_bucket, folder)
         )
@@ -121,11 +114,8 @@ def _pipeline(beam_args: Sequence[str]) -> Iterator[object]:
         raise
 
 
-def _list(
-    source: str, plugins: Sequence[str], options: SourceOptions, folder: str
-) -> Iterator[tuple[int, Hashed]]:
-    load_plugins(plugins, "--plugins")
-    listing = SOURCES.get(source).list_examples(options)
+def _list(list_source: Callable[[], SourceListing], folder: str) -> Iterator[tuple[int, Hashed]]:
+    listing = list_source()
     for example in listing.examples:
         name_hash = plan.hash_of(example.name)
         yield spill.bucket_of(name_hash), (name_hash, example)

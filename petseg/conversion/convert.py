@@ -1,10 +1,12 @@
 """Converts the raw data of a source into a data set."""
 
 import dataclasses
+import functools
 
 from petseg.conversion import beam_runner, class_file, plan
 from petseg.conversion.plan import Plan
 from petseg.conversion.prepare import VALIDATE, RecordOptions
+from petseg.conversion.regroup import STRATIFY, RegroupOptions, list_source
 from petseg.conversion.sources.base import SPLITS, Source, SourceListing, SourceOptions
 from petseg.conversion.write_dataset import WriteOptions, new_plan_folder, write_dataset
 from petseg.conversion.write_shards import RUNNERS, RunnerOptions
@@ -36,6 +38,11 @@ class ConvertOptions:
       test_list: Likewise, of test.
       validation_fraction: Share that becomes validation if the source has no such split.
       test_fraction: Share that becomes test, without lists and sub-folders.
+      several_masks: Merge all masks of one name to the mask of their image.
+      keep_together: Regular expressions that find in an image's name what the images of one
+        split share, such as a patient; or 'near_duplicates' (regroup.RegroupOptions).
+      stratify: 'presence' of classes in the mask, or 'class' of the image, of which each
+        split gets its share; or ''.
       image_feature: The name of the image's TFDS feature; empty for the only one.
       mask_feature: The name of the mask's TFDS feature; empty for the only one.
       shard_mib: The approximate size of a shard, in MiB.
@@ -62,6 +69,9 @@ class ConvertOptions:
     test_list: str = ""
     validation_fraction: float = 0.1
     test_fraction: float = 0.0
+    several_masks: bool = False
+    keep_together: tuple[str, ...] = ()
+    stratify: str = ""
     image_feature: str = ""
     mask_feature: str = ""
     shard_mib: float = 128
@@ -93,10 +103,10 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
       FaultFound: The folder cannot be written; or an input is bad and on_bad is 'fail'.
     """
     source = SOURCES.get(options.source)
-    _check_options(options)
-    _check_source_takes(options, source)
+    check_options(options)
+    check_source_takes(options, source)
     with output_folder.claim(options.output_dir):
-        listing, planned = _list(options, source, show_progress)
+        listing, planned = _list(options, show_progress)
         return write_dataset(
             listing,
             planned,
@@ -104,9 +114,7 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
                 options.output_dir,
                 name=options.name or source.default_name,
                 source=_description(options, listing),
-                records=RecordOptions(
-                    listing.masks, options.validate, options.short_side_px, options.jpeg_quality
-                ),
+                records=record_options(options, listing),
                 shard_mib=options.shard_mib,
                 fail_on_bad=options.on_bad == "fail",
                 runner=RunnerOptions(
@@ -119,25 +127,31 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
         )
 
 
-def _list(
-    options: ConvertOptions, source: Source, show_progress: bool
-) -> tuple[SourceListing, Plan]:
+def _list(options: ConvertOptions, show_progress: bool) -> tuple[SourceListing, Plan]:
     """Lists the source, and sorts what it lists, where the shards will be written."""
     folder = new_plan_folder(options.output_dir)
-    source_options = _source_options(options, show_progress)
+    work_dir = f"{options.output_dir}/{shard_files.WORK_DIR}"
+    to_list = functools.partial(
+        list_source,
+        *(options.source, options.plugins),
+        source_options(options, work_dir, show_progress),
+        regroup_options(options, show_progress),
+    )
     if options.runner == "beam":
-        return beam_runner.plan_on_beam(
-            *(options.source, options.plugins, source_options, folder, options.beam_args)
-        )
-    listing = source.list_examples(source_options)
+        return beam_runner.plan_on_beam(to_list, folder, options.beam_args)
+    listing = to_list()
     return listing, plan.make_plan(listing.examples, folder)
 
 
-def _check_options(options: ConvertOptions) -> None:
+def check_options(options: ConvertOptions) -> None:
     """Raises UserError unless each option is one that any source could take."""
-    for flag, choices in (("validate", VALIDATE), ("on_bad", ON_BAD), ("runner", RUNNERS)):
+    for flag, choices in (
+        *(("validate", VALIDATE), ("on_bad", ON_BAD), ("runner", RUNNERS)),
+        ("stratify", STRATIFY),
+    ):
         if getattr(options, flag) not in choices:
-            raise UserError(f"--{flag}={getattr(options, flag)} must be {' or '.join(choices)}")
+            known = " or ".join(filter(None, choices))
+            raise UserError(f"--{flag}={getattr(options, flag)} must be {known}")
     if not options.shard_mib > 0:
         raise UserError(f"--shard_mib={options.shard_mib} must be above 0")
     name = options.name
@@ -162,7 +176,7 @@ def _check_options(options: ConvertOptions) -> None:
         raise UserError("--beam_args needs --runner=beam")
 
 
-def _check_source_takes(options: ConvertOptions, source: Source) -> None:
+def check_source_takes(options: ConvertOptions, source: Source) -> None:
     """Raises UserError for an option that is given and that only other sources take."""
     of_sources: dict[str, list[str]] = {}
     for name, other in SOURCES.items():
@@ -177,17 +191,39 @@ def _check_source_takes(options: ConvertOptions, source: Source) -> None:
             )
 
 
-def _source_options(options: ConvertOptions, show_progress: bool) -> SourceOptions:
+def record_options(options: ConvertOptions, listing: SourceListing) -> RecordOptions:
+    """Returns what decides over the records' bytes."""
+    return RecordOptions(
+        listing.masks, options.validate, options.short_side_px, options.jpeg_quality
+    )
+
+
+def regroup_options(options: ConvertOptions, show_progress: bool) -> RegroupOptions:
+    """Returns what decides over splits by a hash."""
+    together = options.keep_together
+    return RegroupOptions(
+        (together,) if isinstance(together, str) else tuple(together),
+        options.stratify,
+        options.validation_fraction,
+        options.test_fraction,
+        options.workers or usable_cores(),
+        show_progress,
+    )
+
+
+def source_options(options: ConvertOptions, work_dir: str, show_progress: bool) -> SourceOptions:
+    """Returns what the source is given."""
     lists = {split: getattr(options, f"{split}_list") for split in SPLITS}
     return SourceOptions(
         raw_dir=options.raw_dir.rstrip("/") or options.raw_dir,
-        work_dir=f"{options.output_dir}/{shard_files.WORK_DIR}",
+        work_dir=work_dir,
         images=options.images,
         masks=options.masks,
         mask_rules=class_file.read_mask_rules(options.classes, options.ignore_id),
         lists={split: path for split, path in lists.items() if path},
         validation_fraction=options.validation_fraction,
         test_fraction=options.test_fraction,
+        several_masks=options.several_masks,
         image_feature=options.image_feature,
         mask_feature=options.mask_feature,
         show_progress=show_progress,
@@ -208,4 +244,4 @@ def _description(options: ConvertOptions, listing: SourceListing) -> dict[str, s
             "short_side_px": options.short_side_px,
             "jpeg_quality": options.jpeg_quality,
         }
-    return description
+    return description | listing.facts

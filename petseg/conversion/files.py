@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from etils import epath
 
@@ -13,7 +13,10 @@ from petseg.data import regular_file
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 # What file managers, notebooks and disk stations keep beside pictures, besides '.*' folders.
 _HIDDEN_FOLDERS = ("@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "__MACOSX")
-_WILDCARD = re.compile(r"[*?\[]")
+MASK_SUFFIXES = (*PICTURE_SUFFIXES, ".npy", ".mat")
+ANY, CLASS = "{any}", "{class}"  # wildcards that are no part of a key
+_WILDCARD = re.compile(r"[*?\[]|\{any\}|\{class\}")
+_TOKEN = re.compile(r"\*\*/?|\*|\?|\{any\}|\{class\}|\[[^\]]*\]|[^*?\[{]+|[\[{]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class StoredFile:
     def __reduce__(self) -> tuple:
         """Pickles in a third of the time; plans hold millions of these."""
         return StoredFile, (self.path, self.bytes, self.offset)
+
+    @property
+    def name(self) -> str:
+        """The file's name, without its folders."""
+        return self.path.rpartition("/")[2]
 
     def read(self) -> bytes:
         """Reads the content; raises OSError."""
@@ -67,6 +75,11 @@ def is_folder(path: str) -> bool:
     return epath.Path(path).is_dir() if "://" in path else os.path.isdir(path)
 
 
+def is_file(path: str) -> bool:
+    """Whether a path is a file or a link to one."""
+    return epath.Path(path).is_file() if "://" in path else os.path.isfile(path)
+
+
 def is_twin(name: str) -> bool:
     """Whether a name is one of the '._*' files that macOS leaves beside others."""
     return name.startswith("._")
@@ -82,6 +95,11 @@ def is_picture_name(name: str) -> bool:
     return name.lower().endswith(PICTURE_SUFFIXES)
 
 
+def is_mask_name(name: str) -> bool:
+    """Whether a name has the suffix of a picture or of an array."""
+    return name.lower().endswith(MASK_SUFFIXES)
+
+
 def fixed_part(pattern: str) -> str:
     """Returns the folders of a pattern before its first wildcard; all of it if it has none.
 
@@ -95,34 +113,63 @@ def fixed_part(pattern: str) -> str:
 
 
 def list_pictures(
-    pattern: str, hidden: collections.Counter | None = None
+    pattern: str, hidden: collections.Counter | None = None, *, by_folder: bool = False
 ) -> Iterator[tuple[str, str]]:
     """Yields the files of a folder and its sub-folders, or of a pattern, with their keys.
 
     A key is what the wildcards stand for, joined by '/': 'a/x' for a/images/x_rgb.jpg and
     the pattern '*/images/*_rgb.jpg'. In a folder it is the path within the folder without
-    the suffix. Wildcards are *, ?, [...], and ** for any number of folders.
+    the suffix. Wildcards are *, ?, [...], and ** for any number of folders; {any} and {class}
+    stand for text within one name that is no part of the key. Each wildcard takes as much as
+    it can, those on the left first.
 
     Args:
       pattern: A folder, or a path with wildcards.
       hidden: Counts, by name, the hidden folders that are not read. A pattern reads those
         that it names itself, without a wildcard.
+      by_folder: In a folder, the key of a file in a sub-folder is that sub-folder's path.
 
     Yields:
       (key, path) in any order; for a folder also files that are no pictures.
     """
-    root = fixed_part(pattern)
-    rest = pattern[len(root) :].lstrip("/") if root not in (pattern, ".") else pattern
-    matcher = None if pattern == root else re.compile(_regex(rest))
-    depth = None if pattern == root or "**" in rest else rest.count("/")
+    root, rest, matcher = _parsed(pattern)
+    depth = None if matcher is None or "**" in rest else rest.count("/")
     named = frozenset(rest.split("/") if matcher else ())
     for relative in _walk(root, depth, named, hidden):
         path = f"{root.rstrip('/')}/{relative}"
         if matcher is None:
-            stem, dot, suffix = relative.rpartition(".")
-            yield (stem if dot and "/" not in suffix else relative), path
+            folder = relative.rpartition("/")[0]
+            yield folder if by_folder and folder else without_suffix(relative), path
         elif match := matcher.fullmatch(relative):
-            yield "/".join(group.strip("/") for group in match.groups() if group), path
+            yield key_of(match), path
+
+
+def classes_in(pattern: str, paths: Iterable[str]) -> dict[str, str]:
+    """Returns path -> what {class} stands for in it; the pattern matches each of the paths."""
+    root, _, matcher = _parsed(pattern)
+    start = len(root.rstrip("/")) + 1
+    return {path: matcher.fullmatch(path[start:])["class_"] for path in paths}
+
+
+def key_of(match: re.Match) -> str:
+    """Returns the key of a name that a pattern's regular expression (`to_regex`) matches."""
+    texts = list(match.groups())
+    if "class_" in match.re.groupindex:
+        del texts[match.re.groupindex["class_"] - 1]
+    return "/".join(text.strip("/") for text in texts if text)
+
+
+def without_suffix(path: str) -> str:
+    """Returns a path without what follows its name's last dot."""
+    stem, dot, suffix = path.rpartition(".")
+    return stem if dot and "/" not in suffix else path
+
+
+def _parsed(pattern: str) -> tuple[str, str, re.Pattern | None]:
+    """Returns a pattern's fixed folder, the rest, and its expression; None without wildcards."""
+    root = fixed_part(pattern)
+    rest = pattern[len(root) :].lstrip("/") if root not in (pattern, ".") else pattern
+    return root, rest, None if pattern == root else re.compile(to_regex(rest))
 
 
 def _walk(
@@ -148,16 +195,21 @@ def _walk(
                 pending.append((relative, (*above, real)))
 
 
-def _regex(pattern: str) -> str:
-    """Returns a pattern's regular expression, with a group for each wildcard."""
-    out = []
-    for part in re.findall(r"\*\*/?|\*|\?|\[[^\]]*\]|[^*?\[]+|\[", pattern):
+def to_regex(pattern: str) -> str:
+    """Returns a pattern's regular expression, with a group for each wildcard but {any}."""
+    out, has_class = [], False
+    for part in _TOKEN.findall(pattern):
         if part.startswith("**"):
             out.append("((?:[^/]+/)*)" if part.endswith("/") else "(.*)")
         elif part == "*":
             out.append("([^/]*)")
         elif part == "?":
             out.append("([^/])")
+        elif part == ANY:
+            out.append("[^/]*")
+        elif part == CLASS:
+            out.append("(?P=class_)" if has_class else "(?P<class_>[^/]+)")
+            has_class = True
         elif part.startswith("[") and part.endswith("]"):
             out.append(f"({part.replace('[!', '[^')})")
         else:

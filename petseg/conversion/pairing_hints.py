@@ -4,48 +4,90 @@ A hint is checked on the files themselves before it is given.
 """
 
 import collections
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-# Whether the patterns of images and of masks pair every image.
-Check = Callable[[str, str], bool]
+from petseg.conversion import pairing_wildcards
+
+# Whether the patterns of images and of masks pair every image, with masks merged or not.
+Check = Callable[[str, str, bool], bool]
 
 _MASK_WORDS = re.compile(r"mask|label|seg|annot|truth|gt|trimap|matte", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[_\-. ]")
 _LOSSY = ("jpg", "jpeg", "webp")
-_MOST_CANDIDATES = 3  # checked on the files
+_ANY_NAME = re.compile(r"\*(\.\w+)?")  # the last part of a pattern that a hint may replace
+_MOST_CANDIDATES = 3  # of a kind
+_MOST_CHECKED = 12  # on the files
 
 
-def renamed(
-    images: tuple[str, Sequence[str]],
-    masks: tuple[str, Sequence[str]],
-    images_flag: str,
-    check: Check,
-) -> str | None:
-    """Proposes patterns for images and masks of two folders whose names differ by a part.
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """The images or the masks.
+
+    Attributes:
+      flag: What --images or --masks was.
+      folder: The fixed part of it.
+      paths: All its pictures.
+    """
+
+    flag: str
+    folder: str
+    paths: Sequence[str]
+
+
+def renamed(images: Side, masks: Side, check: Check) -> str | None:
+    """Proposes patterns for images and masks whose names differ by a part.
 
     Args:
-      images: The images' folder, and their paths.
-      masks: Likewise, of the masks.
-      images_flag: What --images was.
+      images: The images.
+      masks: The masks.
       check: Whether two patterns pair every image.
 
     Returns:
       'try ...', or None if no such patterns pair every image.
     """
-    image_stems, mask_stems = _stems(images[1]), _stems(masks[1])
+    image_stems, mask_stems = _stems(images.paths), _stems(masks.paths)
     candidates = [
         parts
         for parts in _candidates(image_stems, mask_stems)
         if all((mask := _swap(stem, *parts)) and mask in mask_stems for stem in image_stems)
     ]
-    for image_before, image_after, mask_before, mask_after in candidates[:_MOST_CANDIDATES]:
-        mask_pattern = _pattern(*masks, mask_before, mask_after)
-        if not (image_before or image_after) and mask_pattern and check(images_flag, mask_pattern):
-            return f"try --masks='{mask_pattern}'"
-        image_pattern = _pattern(*images, image_before, image_after)
-        if image_pattern and mask_pattern and check(image_pattern, mask_pattern):
-            return f"try --images='{image_pattern}' --masks='{mask_pattern}'"
+    proposals = [
+        *((f"{ib}*{ia}", f"{mb}*{ma}", False) for ib, ia, mb, ma in candidates[:_MOST_CANDIDATES]),
+        *pairing_wildcards.propose(image_stems, mask_stems),
+    ]
+    checked: set[tuple[str, str, bool]] = set()
+    for image_name, mask_name, is_merged in proposals:
+        image_patterns = {_replaced(images, image_name): None}
+        if image_name == "*":
+            image_patterns = {images.flag: None, **image_patterns}
+        mask_pattern = _replaced(masks, mask_name)
+        for image_pattern in image_patterns:
+            proposal = (image_pattern, mask_pattern, is_merged)
+            if not (image_pattern and mask_pattern) or proposal in checked:
+                continue
+            checked.add(proposal)
+            if len(checked) > _MOST_CHECKED:
+                return None
+            if check(*proposal):
+                shown_images = (
+                    f"--images='{image_pattern}' " if image_pattern != images.flag else ""
+                )
+                merging = " --several_masks" if is_merged else ""
+                return f"try {shown_images}--masks='{mask_pattern}'{merging}"
+    return None
+
+
+def _replaced(side: Side, name: str) -> str | None:
+    """Returns a side's flag with another pattern of names; None if that cannot be said."""
+    if side.flag.rstrip("/") == side.folder.rstrip("/"):
+        if pairing_wildcards.has_no_key(name):
+            return None
+        return _pattern(side.folder, side.paths, name)
+    above, _, last = side.flag.rpartition("/")
+    if match := _ANY_NAME.fullmatch(last):
+        return f"{above}/{name}{match[1]}" if above else f"{name}{match[1]}"
     return None
 
 
@@ -64,9 +106,9 @@ def side_by_side(folder: str, paths: Sequence[str], check: Check) -> str | None:
         images = [path for path in paths if _is_like(path, image_part)]
         masks = [path for path in paths if _is_like(path, mask_part)]
         images = [path for path in images if path not in set(masks)] or images
-        image_pattern = _pattern(folder, images, *image_part[:2])
-        mask_pattern = _pattern(folder, masks, *mask_part[:2])
-        if image_pattern and mask_pattern and check(image_pattern, mask_pattern):
+        image_pattern = _pattern(folder, images, "*".join(image_part[:2]))
+        mask_pattern = _pattern(folder, masks, "*".join(mask_part[:2]))
+        if image_pattern and mask_pattern and check(image_pattern, mask_pattern, False):
             return f"try --images='{image_pattern}' --masks='{mask_pattern}'"
     return None
 
@@ -164,11 +206,11 @@ def _is_like(path: str, part: tuple[str, str, str | None]) -> bool:
     return is_of_suffix and stem.startswith(before) and stem.endswith(after)
 
 
-def _pattern(folder: str, paths: Sequence[str], before: str, after: str) -> str | None:
+def _pattern(folder: str, paths: Sequence[str], name: str) -> str | None:
     """Returns the pattern of pictures below a folder; None if their suffixes differ."""
     suffixes = {_suffix(path) for path in paths}
     folder = folder.rstrip("/")
     if len(suffixes) != 1:
         return None
     is_flat = all(path.rpartition("/")[0] == folder for path in paths)
-    return f"{folder}/{'' if is_flat else '**/'}{before}*{after}.{suffixes.pop()}"
+    return f"{folder}/{'' if is_flat else '**/'}{name}.{suffixes.pop()}"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import google_crc32c
 
-from petseg.conversion import downscale, images, masks
-from petseg.conversion.sources.base import MaskRules, SourceExample, Unreadable
+from petseg.conversion import downscale, images, merged_masks
+from petseg.conversion.sources.base import MaskRules, SeveralMasks, SourceExample, Unreadable
 from petseg.data import picture_file, record
 from petseg.data.picture_file import BadFile
 
@@ -44,7 +44,7 @@ class Prepared:
 
     Attributes:
       example: The source example.
-      inputs: One line that names its two inputs, with their sizes and CRC-32C.
+      inputs: One line that names its files, with their sizes and CRC-32C.
       serialized: The record; empty if the example is rejected.
       height: Height of the stored image, in pixels.
       width: Width of the stored image, in pixels.
@@ -69,15 +69,17 @@ def prepare_example(example: SourceExample, options: RecordOptions) -> Prepared:
     if isinstance(contents, Unreadable):
         return Prepared(example, inputs, rejected=str(contents))
     try:
-        return _prepare(example, inputs, *contents, options)
+        return _prepare(example, inputs, contents, options)
     except BadFile as reason:
         return Prepared(example, inputs, rejected=str(reason))
 
 
-def read_inputs(example: SourceExample) -> tuple[str, tuple[bytes, bytes] | Unreadable]:
+def read_inputs(example: SourceExample) -> tuple[str, tuple[bytes, ...] | Unreadable]:
     """Returns an example's inputs line, and its files' contents or why they cannot be read."""
     facts = [example.name, example.split, example.class_label, example.class_text]
     facts.append(example.pair.image_name)
+    if isinstance(example.pair, SeveralMasks):
+        facts.append(example.pair.values)
     try:
         contents = example.pair.read()
     except Unreadable as reason:
@@ -87,12 +89,14 @@ def read_inputs(example: SourceExample) -> tuple[str, tuple[bytes, bytes] | Unre
 
 
 def _prepare(
-    example: SourceExample, inputs: str, image_file: bytes, mask_file: bytes, options: RecordOptions
+    example: SourceExample, inputs: str, contents: tuple[bytes, ...], options: RecordOptions
 ) -> Prepared:
     decode = options.validate == "full"
-    _compare_sizes(image_file, mask_file)
+    image_file, *mask_files = contents
+    for mask_file in mask_files:
+        _compare_sizes(image_file, mask_file)
     image = images.check_image(image_file, decode=decode)
-    mask = masks.check_mask(mask_file, options.masks, decode=decode)
+    mask = merged_masks.check_masks(example, mask_files, options.masks, decode=decode)
     image = images.fit_to_mask(image, image_file, mask.height, mask.width)
     if options.short_side_px:
         image, mask = downscale.make_smaller(

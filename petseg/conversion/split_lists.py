@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 
 from petseg.conversion import files, text_files
-from petseg.conversion.pairing import ITSELF, ByKey, composed, is_same_file
+from petseg.conversion.pairing import ITSELF, ByKey, composed, is_same_file, most_common_reason
 from petseg.conversion.sources.base import SPLITS, FilePair
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 
-_PICTURE = rf".+?(?:{'|'.join(map(re.escape, files.PICTURE_SUFFIXES))})"
+_PICTURE = rf".+?(?:{'|'.join(map(re.escape, files.MASK_SUFFIXES))})"
 _BETWEEN = r"\s*[,;\t]\s*|\s+"
 _TWO_PICTURES = re.compile(rf"({_PICTURE})(?:{_BETWEEN})({_PICTURE})", re.IGNORECASE)
 _TWO_WORDS = re.compile(r"([^\s,;]+)(?:\s*[,;]\s*|\s+)([^\s,;]+)")
@@ -35,6 +35,12 @@ class Line:
     def has_mask(self) -> bool:
         """Whether it surely names an image and a mask, by their suffixes."""
         return bool(_TWO_PICTURES.fullmatch(self.text))
+
+    @property
+    def columns(self) -> tuple[str, str] | None:
+        """The image and the mask that it surely names; None without them."""
+        match = _TWO_PICTURES.fullmatch(self.text)
+        return (match[1], match[2]) if match else None
 
 
 def read_lists(lists: Mapping[str, str]) -> list[Line]:
@@ -114,6 +120,8 @@ def split_by_lists(
                 pairs[key] = made
     if not splits:
         like = f", the first listed {shown(first)!r}" if first else ""
+        reason, count, _ = most_common_reason(rejected)
+        like += f"; {count:,} of {len(rejected):,} lines are {reason}" if count else ""
         raise UserError(
             f"--{next(iter(lists))}_list: none of the names in {', '.join(lists.values())} is a "
             f"pair's; the first pair is called {shown(next(iter(pairs or images)))!r}{like}"
@@ -162,7 +170,7 @@ def _ends_with(path: str, name: str) -> bool:
 
 def _bare(name: str) -> str:
     """Returns a name without its picture's suffix."""
-    suffix = next((s for s in files.PICTURE_SUFFIXES if name.lower().endswith(s)), "")
+    suffix = next((s for s in files.MASK_SUFFIXES if name.lower().endswith(s)), "")
     return name[: len(name) - len(suffix)]
 
 

@@ -147,7 +147,7 @@ def test_one_bad_input_of_a_tiny_set_is_not_many():
     ("reason", "counts"),
     [
         ("image without a mask of its name", True),
-        ("several masks of one name: a.png, a.tif", True),
+        ("several masks of one name, which --several_masks would merge: a.png, a.tif", True),
         ("in no list", False),
         ("hidden folder, not read: 7 in --images", False),
         ("no picture by its suffix: in --images", False),

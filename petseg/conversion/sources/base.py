@@ -41,8 +41,11 @@ class Pair(Protocol):
     def image_name(self) -> str:
         """The image's file name."""
 
-    def read(self) -> tuple[bytes, bytes]:
-        """Reads the image and the mask; raises Unreadable, or FaultFound if the machine fails."""
+    def read(self) -> tuple[bytes, ...]:
+        """Reads the image and its mask files: one, unless this is a SeveralMasks.
+
+        Raises Unreadable, or FaultFound if the machine fails.
+        """
 
 
 class Unreadable(Exception):
@@ -74,6 +77,36 @@ class FilePair:
     def read(self) -> tuple[bytes, bytes]:
         """Reads both files; raises Unreadable, or FaultFound if the machine fails."""
         return read_stored(self.image, "image"), read_stored(self.mask, "mask")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SeveralMasks:
+    """An image file and the mask files that are merged to its mask (merged_masks).
+
+    Attributes:
+      image: The image.
+      masks: One file for each object or class; where they overlap, the last one counts.
+      values: The raw value that the pixels of each file get where they are not zero.
+    """
+
+    image: StoredFile
+    masks: tuple[StoredFile, ...]
+    values: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files, in bytes."""
+        return self.image.bytes + sum(mask.bytes for mask in self.masks)
+
+    @property
+    def image_name(self) -> str:
+        """The image's file name."""
+        return self.image.path.rpartition("/")[2]
+
+    def read(self) -> tuple[bytes, ...]:
+        """Reads all files; raises Unreadable, or FaultFound if the machine fails."""
+        masks = (read_stored(mask, f"mask {shown(mask.name)}") for mask in self.masks)
+        return read_stored(self.image, "image"), *masks
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,6 +160,9 @@ class SourceListing:
       masks: What the masks may contain.
       class_names: Names of the image classes, in the order of their ids.
       split_by: A description of how the splits were chosen.
+      hashed: The splits that a hash of the names told apart, among which groups may be
+        moved (regroup.regroup); empty if the data set gives all splits.
+      facts: What the manifest says besides of how the data set was made.
     """
 
     examples: Iterable[SourceExample]
@@ -134,6 +170,8 @@ class SourceListing:
     masks: MaskRules
     class_names: tuple[str, ...]
     split_by: str
+    hashed: tuple[str, ...] = ()
+    facts: Mapping[str, str | int | float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +187,7 @@ class SourceOptions:
       lists: Split -> a file that names the images of that split.
       validation_fraction: Share of the names that becomes validation, from 0 to below 1.
       test_fraction: Share of the names that becomes test, from 0 to 1.
+      several_masks: Merge all masks of one name to the mask of their image.
       image_feature: The name of the image's feature; empty for the only one.
       mask_feature: The name of the mask's feature; empty for the only one.
       show_progress: Draw progress bars on standard error.
@@ -162,6 +201,7 @@ class SourceOptions:
     lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
     validation_fraction: float = 0.1
     test_fraction: float = 0.0
+    several_masks: bool = False
     image_feature: str = ""
     mask_feature: str = ""
     show_progress: bool = False

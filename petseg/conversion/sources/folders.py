@@ -1,8 +1,9 @@
 """The source `folders`: any images and masks that pair by name."""
 
-from petseg.conversion import pairing, split_lists
+from petseg.conversion import files, merged_masks, pair_lists, pairing, split_lists
 from petseg.conversion.sources.base import (
     SPLITS,
+    MaskRules,
     Source,
     SourceExample,
     SourceListing,
@@ -31,6 +32,10 @@ def list_folders(options: SourceOptions) -> SourceListing:
     each name, but so that no split is empty. If lists or sub-folders give no validation
     split, it is taken out of train by the hash.
 
+    Lists without folders name all pairs (pair_lists). `several_masks`, or {class} in `masks`,
+    merges all masks of an image (merged_masks); a sub-folder of a plain folder then holds the
+    masks of the image of its name.
+
     Args:
       options: `images` and `masks` are folders or patterns with wildcards, local or
         remote; by default raw_dir/images and raw_dir/masks. A file of `lists` has one name
@@ -41,50 +46,85 @@ def list_folders(options: SourceOptions) -> SourceListing:
       UserError: A folder is missing or contains no picture, a list cannot be read, images and
         masks are the same files, or no image has a mask.
     """
-    lists, test_fraction = options.lists, options.test_fraction
-    check_fractions(options.validation_fraction, test_fraction)
-    validation_fraction = 0.0 if test_fraction == 1 else options.validation_fraction
-    image_flag, mask_flag = _patterns(options)
+    check_fractions(options.validation_fraction, options.test_fraction)
+    validation_fraction = 0.0 if options.test_fraction == 1 else options.validation_fraction
     rejected: list[Finding] = []
-    lines = split_lists.read_lists(lists)
-    images = pairing.list_by_key(image_flag, "images", rejected)
-    masks = pairing.list_by_key(mask_flag, "masks", rejected)
-    pairing.check_differ(images, masks, image_flag, mask_flag)
-    pairs, unpaired = pairing.pair_by_name(images, masks)
-    if not pairs and not any(line.has_mask for line in lines):
-        raise pairing.nothing_pairs(images, masks, image_flag, mask_flag)
-    if lists:
-        unlisted: list[Finding] = []
-        splits = split_lists.split_by_lists(lines, lists, pairs, images, masks, unlisted)
-        split_by = "list files"
-        used = {pairs[key].mask.path for key in splits}
-        unpaired = {
-            key: finding
-            for key, finding in unpaired.items()
-            if key not in pairs and not used.issuperset(masks.get(key, [""]))
-        }
-        rejected += [*unpaired.values(), *unlisted]
+    lines = split_lists.read_lists(options.lists)
+    if _lists_alone(options):
+        pairs, splits = pair_lists.pair_by_lists(lines, options.raw_dir, rejected)
+        rules, split_by = options.mask_rules, "list files"
     else:
-        rejected += unpaired.values()
-        splits, split_by = split_by_folders(pairs, rejected)
+        pairs, splits, rules, split_by = _pair_in_folders(options, lines, rejected)
+    hashed: tuple[str, ...] = ()
     if not splits:
-        by_hash = {key: split_by_hash(key, validation_fraction, test_fraction) for key in pairs}
-        wanted = wanted_splits(validation_fraction, test_fraction)
+        by_hash = {
+            key: split_by_hash(key, validation_fraction, options.test_fraction) for key in pairs
+        }
+        wanted = wanted_splits(validation_fraction, options.test_fraction)
         splits, split_by = without_empty_splits(by_hash, wanted), "a hash of each name"
+        hashed = tuple(wanted)
     if "validation" not in splits.values() and validation_fraction:
         splits = carve_validation(splits, validation_fraction)
         split_by += ", validation by a hash of each name"
+        hashed = hashed or ("train", "validation")
     examples = tuple(
         SourceExample(key, split, pairs[key], class_text=CLASS_NAMES[0])
         for key, split in splits.items()
     )
-    return SourceListing(examples, tuple(rejected), options.mask_rules, CLASS_NAMES, split_by)
+    return SourceListing(examples, tuple(rejected), rules, CLASS_NAMES, split_by, hashed)
+
+
+def _lists_alone(options: SourceOptions) -> bool:
+    """Whether lists are given and no folders are."""
+    if not options.lists or options.images or options.masks:
+        return False
+    if options.several_masks:
+        raise UserError("--several_masks needs --masks: a line of a list names one mask")
+    return not (options.raw_dir and files.is_folder(f"{options.raw_dir}/images"))
+
+
+def _pair_in_folders(
+    options: SourceOptions, lines: list[split_lists.Line], rejected: list[Finding]
+) -> tuple[dict[str, pairing.MaskedFile], dict[str, str], MaskRules, str]:
+    """Returns key -> pair, key -> split if lists or folders give it, the rules, and who split."""
+    lists = options.lists
+    image_flag, mask_flag = _patterns(options)
+    is_merged = options.several_masks or files.CLASS in mask_flag
+    if is_merged and any(line.has_mask for line in lines):
+        raise UserError("--several_masks and {class} need lists of images alone, without masks")
+    images = pairing.list_by_key(image_flag, "images", rejected)
+    masks = pairing.list_by_key(mask_flag, "masks", rejected, by_folder=is_merged)
+    pairing.check_differ(images, masks, image_flag, mask_flag)
+    images, masks = pairing.told_apart(images, masks)
+    rules, value_of = options.mask_rules, None
+    if files.CLASS in mask_flag:
+        paths = [path for of_key in masks.values() for path in of_key]
+        rules, value_of = merged_masks.rules_of_classes(rules, mask_flag, paths)
+    elif is_merged:
+        rules, value_of = merged_masks.rules_of_objects(rules)
+    pairs, unpaired = pairing.pair_by_name(images, masks, value_of)
+    if not pairs and not any(line.has_mask for line in lines):
+        raise pairing.nothing_pairs(images, masks, image_flag, mask_flag, unpaired)
+    if not lists:
+        rejected += unpaired.values()
+        splits, split_by = split_by_folders(pairs, rejected)
+        return pairs, splits, rules, split_by
+    unlisted: list[Finding] = []
+    splits = split_lists.split_by_lists(lines, lists, pairs, images, masks, unlisted)
+    used = {path for key in splits for path in pairing.mask_paths(pairs[key])}
+    rejected += [
+        finding
+        for key, finding in unpaired.items()
+        if key not in pairs and not used.issuperset(masks.get(key, [""]))
+    ]
+    rejected += unlisted
+    return pairs, splits, rules, "list files"
 
 
 FOLDERS = Source(
     list_examples=list_folders,
     options=(
-        *("images", "masks", "classes", "ignore_id", "test_fraction"),
+        *("images", "masks", "several_masks", "classes", "ignore_id", "test_fraction"),
         *(f"{split}_list" for split in SPLITS),
     ),
 )

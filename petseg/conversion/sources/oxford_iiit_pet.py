@@ -98,7 +98,12 @@ def list_oxford_iiit_pet(options: SourceOptions) -> SourceListing:
     named = {item.name for listed in splits.values() for item in listed}
     rejected += _unlisted(stored, named, images, masks)
     return SourceListing(
-        tuple(examples), tuple(rejected), MaskRules(RAW_LABELS), class_names, "the official lists"
+        tuple(examples),
+        tuple(rejected),
+        MaskRules(RAW_LABELS),
+        class_names,
+        "the official lists",
+        ("train", "validation") if options.validation_fraction else (),
     )
 
 

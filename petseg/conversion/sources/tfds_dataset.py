@@ -108,9 +108,10 @@ def list_tfds(options: SourceOptions) -> SourceListing:
             continue
         examples += _list_split([str(p) for p in info.filepaths], splits[name], keys)
     examples = _with_unique_names(examples)
-    split_by = "the data set's own splits"
+    split_by, hashed = "the data set's own splits", ()
     if "validation" not in splits.values() and validation_fraction:
         split_by += ", validation out of train by a hash of each name"
+        hashed = ("train", "validation")
         chosen = carve_validation({e.name: e.split for e in examples}, validation_fraction)
         examples = [dataclasses.replace(e, split=chosen[e.name]) for e in examples]
     if not examples:
@@ -118,7 +119,9 @@ def list_tfds(options: SourceOptions) -> SourceListing:
     rules = options.mask_rules
     if rules.names is None:
         rules = _mask_rules_of(dataset, builder.name, rules.ignored)
-    return SourceListing(tuple(examples), tuple(rejected), rules, keys.class_names, split_by)
+    return SourceListing(
+        tuple(examples), tuple(rejected), rules, keys.class_names, split_by, hashed
+    )
 
 
 TFDS = Source(

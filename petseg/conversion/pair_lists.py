@@ -1,0 +1,84 @@
+"""Lists that alone name all pairs: an image and its mask in each line, and no folders."""
+
+import os
+from collections.abc import Iterable
+
+from petseg.conversion import files
+from petseg.conversion.pairing import ITSELF, is_same_file, most_common_reason
+from petseg.conversion.sources.base import FilePair
+from petseg.conversion.split_lists import Line
+from petseg.data.manifest import Finding
+from petseg.errors import UserError, shown
+
+Listed = tuple[dict[str, FilePair], dict[str, str]]
+
+
+def pair_by_lists(lines: Iterable[Line], raw_dir: str, rejected: list[Finding]) -> Listed:
+    """Pairs the images and masks that the lines of lists name.
+
+    A path is that of a file if it is absolute and there is one. Otherwise, since the paths may
+    be those of another machine, it is the longest end of the path that is a file below
+    `raw_dir`: /SegNet/CamVid/train/x.png is RAW_DIR/train/x.png where RAW_DIR has no CamVid/.
+
+    Args:
+      lines: From split_lists.read_lists.
+      raw_dir: Where relative paths begin; empty for the folder of the line's list.
+      rejected: Gets a finding for each line without a pair.
+
+    Returns:
+      Key -> pair, key -> split. A key is the image's path from that folder on, without suffix.
+
+    Raises:
+      UserError: No line names a pair.
+    """
+    pairs: dict[str, FilePair] = {}
+    splits: dict[str, str] = {}
+    lost: list[Finding] = []
+    for line in lines:
+        base = raw_dir or os.path.dirname(line.where.rpartition(", line ")[0]) or "."
+        key, pair, reason = _resolve(line, base)
+        if not reason and key in pairs:
+            reason = "listed more than once; the first listing counts"
+        if pair is None or reason:
+            lost.append(Finding(shown(line.text), line.split, reason))
+        else:
+            pairs[key], splits[key] = pair, line.split
+    if not pairs:
+        reason, count, example = most_common_reason(lost)
+        raise UserError(
+            f"no line of the lists names a pair: {count:,} of {len(lost):,} are {reason}, such as "
+            f"{example}; paths begin at {raw_dir or 'the list itself'}: see --raw_dir, or name the "
+            "folders with --images and --masks"
+        )
+    rejected += lost
+    return pairs, splits
+
+
+def _resolve(line: Line, base: str) -> tuple[str, FilePair | None, str]:
+    """Returns the key, and the pair or the reason why there is none."""
+    columns = line.columns
+    if columns is None:
+        return "", None, "listed, but without a mask in its line"
+    found = [_longest_end(path, base) for path in columns]
+    if lacking := [
+        what for what, path in zip(("image", "mask"), found, strict=True) if path is None
+    ]:
+        return "", None, f"listed, but {' and '.join(lacking)} missing"
+    image, mask = found
+    if is_same_file(image, mask):
+        return "", None, f"listed, but {ITSELF}"
+    key = files.without_suffix(image.removeprefix(f"{base.rstrip('/')}/").lstrip("/"))
+    return key, FilePair(files.stored_file(image), files.stored_file(mask)), ""
+
+
+def _longest_end(path: str, base: str) -> str | None:
+    """Returns the file that a path of perhaps another machine means."""
+    path = path.replace("\\", "/") if "\\" in path and "/" not in path else path
+    if path.startswith("/") and files.is_file(path):
+        return path
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    for start in range(len(parts)):
+        candidate = "/".join([base.rstrip("/"), *parts[start:]])
+        if files.is_file(candidate):
+            return candidate
+    return None

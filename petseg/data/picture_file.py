@@ -144,6 +144,17 @@ def frames_of(picture: Image.Image) -> int:
         return 1
 
 
+def drops_bits(picture: Image.Image) -> bool:
+    """Whether Pillow reads only the upper eight of 16 bits: of more than one channel.
+
+    Known until the picture is loaded.
+    """
+    if picture.mode.startswith("I") or not picture.tile:
+        return False
+    how = picture.tile[0].args
+    return ";16" in str(how[0] if isinstance(how, tuple) and how else how)
+
+
 def orientation_of(picture: Image.Image) -> int:
     """Returns the EXIF orientation, 1-8, of the pixels as Pillow gives them."""
     if picture.format == "TIFF":  # Pillow turns it while it decodes

@@ -203,9 +203,7 @@ def _labelmap(number: int, text: str) -> Line | None:
     return Line(number, match[1].strip(), (), match[2].strip()) if match else None
 
 
-def _words(
-    pattern: re.Pattern, places: tuple[int, tuple[int, ...], tuple[int, ...]]
-) -> _Parse:
+def _words(pattern: re.Pattern, places: tuple[int, tuple[int, ...], tuple[int, ...]]) -> _Parse:
     """Reads words between spaces; places are the groups of name, value and colour."""
     name, values, colour = places
 

@@ -9,6 +9,7 @@ from petseg.conversion.write_dataset import WriteOptions, write_dataset
 from petseg.conversion.write_shards import RUNNERS, RunnerOptions
 from petseg.cores import usable_cores
 from petseg.data import output_folder, shard_files
+from petseg.data.image_range import parse_image_range
 from petseg.data.manifest import Manifest
 from petseg.errors import UserError
 from petseg.registry import SOURCES
@@ -30,6 +31,10 @@ class ConvertOptions:
       masks: A folder or pattern of masks.
       classes: The class file; empty if there is none.
       ignore_id: A mask value that is no class, 0-255, or None.
+      binary: Masks are of one class: what is not zero.
+      threshold: Masks, even JPEG ones, are of one class: grey values from here on; or None.
+      image_range: What becomes 0 and 255 in images of more than 8 bits: '0,4095' for two values,
+        '1%,99%' for percentiles of each image; empty for the upper eight bits of 16.
       train_list: A file that names the images of train, one per line.
       validation_list: Likewise, of validation.
       test_list: Likewise, of test.
@@ -55,6 +60,9 @@ class ConvertOptions:
     masks: str = ""
     classes: str = ""
     ignore_id: int | None = None
+    binary: bool = False
+    threshold: int | None = None
+    image_range: str = ""
     train_list: str = ""
     validation_list: str = ""
     test_list: str = ""
@@ -101,7 +109,11 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
                 name=options.name or source.default_name,
                 source=_description(options, listing),
                 records=RecordOptions(
-                    listing.masks, options.validate, options.short_side_px, options.jpeg_quality
+                    listing.masks,
+                    options.validate,
+                    options.short_side_px,
+                    options.jpeg_quality,
+                    parse_image_range(options.image_range),
                 ),
                 shard_mib=options.shard_mib,
                 fail_on_bad=options.on_bad == "fail",
@@ -134,6 +146,7 @@ def _check_options(options: ConvertOptions) -> None:
             "--ignore_id without --classes needs the values of every mask; leave out "
             "--validate=header, or name the classes"
         )
+    parse_image_range(options.image_range)
     if options.short_side_px and options.validate == "header":
         raise UserError("--short_side decodes every picture; leave out --validate=header")
     if not 1 <= options.jpeg_quality <= 100:
@@ -166,7 +179,9 @@ def _source_options(options: ConvertOptions, show_progress: bool) -> SourceOptio
         work_dir=f"{options.output_dir}/{shard_files.WORK_DIR}",
         images=options.images,
         masks=options.masks,
-        mask_rules=class_file.read_mask_rules(options.classes, options.ignore_id),
+        mask_rules=class_file.read_mask_rules(
+            options.classes, options.ignore_id, options.binary, options.threshold
+        ),
         lists={split: path for split, path in lists.items() if path},
         validation_fraction=options.validation_fraction,
         test_fraction=options.test_fraction,
@@ -190,4 +205,12 @@ def _description(options: ConvertOptions, listing: SourceListing) -> dict[str, s
             "short_side_px": options.short_side_px,
             "jpeg_quality": options.jpeg_quality,
         }
+    if value_range := parse_image_range(options.image_range):
+        description["image_range"] = value_range.spec()
+    if listing.masks.threshold is not None:
+        description["mask_threshold"] = listing.masks.threshold
+    if merged := listing.masks.stored_as:
+        description["mask_values_stored_as"] = ", ".join(
+            f"{value} as {stored}" for value, stored in sorted(merged.items())
+        )
     return description

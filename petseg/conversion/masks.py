@@ -13,9 +13,8 @@ from PIL import Image
 from petseg.conversion import array_masks, binary_masks, grey_masks, palettes
 from petseg.conversion.class_file import show_colour
 from petseg.conversion.sources.base import MaskRules
-from petseg.data import record
+from petseg.data import picture_file, record
 from petseg.data.label_map import IGNORED, unnamed
-from petseg.data import picture_file
 from petseg.data.picture_file import BadFile, check_size, open_picture, picture_format
 
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")

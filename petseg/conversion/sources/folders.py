@@ -84,7 +84,7 @@ def list_folders(options: SourceOptions) -> SourceListing:
 FOLDERS = Source(
     list_examples=list_folders,
     options=(
-        *("images", "masks", "classes", "ignore_id", "test_fraction"),
+        *("images", "masks", "classes", "ignore_id", "binary", "threshold", "test_fraction"),
         *(f"{split}_list" for split in SPLITS),
     ),
 )

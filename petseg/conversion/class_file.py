@@ -58,16 +58,19 @@ def _one_class(rules: MaskRules, threshold: int | None) -> MaskRules:
             f"--threshold={threshold} leaves no value to ignore: edges that are smoothed pass "
             "through all of them; leave out --ignore_id"
         )
-    names = rules.names or {0: _BACKGROUND, 1: _FOREGROUND}
-    classes = {value: name for value, name in names.items() if value != rules.ignored}
+    classes = {0: _BACKGROUND, 1: _FOREGROUND}
+    if rules.names is not None:
+        classes = {value: name for value, name in rules.names.items() if value != rules.ignored}
     if len(classes) != 2:
         raise UserError(
             f"{flag} is for masks of background and one class; --classes names {len(classes)}"
         )
-    if rules.ignored in (0, *classes) or rules.stored_as:
+    if rules.stored_as:
+        raise UserError(f"{flag} stores all values of the class as one; --classes gives several")
+    if rules.ignored in (0, *classes):
         raise UserError(
-            f"{flag} stores {' and '.join(map(str, classes))}; leave out it or the values of "
-            "--classes and --ignore_id, which say what else 0 and other values are"
+            f"--ignore_id={rules.ignored}: with {flag} 0 is background, and "
+            f"{' and '.join(map(str, classes))} are stored"
         )
     if rules.ignored is not None:
         classes[rules.ignored] = IGNORED
@@ -92,8 +95,8 @@ def _read(path: str, ignore_id: int | None) -> MaskRules:
         value, name = values[0], _name(line, where)
         colour = _colour(line.colour, where) if line.colour else None
         is_further = names.get(value) == name and colour and value in colours.values()
-        for each in () if is_further else values:
-            if each in names or each in stored_as:
+        for place, each in enumerate(() if is_further else values):
+            if each in names or each in stored_as or each in values[:place]:
                 raise UserError(f"{where}: id {each} is duplicated")
         if not is_further and name in names.values():
             raise UserError(

@@ -2,13 +2,15 @@
 
 import dataclasses
 
-from petseg.conversion import class_file
+from etils import epath
+
+from petseg.conversion import class_file, colour_survey
 from petseg.conversion.prepare import VALIDATE, RecordOptions
 from petseg.conversion.sources.base import SPLITS, Source, SourceListing, SourceOptions
 from petseg.conversion.write_dataset import WriteOptions, write_dataset
 from petseg.conversion.write_shards import RUNNERS, RunnerOptions
 from petseg.cores import usable_cores
-from petseg.data import output_folder, shard_files
+from petseg.data import manifest, output_folder, shard_files
 from petseg.data.image_range import parse_image_range
 from petseg.data.manifest import Manifest
 from petseg.errors import UserError
@@ -102,6 +104,10 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
     _check_source_takes(options, source)
     with output_folder.claim(options.output_dir):
         listing = source.list_examples(_source_options(options, show_progress))
+        if "classes" in source.options and not _is_finished(options.output_dir):
+            colour_survey.check_colours_are_named(
+                listing.examples, listing.masks, options.output_dir
+            )
         return write_dataset(
             listing,
             WriteOptions(
@@ -125,6 +131,10 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
                 ),
             ),
         )
+
+
+def _is_finished(output_dir: str) -> bool:
+    return (epath.Path(output_dir) / manifest.FILE_NAME).exists()
 
 
 def _check_options(options: ConvertOptions) -> None:

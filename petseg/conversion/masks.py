@@ -175,7 +175,8 @@ def _unknown_values(unknown: list[int], counts: Mapping[int, int], allowed: list
     if len(unknown) >= _SMOOTHED_FROM:
         return f"mask holds many values that no class has, {_SMOOTHED}: {values}"
     if unknown == [_VOID]:
-        what = f"{_VOID}, which no class has; if it is void, --ignore_id={_VOID}"
+        binary = ", if it is the only class, --binary" if len(allowed) == 2 else ""
+        what = f"{_VOID}, which no class has; if it is void, --ignore_id={_VOID}{binary}"
     else:
         what = "values that no class has"
     return f"mask holds {what}: {values}; allowed are {', '.join(map(str, allowed))}"

@@ -3,6 +3,8 @@
 import csv
 import io
 import random
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -81,7 +83,7 @@ def test_labelmes_own_lines_are_what_they_are_in_its_masks(rules_of):
     text = "__ignore__\n_background_\ncat\n"
     expected = MaskRules({0: "background", 1: "cat", 255: "ignored"}, {}, 255)
     assert rules_of(text) == rules_of(text, 255) == expected
-    with pytest.raises(UserError, match="--ignore_id=3: .*LabelMe stores as 255"):
+    with pytest.raises(UserError, match=r"--ignore_id=3: .*LabelMe stores as 255"):
         rules_of(text, 3)
 
 
@@ -90,7 +92,7 @@ def test_a_class_may_have_several_values(rules_of):
     assert rules == MaskRules({0: "wall", 3: "crack", 7: "ignored"}, {}, 7, {4: 3, 255: 3})
     assert rules_of("wall=0\nvoid=9,8\n", 8) == MaskRules({0: "wall", 9: "ignored"}, {}, 9, {8: 9})
     for text in ("0,wall\ncrack=3,0\n", "a=3,3\n", "a=1,2\nb=2\n"):
-        with pytest.raises(UserError, match="id [032] is duplicated"):
+        with pytest.raises(UserError, match=r"id [032] is duplicated"):
             rules_of(text)
 
 
@@ -143,7 +145,7 @@ def test_names_of_one_class_are_those_of_the_class_file(rules_of):
     assert ignoring == MaskRules({0: "skin", 1: "mole", 99: "ignored"}, ignored=99, threshold=1)
     for told, options in (
         ("leaves no value to ignore", {"threshold": 128, "ignore_id": 255}),
-        ("stores 0 and 1", {"is_binary": True, "ignore_id": 1}),
+        ("0 and 1 are stored", {"is_binary": True, "ignore_id": 1}),
         ("from 1 to 65535", {"threshold": 0}),
     ):
         with pytest.raises(UserError, match=told):
@@ -168,7 +170,7 @@ def test_random_classes_are_read_back_from_every_form(names, seed):
     drawn = random.Random(seed)
     colours = [tuple(c) for c in {tuple(drawn.choices(range(256), k=3)) for _ in names}]
     names = names[: len(colours)]
-    expected = {name: colour for name, colour in zip(names, colours, strict=True)}
+    expected = dict(zip(names, colours, strict=True))
     texts = {
         "names": "\n".join(names),
         "ids": "\n".join(f"{i},{n}" for i, n in enumerate(names)),
@@ -205,9 +207,6 @@ def as_csv(rows):
 
 
 def read_text(text):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "c.txt"
         path.write_bytes(text.encode(errors="surrogatepass"))

@@ -9,7 +9,6 @@ import numpy as np
 
 from petseg.data.picture_file import MAX_PIXELS, BadFile, check_size
 
-SUFFIXES = (".npy", ".mat")
 _NPY, _MAT = b"\x93NUMPY", b"MATLAB 5.0 MAT-file"
 _MAT_HDF5 = b"MATLAB 7.3 MAT-file"
 _MAT_HEADER_BYTES, _MAT_COMPRESSED = 128, 15

@@ -2,20 +2,20 @@
 
 import io
 import math
-import zlib
-from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from petseg.conversion import mat_file
 from petseg.data.picture_file import MAX_PIXELS, BadFile, check_size
+from petseg.errors import shown
 
 _NPY, _MAT = b"\x93NUMPY", b"MATLAB 5.0 MAT-file"
 _MAT_HDF5 = b"MATLAB 7.3 MAT-file"
-_MAT_HEADER_BYTES, _MAT_COMPRESSED = 128, 15
 _MAX_BYTES = 8 * MAX_PIXELS  # of everything in a .mat file
 _CHUNK_BYTES = 1 << 20  # 1 MiB
 # Path of the labels in files with more than one array: that of the Semantic Boundaries Dataset.
 _KNOWN = (("GTcls", "Segmentation"),)
+_MAX_WHOLE = 1 << 53  # above, real numbers do not tell whole ones apart
 _NAMED = 8  # values or variables, in a reason
 
 
@@ -88,67 +88,32 @@ def _read_npy(content: bytes) -> np.ndarray:
 
 def _read_mat(content: bytes) -> np.ndarray:
     try:
-        import scipy.io  # an extra
-    except ImportError as error:
-        raise BadFile("mask is a MATLAB file, which needs: pip install 'petseg[mat]'") from error
-    _check_mat_size(content)
-    variables = scipy.io.loadmat(io.BytesIO(content))
-    variables = {name: value for name, value in variables.items() if not name.startswith("__")}
+        found = mat_file.read_matrices(content, _MAX_BYTES)
+    except mat_file.DamagedMat as error:
+        reason = f": it {error}" if str(error) else ""
+        raise BadFile(f"mask is a damaged or unreadable MATLAB file{reason}") from error
     for path in _KNOWN:
-        if (found := _at(variables, path)) is not None:
-            return found
-    matrices = {name: value for name, value in variables.items() if _is_label_matrix(value)}
+        if path in found:
+            return _whole(found[path])
+    matrices = [value for value in found.values() if _is_label_matrix(value)]
     if len(matrices) != 1:
-        held = ", ".join(sorted(variables)[:_NAMED]) or "nothing"
+        held = ", ".join(".".join(path) for path in sorted(found)[:_NAMED]) or "none"
         raise BadFile(
             f"mask is a MATLAB file with {len(matrices)} matrices of whole numbers, one is "
-            f"needed; it holds: {held}"
+            f"needed; its matrices: {shown(held)}"
         )
-    (matrix,) = matrices.values()
-    return matrix if matrix.dtype.kind in "iub" else matrix.astype(np.int64)
+    return _whole(matrices[0])
 
 
-def _check_mat_size(content: bytes) -> None:
-    """Raises BadFile if a file unpacks to more than any mask needs."""
-    order = "little" if content[126:128] == b"IM" else "big"
-    position, total = _MAT_HEADER_BYTES, 0
-    while position + 8 <= len(content):
-        kind = int.from_bytes(content[position : position + 4], order)
-        size = int.from_bytes(content[position + 4 : position + 8], order)
-        if kind == _MAT_COMPRESSED:
-            for part in _unpacked(content[position + 8 : position + 8 + size]):
-                total += part
-                if total > _MAX_BYTES:
-                    raise BadFile("mask is a MATLAB file that unpacks to more than a mask needs")
-        position += 8 + size
+def _whole(matrix: np.ndarray) -> np.ndarray:
+    """Returns whole numbers as such; MATLAB keeps them as real ones by default."""
+    if not _is_label_matrix(matrix):
+        raise BadFile("mask is a MATLAB file whose labels are no whole numbers")
+    return matrix.astype(np.int64) if matrix.dtype.kind == "f" else matrix
 
 
-def _unpacked(packed: bytes) -> Iterator[int]:
-    """Yields how many bytes each step of unpacking gives."""
-    unpack = zlib.decompressobj()
-    while packed and not unpack.eof:
-        yield len(unpack.decompress(packed, _CHUNK_BYTES))
-        packed = unpack.unconsumed_tail
-
-
-def _at(variables: Mapping[str, object], path: tuple[str, ...]) -> np.ndarray | None:
-    """Returns a matrix within structs, if it is there."""
-    value = variables.get(path[0])
-    for name in path[1:]:
-        while isinstance(value, np.ndarray) and value.dtype.names is None and value.size == 1:
-            value = value.item()
-        if not isinstance(value, np.ndarray | np.void) or name not in (value.dtype.names or ()):
-            return None
-        value = value[name]
-        if isinstance(value, np.ndarray) and value.dtype == object:
-            value = value.item()
-    return value if _is_label_matrix(value) else None
-
-
-def _is_label_matrix(value: object) -> bool:
-    """Whether it is a matrix of whole numbers; MATLAB keeps them as real ones by default."""
-    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.size < 2:
-        return False
-    if value.dtype.kind == "f":
-        return bool(np.isfinite(value).all() and (value == np.floor(value)).all())
-    return value.dtype.kind in "iub"
+def _is_label_matrix(matrix: np.ndarray) -> bool:
+    if matrix.size < 2 or matrix.dtype.kind in "iu":
+        return matrix.size >= 2
+    is_small = np.abs(matrix) < _MAX_WHOLE  # false for what is no number
+    return bool((is_small & (matrix == np.floor(matrix))).all())

@@ -92,7 +92,7 @@ class Harmful:
         (npy(np.zeros((0, 5), np.uint8)), "claims 5x0 px"),
         (npy(LABELS.astype(int) - 1), r"not from 0 to 255, as labels are: -1 \(\d px\)$"),
         (npy(np.array([[0, 256, 70000]])), r"256 \(1 px\), 70000 \(1 px\)"),
-        (mat(), "0 matrices of whole numbers, one is needed; it holds: nothing"),
+        (mat(), "0 matrices of whole numbers, one is needed; its matrices: none"),
         (mat(a=LABELS, b=LABELS), "2 matrices of whole numbers.*: a, b"),
         (mat(a=LABELS / 7), "0 matrices"),
         (b"MATLAB 7.3 MAT-file, " + bytes(600), "version 7.3; save it with -v7"),

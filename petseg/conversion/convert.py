@@ -151,7 +151,8 @@ def _check_options(options: ConvertOptions) -> None:
         raise UserError(
             f"--short_side={options.short_side_px} must be 0 or at least {_MIN_SHORT_SIDE_PX}"
         )
-    if options.ignore_id is not None and not options.classes and options.validate == "header":
+    names_values = options.classes or options.binary
+    if options.ignore_id is not None and not names_values and options.validate == "header":
         raise UserError(
             "--ignore_id without --classes needs the values of every mask; leave out "
             "--validate=header, or name the classes"

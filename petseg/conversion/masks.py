@@ -175,7 +175,8 @@ def _unknown_values(unknown: list[int], counts: Mapping[int, int], allowed: list
     if len(unknown) >= _SMOOTHED_FROM:
         return f"mask holds many values that no class has, {_SMOOTHED}: {values}"
     if unknown == [_VOID]:
-        binary = ", if it is the only class, --binary" if len(allowed) == 2 else ""
+        is_binary = len(allowed) == 2 and counts.keys() <= {0, _VOID}
+        binary = ", if it is the only class, --binary" if is_binary else ""
         what = f"{_VOID}, which no class has; if it is void, --ignore_id={_VOID}{binary}"
     else:
         what = "values that no class has"

@@ -53,9 +53,27 @@ _NAME = flags.DEFINE_string(
 _IMAGES = path_flags.define("images", "", "folders: a folder, or a path with *, **, {any}.")
 _MASKS = path_flags.define("masks", "", "folders: likewise; {class} names the mask's class.")
 _CLASSES = path_flags.define(
-    "classes", "", "folders, tfds: a file with one line 'id,name' or 'id,name,colour' per class."
+    "classes",
+    "",
+    "folders, tfds: a file with one line per class: 'id,name', 'id,name,colour', 'name=id,id', "
+    "'name,r,g,b', 'r g b name', a name alone, or as CVAT and Roboflow write it.",
 )
 _IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class, such as 255.")
+_BINARY = flags.DEFINE_bool(
+    "binary", False, "folders, tfds: masks are of one class: every value but 0."
+)
+_THRESHOLD = flags.DEFINE_integer(
+    "threshold",
+    None,
+    "folders, tfds: masks are of one class: values from here on, such as 128. For smoothed edges "
+    "and JPEG masks.",
+)
+_IMAGE_RANGE = flags.DEFINE_string(
+    "image_range",
+    "",
+    "What becomes black and white in images of 16 bits or real numbers: two values, 0,4095, or "
+    "percentiles of each image, 1%,99%. By default the upper eight of 16 bits.",
+)
 _LISTS = {
     split: path_flags.define(
         f"{split}_list", "", f"folders: a file that names the images of {split}, one per line."
@@ -156,6 +174,9 @@ def _options() -> ConvertOptions:
         masks=_MASKS.value,
         classes=_CLASSES.value,
         ignore_id=_IGNORE_ID.value,
+        binary=_BINARY.value,
+        threshold=_THRESHOLD.value,
+        image_range=_IMAGE_RANGE.value,
         **{f"{split}_list": flag.value for split, flag in _LISTS.items()},
         validation_fraction=_VALIDATION_FRACTION.value,
         test_fraction=_TEST_FRACTION.value,

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 
-from petseg.conversion import beam_runner, class_file, plan
+from etils import epath
+
+from petseg.conversion import beam_runner, class_file, colour_survey, plan
 from petseg.conversion.plan import Plan
 from petseg.conversion.prepare import VALIDATE, RecordOptions
 from petseg.conversion.regroup import STRATIFY, RegroupOptions, list_source
@@ -11,7 +13,8 @@ from petseg.conversion.sources.base import SPLITS, Source, SourceListing, Source
 from petseg.conversion.write_dataset import WriteOptions, new_plan_folder, write_dataset
 from petseg.conversion.write_shards import RUNNERS, RunnerOptions
 from petseg.cores import usable_cores
-from petseg.data import output_folder, shard_files
+from petseg.data import manifest, output_folder, shard_files
+from petseg.data.image_range import parse_image_range
 from petseg.data.manifest import Manifest
 from petseg.errors import UserError
 from petseg.registry import SOURCES
@@ -33,6 +36,10 @@ class ConvertOptions:
       masks: A folder or pattern of masks.
       classes: The class file; empty if there is none.
       ignore_id: A mask value that is no class, 0-255, or None.
+      binary: Masks are of one class: what is not zero.
+      threshold: Masks, even JPEG ones, are of one class: grey values from here on; or None.
+      image_range: What becomes 0 and 255 in images of more than 8 bits: '0,4095' for two values,
+        '1%,99%' for percentiles of each image; empty for the upper eight bits of 16.
       train_list: A file that names the images of train, one per line.
       validation_list: Likewise, of validation.
       test_list: Likewise, of test.
@@ -64,6 +71,9 @@ class ConvertOptions:
     masks: str = ""
     classes: str = ""
     ignore_id: int | None = None
+    binary: bool = False
+    threshold: int | None = None
+    image_range: str = ""
     train_list: str = ""
     validation_list: str = ""
     test_list: str = ""
@@ -107,6 +117,10 @@ def convert(options: ConvertOptions, show_progress: bool = True) -> Manifest:
     check_source_takes(options, source)
     with output_folder.claim(options.output_dir):
         listing, planned = _list(options, show_progress)
+        if "classes" in source.options and not _is_finished(options.output_dir):
+            colour_survey.check_colours_are_named(
+                planned.first(colour_survey.SURVEYED), listing.masks, options.output_dir
+            )
         return write_dataset(
             listing,
             planned,
@@ -143,6 +157,10 @@ def _list(options: ConvertOptions, show_progress: bool) -> tuple[SourceListing, 
     return listing, plan.make_plan(listing.examples, folder)
 
 
+def _is_finished(output_dir: str) -> bool:
+    return (epath.Path(output_dir) / manifest.FILE_NAME).exists()
+
+
 def check_options(options: ConvertOptions) -> None:
     """Raises UserError unless each option is one that any source could take."""
     for flag, choices in (
@@ -161,11 +179,13 @@ def check_options(options: ConvertOptions) -> None:
         raise UserError(
             f"--short_side={options.short_side_px} must be 0 or at least {_MIN_SHORT_SIDE_PX}"
         )
-    if options.ignore_id is not None and not options.classes and options.validate == "header":
+    names_values = options.classes or options.binary
+    if options.ignore_id is not None and not names_values and options.validate == "header":
         raise UserError(
             "--ignore_id without --classes needs the values of every mask; leave out "
             "--validate=header, or name the classes"
         )
+    parse_image_range(options.image_range)
     if options.short_side_px and options.validate == "header":
         raise UserError("--short_side decodes every picture; leave out --validate=header")
     if not 1 <= options.jpeg_quality <= 100:
@@ -194,7 +214,11 @@ def check_source_takes(options: ConvertOptions, source: Source) -> None:
 def record_options(options: ConvertOptions, listing: SourceListing) -> RecordOptions:
     """Returns what decides over the records' bytes."""
     return RecordOptions(
-        listing.masks, options.validate, options.short_side_px, options.jpeg_quality
+        listing.masks,
+        options.validate,
+        options.short_side_px,
+        options.jpeg_quality,
+        parse_image_range(options.image_range),
     )
 
 
@@ -219,7 +243,9 @@ def source_options(options: ConvertOptions, work_dir: str, show_progress: bool) 
         work_dir=work_dir,
         images=options.images,
         masks=options.masks,
-        mask_rules=class_file.read_mask_rules(options.classes, options.ignore_id),
+        mask_rules=class_file.read_mask_rules(
+            options.classes, options.ignore_id, options.binary, options.threshold
+        ),
         lists={split: path for split, path in lists.items() if path},
         validation_fraction=options.validation_fraction,
         test_fraction=options.test_fraction,
@@ -244,4 +270,12 @@ def _description(options: ConvertOptions, listing: SourceListing) -> dict[str, s
             "short_side_px": options.short_side_px,
             "jpeg_quality": options.jpeg_quality,
         }
+    if value_range := parse_image_range(options.image_range):
+        description["image_range"] = value_range.spec()
+    if listing.masks.threshold is not None:
+        description["mask_threshold"] = listing.masks.threshold
+    if merged := listing.masks.stored_as:
+        description["mask_values_stored_as"] = ", ".join(
+            f"{value} as {stored}" for value, stored in sorted(merged.items())
+        )
     return description | listing.facts

@@ -11,6 +11,7 @@ from etils import epath
 from petseg.data import regular_file
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (*PICTURE_SUFFIXES, ".npy", ".mat")
 # What file managers, notebooks and disk stations keep beside pictures, besides '.*' folders.
 _HIDDEN_FOLDERS = ("@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "__MACOSX")
 MASK_SUFFIXES = (*PICTURE_SUFFIXES, ".npy", ".mat")

@@ -91,7 +91,8 @@ def _step(bits: int) -> int:
 def _are_spread(rules: MaskRules, step: int) -> bool:
     if rules.names is None:
         return False
-    return all(value % step == 0 for value in rules.names if value != rules.ignored)
+    values = {*rules.names, *rules.stored_as} - {rules.ignored}
+    return all(value % step == 0 for value in values)
 
 
 def _classes_of_greys(grey: np.ndarray, divisor: int, rules: MaskRules) -> np.ndarray | None:

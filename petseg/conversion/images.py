@@ -6,6 +6,7 @@ import io
 from PIL import Image
 
 from petseg.data import jpeg, picture_file
+from petseg.data.image_range import ImageRange
 from petseg.data.picture_file import BadFile, check_size, open_picture, picture_format
 
 REPAIR_JPEG_QUALITY = 95
@@ -30,7 +31,9 @@ class CheckedImage:
     orientation: int = picture_file.UPRIGHT
 
 
-def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
+def check_image(
+    content: bytes, *, decode: bool = True, value_range: ImageRange | None = None
+) -> CheckedImage:
     """Checks an image file; re-encodes it if it is not an RGB JPEG.
 
     An image is good if the decoder that training uses reads it (jpeg.decode_small).
@@ -38,6 +41,7 @@ def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
     Args:
       content: The bytes of the file.
       decode: Decode the picture, not only its header.
+      value_range: What becomes 0 and 255; see picture_file.rgb_strips.
 
     Raises:
       BadFile: The file is empty, no picture, or damaged.
@@ -53,7 +57,7 @@ def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
     with open_picture(content, "image") as picture:
         orientation = picture_file.orientation_of(picture)
         if not picture_file.is_jpeg(picture) or picture.mode != "RGB":
-            repaired = _re_encode(picture, kind)
+            repaired = _re_encode(picture, kind, value_range)
             return dataclasses.replace(repaired, orientation=orientation)
         width, height = picture.size
     if decode:
@@ -62,7 +66,11 @@ def check_image(content: bytes, *, decode: bool = True) -> CheckedImage:
 
 
 def fit_to_mask(
-    image: CheckedImage, content: bytes, mask_height: int, mask_width: int
+    image: CheckedImage,
+    content: bytes,
+    mask_height: int,
+    mask_width: int,
+    value_range: ImageRange | None = None,
 ) -> CheckedImage:
     """Turns an image as EXIF asks if its mask was drawn over the turned picture.
 
@@ -74,6 +82,7 @@ def fit_to_mask(
       content: The bytes of the image's file.
       mask_height: Height in pixels.
       mask_width: Width in pixels.
+      value_range: As check_image took it.
 
     Raises:
       BadFile: The sizes do not fit, or fit both ways.
@@ -92,7 +101,7 @@ def fit_to_mask(
         return image
     if is_turned and mask == upright:
         with open_picture(content, "image") as picture:
-            turned = Image.fromarray(picture_file.to_upright_array(picture))
+            turned = Image.fromarray(picture_file.to_upright_array(picture, value_range))
         encoded = to_jpeg(turned, REPAIR_JPEG_QUALITY, "4:4:4")
         what = f"turned upright (EXIF orientation {image.orientation}), as its mask is"
         return CheckedImage(encoded, *upright, f"image: {what}, {_re_encoded()}")
@@ -115,12 +124,13 @@ def _check_content(content: bytes, height: int, width: int) -> None:
         raise BadFile("image is a damaged JPEG: it has two sizes")
 
 
-def _re_encode(picture: Image.Image, kind: str) -> CheckedImage:
+def _re_encode(picture: Image.Image, kind: str, value_range: ImageRange | None) -> CheckedImage:
     mode = picture.mode
-    rgb = picture_file.to_rgb(picture)
+    rgb = picture_file.to_rgb(picture, value_range)
     frames = picture_file.frames_of(picture)
     encoded = to_jpeg(rgb, REPAIR_JPEG_QUALITY, "4:4:4")
-    what = f"{kind}, mode {mode}" + (f", first of {frames} frames" if frames > 1 else "")
+    ranged = f", range {value_range.spec()}" if value_range and mode[0] in "IF" else ""
+    what = f"{kind}, mode {mode}{ranged}" + (f", first of {frames} frames" if frames > 1 else "")
     return CheckedImage(encoded, rgb.height, rgb.width, f"image: {what}, {_re_encoded()}")
 
 

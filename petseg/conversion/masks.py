@@ -10,14 +10,15 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from petseg.conversion import grey_masks, palettes
+from petseg.conversion import array_masks, binary_masks, grey_masks, palettes
 from petseg.conversion.class_file import show_colour
 from petseg.conversion.sources.base import MaskRules
-from petseg.data import record
+from petseg.data import picture_file, record
 from petseg.data.label_map import IGNORED, unnamed
 from petseg.data.picture_file import BadFile, check_size, open_picture, picture_format
 
-_LOSSLESS = ("PNG", "BMP", "TIFF")
+_LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
+_LOSSY = ("JPEG", "WebP")
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp", "tiff_sgilog", "tiff_sgilog24")  # Pillow's names
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _IHDR_BYTES = 33  # the signature and the header chunk
@@ -28,8 +29,13 @@ _VOID = 255  # the usual value of pixels without a class
 _NAMED = 8  # unknown values, in a reason
 _SMOOTHED_FROM = 5  # so many unknown values in one mask come from smoothing, hardly from a typo
 _SMOOTHED = (
-    "as smoothed edges give; draw, resize and save masks without smoothing, as lossless files"
+    "as smoothed edges give; draw, resize and save masks without smoothing, as lossless files, or "
+    "read masks of one class with --threshold=128"
 )
+
+
+class NeedsColours(BadFile):
+    """Raised for a mask of colours if there is no class file that says what they mean."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +61,12 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
     """Checks a mask file, counts its raw labels, and re-encodes all but 8-bit grey PNG.
 
     - One channel of 1, 2, 4 or 8 bits: the values are the labels, or grey colours; see
-      grey_masks.to_labels.
+      grey_masks.to_labels. Of 16 or 32 bits, of .npy and of .mat files: labels are 0-255.
     - A palette: its colours are mapped to labels if the rules have colours; otherwise its
       indices are the labels.
-    - RGB: the colours are mapped to labels; alpha must be opaque throughout.
+    - RGB: the colours are mapped to labels; if the rules have none, channels that are the same
+      everywhere are one. Alpha must be opaque throughout.
+    - Rules with a threshold: all of these as grey values, see binary_masks.
 
     Args:
       content: The bytes of the file.
@@ -71,20 +79,47 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
     """
     if not content:
         raise BadFile("mask is empty (0 bytes)")
+    if kind := array_masks.kind_of(content):
+        return _check_array(array_masks.read_array(content), kind, rules)
     kind = picture_format(content)
-    if kind not in _LOSSLESS:
-        blurs = ", which blurs labels; masks must be lossless" if kind in ("JPEG", "WebP") else ""
-        raise BadFile(f"mask is not a PNG ({kind}{blurs})")
-    if kind == "PNG" and len(content) > _IHDR_BYTES and content[24:26] == bytes([8, _PNG_GREY]):
+    if kind not in _LOSSLESS and not (kind in _LOSSY and rules.is_lossy_read):
+        blurs = ", which blurs labels; masks must be lossless" if kind in _LOSSY else ""
+        one_class = ", or of one class and read with --threshold=128" if blurs else ""
+        raise BadFile(f"mask is not a PNG ({kind}{blurs}{one_class})")
+    is_grey_png = kind == "PNG" and content[24:26] == bytes([8, _PNG_GREY])
+    if is_grey_png and len(content) > _IHDR_BYTES and rules.threshold is None:
         return _check_grey_png(content, rules, decode)
     with open_picture(content, "mask") as picture:
-        _check_lossless(picture)
+        _check_lossless(picture, rules)
         note = _check_frames(picture)
         labels, what = _labels_of(picture, rules)
         shown = f": {palettes.show_palette(picture, labels)}" if what == palettes.AS_INDICES else ""
     changes = [change for change in (what, note) if change]
     repair = f"mask: {kind}, {', '.join(changes)}{shown}" if changes else None
+    return _checked(labels, rules, repair)
+
+
+def _check_array(values: np.ndarray, kind: str, rules: MaskRules) -> CheckedMask:
+    if rules.threshold is not None:
+        return _checked(binary_masks.to_labels(values, rules), rules, None)
+    labels, _ = grey_masks.to_labels(array_masks.to_bytes(values), 8, rules)
+    return _checked(labels, rules, f"mask: {kind}, stored as PNG")
+
+
+def _checked(labels: np.ndarray, rules: MaskRules, repair: str | None) -> CheckedMask:
+    """Returns the mask of uint8 labels [height, width], values of one class merged."""
+    labels = _merged(labels, rules)
     return CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules), repair)
+
+
+def _merged(labels: np.ndarray, rules: MaskRules) -> np.ndarray:
+    """Returns the labels with each class's stored value; the same array if all have it."""
+    if not rules.stored_as:
+        return labels
+    table = np.arange(256, dtype=np.uint8)
+    table[list(rules.stored_as)] = list(rules.stored_as.values())
+    merged = table[labels]
+    return labels if (merged == labels).all() else merged
 
 
 def encode_mask(labels: np.ndarray) -> bytes:
@@ -128,23 +163,24 @@ def count_labels(labels: np.ndarray, rules: MaskRules) -> dict[int, int]:
         counts = dict(enumerate(np.bincount(labels.ravel(), minlength=256).tolist()))
     counts = {value: count for value, count in sorted(counts.items()) if count}
     if rules.names is not None and (unknown := sorted(counts.keys() - rules.names.keys())):
-        raise BadFile(_unknown_values(unknown, counts, rules.names))
+        allowed = sorted({*rules.names, *rules.stored_as})
+        raise BadFile(_unknown_values(unknown, counts, allowed))
     return counts
 
 
-def _unknown_values(
-    unknown: list[int], counts: Mapping[int, int], allowed: Mapping[int, str]
-) -> str:
+def _unknown_values(unknown: list[int], counts: Mapping[int, int], allowed: list[int]) -> str:
     values = ", ".join(f"{value} ({counts[value]:,} px)" for value in unknown[:_NAMED])
     if len(unknown) > _NAMED:
         values += f" and {len(unknown) - _NAMED:,} more values"
     if len(unknown) >= _SMOOTHED_FROM:
         return f"mask holds many values that no class has, {_SMOOTHED}: {values}"
     if unknown == [_VOID]:
-        what = f"{_VOID}, which no class has; if it is void, --ignore_id={_VOID}"
+        is_binary = len(allowed) == 2 and counts.keys() <= {0, _VOID}
+        binary = ", if it is the only class, --binary" if is_binary else ""
+        what = f"{_VOID}, which no class has; if it is void, --ignore_id={_VOID}{binary}"
     else:
         what = "values that no class has"
-    return f"mask holds {what}: {values}; allowed are {', '.join(map(str, sorted(allowed)))}"
+    return f"mask holds {what}: {values}; allowed are {', '.join(map(str, allowed))}"
 
 
 def _count_each(labels: np.ndarray, values: Iterable[int]) -> dict[int, int]:
@@ -160,7 +196,7 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
     if content.find(b"acTL", _IHDR_BYTES, content.find(b"IDAT", _IHDR_BYTES)) >= 0:
         with open_picture(content, "mask") as picture:
             _check_frames(picture)
-    if not decode and not grey_masks.have_colours(rules):
+    if not decode and not grey_masks.have_colours(rules) and not rules.stored_as:
         return CheckedMask(content, height, width, {})
     try:
         # The decoder of training. asarray shares the tensor's memory.
@@ -168,16 +204,19 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
     except tf.errors.InvalidArgumentError as error:
         raise BadFile("mask is a damaged PNG") from error
     labels, what = grey_masks.to_labels(values, 8, rules)
-    if what:
-        repair = f"mask: PNG, {what}"
-        return CheckedMask(encode_mask(labels), *labels.shape, count_labels(labels, rules), repair)
+    if what or _merged(labels, rules) is not labels:
+        return _checked(labels, rules, f"mask: PNG, {what}" if what else None)
     return CheckedMask(content, *labels.shape, count_labels(labels, rules))
 
 
-def _check_lossless(picture: Image.Image) -> None:
-    """Raises BadFile for a TIFF of which only the container is lossless."""
+def _check_lossless(picture: Image.Image, rules: MaskRules) -> None:
+    """Raises BadFile for a TIFF of which only the container is lossless, and for lost bits."""
+    if picture_file.drops_bits(picture):
+        raise BadFile("mask has 16 bits a channel, of which only 8 can be read; save it with 8")
+    if picture_file.is_jpeg(picture) and (turned := picture_file.orientation_of(picture)) != 1:
+        raise BadFile(f"mask has EXIF orientation {turned}; turn it, or remove the tag")
     compression = picture.info.get("compression")
-    if compression in _LOSSY_TIFF:
+    if compression in _LOSSY_TIFF and not rules.is_lossy_read:
         raise BadFile(
             "mask is compressed in a way that blurs labels; masks must be lossless: "
             f"{picture.format}, {compression}"
@@ -207,17 +246,24 @@ def _check_frames(picture: Image.Image) -> str | None:
 def _labels_of(picture: Image.Image, rules: MaskRules) -> tuple[np.ndarray, str | None]:
     """Returns the uint8 labels of any other picture, and what was repaired to get them."""
     mode = picture.mode
+    if rules.threshold is not None:  # not a repair, because a flag asks for it
+        return binary_masks.to_labels(binary_masks.grey_of(picture), rules), None
     if mode == "P" and not rules.values_of_colours:
         return np.array(picture), palettes.AS_INDICES
-    if mode in ("RGB", "RGBA", "P"):
-        if not rules.values_of_colours:
-            raise BadFile(f"mask is a picture of mode {mode}; give its colours in --classes")
+    if mode in ("RGB", "RGBA", "LA") and not rules.values_of_colours:
+        if (grey := binary_masks.equal_channels(picture)) is None:
+            raise NeedsColours(f"mask is a picture of mode {mode}; give its colours in --classes")
+        return grey_masks.to_labels(grey, 8, rules)[0], f"grey of mode {mode}, stored as its values"
+    if mode in ("RGB", "RGBA", "P", "LA"):
         # Not a repair, because the class file asks for it.
-        return _labels_of_colours(picture.convert("RGBA"), rules), None
+        return _labels_of_colours(binary_masks.opaque_rgb(picture), rules), None
     if mode in ("1", "L"):
         bits = _bits_of_grey(picture)  # known until the picture is loaded
         labels, what = grey_masks.to_labels(np.array(picture.convert("L")), bits, rules)
         return labels, what or "8 bits, stored as PNG"
+    if mode.startswith("I"):
+        labels, what = grey_masks.to_labels(array_masks.to_bytes(np.asarray(picture)), 8, rules)
+        return labels, what or f"mode {mode}, stored as 8 bits"
     raise BadFile(f"mask is no 8-bit picture with one value a pixel ({picture.format}, {mode})")
 
 
@@ -231,16 +277,13 @@ def _bits_of_grey(picture: Image.Image) -> int:
     return 8
 
 
-def _labels_of_colours(picture: Image.Image, rules: MaskRules) -> np.ndarray:
-    channels = np.asarray(picture)
-    if channels[..., 3].min() < 255:
-        raise BadFile("mask has transparent pixels; their class cannot be told")
-    codes = channels.view("<u4")[..., 0] & 0xFFFFFF
+def _labels_of_colours(rgb: np.ndarray, rules: MaskRules) -> np.ndarray:
+    codes = colour_codes(rgb)
     labels = _table(frozenset(rules.values_of_colours.items()))[codes]
     if labels.min() < 0:
         unknown = np.unique(codes[labels < 0])
         first = np.argwhere(labels < 0)[0]
-        colours = ", ".join(show_colour(_colour(code)) for code in unknown[:_NAMED].tolist())
+        colours = ", ".join(show_colour(colour_of(code)) for code in unknown[:_NAMED].tolist())
         where = f"first at row {first[0]}, column {first[1]}"
         if len(unknown) > _NAMED:
             colours += f" and {len(unknown) - _NAMED:,} more"
@@ -254,6 +297,13 @@ def _labels_of_colours(picture: Image.Image, rules: MaskRules) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
+def colour_codes(rgb: np.ndarray) -> np.ndarray:
+    """Returns uint32 [height, width] of uint8 [height, width, 3]: red | green << 8 | blue << 16."""
+    channels = np.zeros((*rgb.shape[:2], 4), np.uint8)
+    channels[..., :3] = rgb
+    return channels.view("<u4")[..., 0]
+
+
 @functools.lru_cache(maxsize=1)
 def _table(values_of_colours: frozenset) -> np.ndarray:
     """Returns int16 [2^24]: little-endian RGB -> label, or -1 (32 MiB)."""
@@ -263,7 +313,8 @@ def _table(values_of_colours: frozenset) -> np.ndarray:
     return table
 
 
-def _colour(code: int) -> tuple[int, int, int]:
+def colour_of(code: int) -> tuple[int, int, int]:
+    """Returns the RGB colour of a code of colour_codes."""
     return code & 255, code >> 8 & 255, code >> 16
 
 

@@ -98,11 +98,10 @@ class Plan:
             sizes, _ = _read_index(path)
             yield from _read_examples(Run(path, 0, len(sizes)))
 
-    def names(self) -> Iterator[str]:
-        """Reads the name of every example."""
-        for split in self.splits:
-            for example in self.examples(split):
-                yield example.name
+    def first(self, count: int) -> list[SourceExample]:
+        """Reads the first examples, of the first splits; the order is one by chance."""
+        every = itertools.chain.from_iterable(map(self.examples, self.splits))
+        return list(itertools.islice(every, count))
 
     @property
     def records(self) -> int:

@@ -9,6 +9,7 @@ import google_crc32c
 from petseg.conversion import downscale, images, merged_masks
 from petseg.conversion.sources.base import MaskRules, SeveralMasks, SourceExample, Unreadable
 from petseg.data import picture_file, record
+from petseg.data.image_range import ImageRange
 from petseg.data.picture_file import BadFile
 
 VALIDATE = ("full", "header")
@@ -24,18 +25,25 @@ class RecordOptions:
         re-encoding, and counts no labels.
       short_side_px: Larger pictures are stored with this short side; 0 keeps them.
       jpeg_quality: Quality of images that are made smaller, 1-100.
+      image_range: What becomes 0 and 255 in images of more than 8 bits, or None.
     """
 
     masks: MaskRules
     validate: str = "full"
     short_side_px: int = 0
     jpeg_quality: int = 95
+    image_range: ImageRange | None = None
 
     def spec(self) -> str:
         """Returns all options as one line; equal options give equal lines."""
-        colours = sorted([*c, v] for c, v in self.masks.values_of_colours.items())
-        names = None if self.masks.names is None else sorted(self.masks.names)
-        return json.dumps([names, colours, self.validate, self.short_side_px, self.jpeg_quality])
+        rules = self.masks
+        colours = sorted([*c, v] for c, v in rules.values_of_colours.items())
+        names = None if rules.names is None else sorted(rules.names)
+        options = [names, colours, self.validate, self.short_side_px, self.jpeg_quality]
+        options += [sorted(rules.stored_as.items()), rules.threshold, rules.is_lossy_read]
+        if rules.threshold is not None:
+            options.append(rules.ignored)
+        return json.dumps([*options, self.image_range.spec() if self.image_range else None])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,9 +103,9 @@ def _prepare(
     image_file, *mask_files = contents
     for mask_file in mask_files:
         _compare_sizes(image_file, mask_file)
-    image = images.check_image(image_file, decode=decode)
+    image = images.check_image(image_file, decode=decode, value_range=options.image_range)
     mask = merged_masks.check_masks(example, mask_files, options.masks, decode=decode)
-    image = images.fit_to_mask(image, image_file, mask.height, mask.width)
+    image = images.fit_to_mask(image, image_file, mask.height, mask.width, options.image_range)
     if options.short_side_px:
         image, mask = downscale.make_smaller(
             image, mask, options.masks, options.short_side_px, options.jpeg_quality

@@ -129,12 +129,18 @@ def _doubtful_classes(finished: Manifest) -> list[str]:
     pixels = _pixels(finished)
     nameless = [v for v in pixels if finished.raw_labels.get(v) == unnamed(v)]
     total = sum(pixels.values())
+    if sorted(pixels) == [0, _VOID] and len(nameless) == 2:
+        return [
+            "masks hold 0 and 255 alone: if they are background and one class, convert with "
+            "--binary, which names them"
+        ]
     rare = [value for value in nameless if pixels[value] < _RARE_SHARE * total]
     if len(nameless) >= _MANY_VALUES or len(rare) >= max(_BLURRED_VALUES, len(nameless) / 2):
         return [
             f"masks hold {len(nameless)} values, each of which is a class now; {len(rare)} have "
             f"less than {_RARE_SHARE:.1%} of the pixels each, as blurred edges give (smoothing, "
-            "resizing, JPEG). Save masks without smoothing, or name the classes in --classes"
+            "resizing, JPEG). Save masks without smoothing, or name the classes in --classes; "
+            "masks of one class can be read with --threshold=128"
         ]
     lines = []
     for value, name in finished.raw_labels.items():

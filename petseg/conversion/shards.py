@@ -19,7 +19,7 @@ Advance = Callable[[], None]
 TFDS_FILENAME_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _SETTING = "--output_dir"
 _CHUNK_BYTES = 4 << 20  # 4 MiB
-_INPUTS_VERSION = "2"  # increased when the same inputs begin to give other bytes
+_INPUTS_VERSION = "3"  # increased when the same inputs begin to give other bytes
 
 
 @dataclasses.dataclass(frozen=True)

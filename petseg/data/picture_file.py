@@ -14,6 +14,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from petseg.data import image_range
+from petseg.data.image_range import ImageRange
+
 MAX_PIXELS = 178_956_970  # 512 MiB of RGB
 UPRIGHT = 1  # the EXIF orientation of a picture that need not be turned
 SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap height and width
@@ -144,6 +147,17 @@ def frames_of(picture: Image.Image) -> int:
         return 1
 
 
+def drops_bits(picture: Image.Image) -> bool:
+    """Whether Pillow reads only the upper eight of 16 bits: of more than one channel.
+
+    Known until the picture is loaded.
+    """
+    if picture.mode.startswith("I") or not picture.tile:
+        return False
+    how = picture.tile[0].args
+    return ";16" in str(how[0] if isinstance(how, tuple) and how else how)
+
+
 def orientation_of(picture: Image.Image) -> int:
     """Returns the EXIF orientation, 1-8, of the pixels as Pillow gives them."""
     if picture.format == "TIFF":  # Pillow turns it while it decodes
@@ -157,10 +171,10 @@ def orientation_of(picture: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else UPRIGHT
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image, value_range: ImageRange | None = None) -> Image.Image:
     """Converts a picture to 8 bits of RGB as rgb_strips does; raises BadFile."""
     whole = None
-    for first_row, strip in rgb_strips(picture):
+    for first_row, strip in rgb_strips(picture, value_range):
         if strip.size == picture.size:
             return strip
         whole = whole or Image.new("RGB", picture.size)
@@ -168,8 +182,12 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return whole
 
 
-def to_upright_array(picture: Image.Image) -> np.ndarray:
+def to_upright_array(picture: Image.Image, value_range: ImageRange | None = None) -> np.ndarray:
     """Converts a picture as rgb_strips does, and turns it as its EXIF tag says.
+
+    Args:
+      picture: An open picture.
+      value_range: See rgb_strips.
 
     Returns:
       uint8 [height, width, 3], RGB, as a viewer shows it.
@@ -181,24 +199,32 @@ def to_upright_array(picture: Image.Image) -> np.ndarray:
     sides = picture.size if orientation in SIDEWAYS else picture.size[::-1]
     upright = np.empty((*sides, 3), np.uint8)
     stored = _as_stored(upright, orientation)  # shares memory
-    for first_row, strip in rgb_strips(picture):
+    for first_row, strip in rgb_strips(picture, value_range):
         stored[first_row : first_row + strip.height] = np.asarray(strip)
     return upright
 
 
-def rgb_strips(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+def rgb_strips(
+    picture: Image.Image, value_range: ImageRange | None = None
+) -> Iterator[tuple[int, Image.Image]]:
     """Converts a picture to 8 bits of RGB, some rows at a time, which bounds memory.
 
     Transparent parts come to lie over white, as viewers show them. Of 16 bits, whose range is
     that of the type, the upper eight are taken, as TensorFlow's decoder does.
 
+    Args:
+      picture: An open picture.
+      value_range: What becomes 0 and 255 in pictures of one channel of 16 or 32 bits, or of real
+        numbers; others are as they are without it.
+
     Yields:
       The number of the first row; the rows, of mode RGB.
 
     Raises:
-      BadFile: The pixels are real numbers, or integers of 32 bits, whose range is not known.
+      BadFile: The pixels are real numbers, or integers of 32 bits, whose range is not known; or
+        there is a range, and of 16 bits in several channels only eight can be read.
     """
-    convert = _conversion(picture)
+    convert = _conversion(picture, value_range)
     rows = max(_STRIP_PIXELS // picture.width, 1)
     if rows >= picture.height:
         yield 0, convert(picture)
@@ -208,13 +234,22 @@ def rgb_strips(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield top, convert(picture.crop((0, top, picture.width, bottom)))
 
 
-def _conversion(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
+def _conversion(
+    picture: Image.Image, value_range: ImageRange | None
+) -> Callable[[Image.Image], Image.Image]:
+    if value_range and drops_bits(picture):
+        raise BadFile(
+            "image has 16 bits in each of several channels, to which --image_range cannot be "
+            "applied; store it with 8 bits"
+        )
+    if value_range and picture.mode[0] in "IF":
+        return _by_range(picture, value_range)
     if picture.mode.startswith("I;16"):
         return _from_16_bits(picture)
     if picture.mode[0] in "IF":
         raise BadFile(
             f"image has pixels of mode {picture.mode}, whose range is not known; "
-            "store them as integers of 8 or 16 bits"
+            "store them as integers of 8 or 16 bits, or convert with --image_range=LOW,HIGH"
         )
     if "A" in picture.mode or "transparency" in picture.info:
         return _over_white
@@ -224,6 +259,26 @@ def _conversion(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
 def _over_white(strip: Image.Image) -> Image.Image:
     rgba = strip.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def _by_range(
+    picture: Image.Image, value_range: ImageRange
+) -> Callable[[Image.Image], Image.Image]:
+    limits = value_range.limits(np.asarray(picture))
+    tags = getattr(picture, "tag_v2", {})
+    is_inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    transparent = picture.info.get("transparency")
+
+    def convert(strip: Image.Image) -> Image.Image:
+        values = np.asarray(strip)
+        grey = image_range.to_grey(values, *limits)
+        if is_inverted:
+            grey = 255 - grey
+        if transparent is not None:
+            grey[values == transparent] = 255
+        return Image.fromarray(grey).convert("RGB")
+
+    return convert
 
 
 def _from_16_bits(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from petseg.cores import usable_cores
 from petseg.data import picture_file, regular_file
+from petseg.data.image_range import ImageRange
 from petseg.inference import outputs
 from petseg.inference.jobs import PredictionJob
 from petseg.inference.outputs import OutputOptions
@@ -53,6 +54,7 @@ class PicturePipeline:
     def run(self, jobs: Sequence[PredictionJob]) -> None:
         """Predicts pictures; raises UserError if an output cannot be written."""
         ahead = 2 * self._predictor.options.batch_size
+        value_range = self._predictor.options.image_range
         with self._pool:
             for job in jobs:
                 needed = self._bytes_needed(job.source)
@@ -62,7 +64,8 @@ class PicturePipeline:
                     else:
                         self._end_write()
                 self._in_flight += needed
-                self._reads.append((job, needed, self._pool.submit(_read, job.source)))
+                read = self._pool.submit(_read, job.source, value_range)
+                self._reads.append((job, needed, read))
                 if len(self._reads) > ahead:
                     self._predict_batch()
                 while len(self._writes) > ahead:
@@ -126,10 +129,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield picture
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, value_range: ImageRange | None) -> np.ndarray:
     """Decodes a picture, upright: uint8 [height, width, 3], RGB."""
     with _opened(path) as picture:
-        return picture_file.to_upright_array(picture)
+        return picture_file.to_upright_array(picture, value_range)
 
 
 def _write(stem: Path, image: np.ndarray, prediction: Prediction, options: OutputOptions) -> None:

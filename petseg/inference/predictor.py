@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from petseg.data.image_range import ImageRange
 from petseg.inference.sliding_windows import predict_windows
 from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import resizing
@@ -27,6 +28,7 @@ class PredictorOptions:
       keep_aspect: as the model was trained; see resizing.resize_image.
       batch_size: number of images, or windows, that are computed together.
       tta: test-time augmentation.
+      image_range: what becomes 0 and 255 when pictures of more than 8 bits are read.
     """
 
     image_size: int
@@ -34,6 +36,7 @@ class PredictorOptions:
     keep_aspect: bool = False
     batch_size: int = 8
     tta: TtaOptions = dataclasses.field(default_factory=TtaOptions)
+    image_range: ImageRange | None = None
 
 
 class Prediction:
@@ -200,6 +203,7 @@ def make_predictor(trained: TrainedModel, tta: TtaOptions, batch_size: int) -> P
         keep_aspect=data.keep_aspect,
         batch_size=batch_size,
         tta=tta,
+        image_range=trained.image_range,
     )
     return Predictor(trained.at_size, options)
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.config import Config
+from petseg.data.image_range import ImageRange, parse_image_range
 from petseg.data.label_map import LabelMap, parse_label_map
 from petseg.errors import UserError
 from petseg.models import segmentation_model
@@ -26,6 +27,7 @@ class TrainedModel:
       palette: Colours of its classes, from pictures.palette.
       model: With its weights restored.
       step: The checkpoint's.
+      image_range: What becomes 0 and 255 in pictures of more than 8 bits, as in its data set.
     """
 
     config: Config
@@ -34,6 +36,7 @@ class TrainedModel:
     palette: np.ndarray
     model: SegmentationModel
     step: int
+    image_range: ImageRange | None = None
 
     def at_size(self, image_size: int) -> SegmentationModel:
         """The same model for images of another size, in pixels, a multiple of 32."""
@@ -64,7 +67,8 @@ def load_trained_model(run_dir: str, checkpoint: str = "newest") -> TrainedModel
     checkpoints.restore(served_variables(config, model), run_dir, step)
     data = run_folder.read_data_manifest(run_dir)
     palette = pictures.palette(label_map, data.colours)
-    return TrainedModel(config, label_map, data.raw_labels, palette, model, step)
+    value_range = parse_image_range(str(data.source.get("image_range", "")))
+    return TrainedModel(config, label_map, data.raw_labels, palette, model, step, value_range)
 
 
 def model_options(config: Config) -> ModelOptions:

@@ -147,6 +147,9 @@ def test_a_source_from_outside_converts_with_the_options_that_it_takes(tmp_path)
             "--ignore_id without --classes needs the values of every mask",
         ),
         ({"raw_dir": ""}, "--source=oxford_iiit_pet needs --raw_dir"),
+        ({"image_range": "5,1"}, "--image_range=5,1 needs the first number below the second"),
+        ({"binary": True}, "--binary is of --source=folders and tfds, not oxford_iiit_pet"),
+        ({"source": "folders", "threshold": 0}, "--threshold=0 must be from 1 to 65535"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line_and_leave_nothing(
@@ -224,3 +227,58 @@ def test_a_finished_data_set_is_reported_as_such(raw_pets, tmp_path):
     (tmp_path / "raw" / "images" / "Slate_1.jpg").unlink()
     changed = run_module(*arguments, f"--output_dir={tmp_path / 'out'}")
     assert_one_line_error(changed, 2, "made from other inputs")
+
+
+def test_masks_of_one_class_and_values_that_are_one_are_in_the_manifest(tmp_path):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:, 10:30], mask[:, 30:] = 4, 255
+    raw = draw_pairs(tmp_path / "raw", {"a": mask, "b": mask})
+    options = ConvertOptions("", "folders", str(raw), workers=1)
+
+    def run(name, **changes):
+        changed = dataclasses.replace(options, output_dir=str(tmp_path / name), **changes)
+        finished = convert(changed, show_progress=False)
+        assert convert(changed, show_progress=False) == finished
+        assert not finished.repaired
+        return finished
+
+    binary = run("binary", binary=True)
+    assert binary.raw_labels == {0: "background", 1: "foreground"}
+    assert binary.splits["train"].pixels_per_label == {0: 400, 1: 1200}
+    assert binary.source["mask_threshold"] == 1
+    soft = run("soft", threshold=128)
+    assert soft.splits["train"].pixels_per_label == {0: 1200, 1: 400}
+    ignoring = run("ignoring", binary=True, ignore_id=255, validate="header")
+    assert ignoring.raw_labels == {0: "background", 1: "foreground", 255: "ignored"}
+    assert own_label_map(ignoring).spec() == "background=0; foreground=1; ignored=255"
+    (tmp_path / "c.csv").write_text("0,wall\ncrack=3,4,255\n")
+    several = run("several", classes=str(tmp_path / "c.csv"))
+    assert several.raw_labels == {0: "wall", 3: "crack"}
+    assert several.splits["train"].pixels_per_label == {0: 400, 3: 1200}
+    assert several.source["mask_values_stored_as"] == "4 as 3, 255 as 3"
+    with pytest.raises(UserError, match="made from other inputs, with other flags"):
+        run("binary", threshold=128)
+
+
+def test_a_range_of_values_is_in_the_manifest_and_in_what_is_compared(tmp_path):
+    mask = np.eye(40, dtype=np.uint8)
+    raw = draw_pairs(tmp_path / "raw", {"a": mask, "b": mask})
+    deep = np.linspace(0, 4095, 1600).reshape(40, 40)
+    for name, picture in (("a", deep.astype(np.uint16)), ("b", deep.astype(np.float32))):
+        (raw / "images" / f"{name}.jpg").unlink()
+        Image.fromarray(picture).save(raw / "images" / f"{name}.tif")
+    options = ConvertOptions(str(tmp_path / "none"), "folders", str(raw), workers=1)
+    (rejected,) = convert(options, show_progress=False).rejected
+    assert rejected.name == "b" and "convert with --image_range=LOW,HIGH" in rejected.reason
+    options = dataclasses.replace(options, output_dir=str(tmp_path / "out"))
+    ranged = dataclasses.replace(options, image_range="0,4095.0")
+    finished = convert(ranged, show_progress=False)
+    assert finished.source["image_range"] == "0,4095"
+    assert sorted(finding.reason for finding in finished.repaired) == [
+        f"image: TIFF, mode {mode}, range 0,4095, re-encoded as RGB JPEG of quality 95"
+        for mode in ("F", "I;16")
+    ]
+    assert convert(ranged, show_progress=False) == finished
+    for other in ("", "1%,99%"):
+        with pytest.raises(UserError, match="made from other inputs, with other flags"):
+            convert(dataclasses.replace(options, image_range=other), show_progress=False)

@@ -230,7 +230,7 @@ def test_folders_that_cannot_work_are_refused_in_one_line(shapes, spoil, message
         ("0,road\n1,road\n", "the name 'road' is duplicated"),
         ("0,road,#000000\n1,car,0 0 0\n", "the colour #000000 is duplicated"),
         ("0,road,#000000\n1,car\n", r"class 1 \(car\) has no colour"),
-        ("0;road\n", "is not 'id,name'"),
+        ("0.road\n1,car\n", "line 1: .0.road. is not .id,name."),
         ("300,road\n", "id 300 must lie between 0 and 255"),
         ("0,a=b\n", "cannot be a class name"),
         ("0,ignored\n", "see --ignore_id"),

@@ -74,8 +74,12 @@ def test_a_palette_mask_is_stored_as_its_indices():
         (JPEG, r"not a PNG \(JPEG, which blurs labels"),
         (b"a text", r"not a PNG \(unknown\)"),
         (encoded(PICTURE, "PNG"), "mode RGB; give its colours in --classes"),
-        (encoded(Image.new("I;16", (4, 4), 1), "PNG"), "no 8-bit picture with one value a pixel"),
-        (encoded(Image.new("LA", (4, 4), 1), "PNG"), "no 8-bit picture with one value a pixel"),
+        (encoded(Image.new("F", (4, 4), 1), "TIFF"), "no 8-bit picture with one value a pixel"),
+        (
+            encoded(Image.fromarray(np.array([[0, 256, 999]], np.uint16)), "PNG"),
+            r"not from 0 to 255, as labels are: 256 \(1 px\), 999 \(1 px\)",
+        ),
+        (encoded(Image.new("LA", (4, 4), (1, 254)), "PNG"), "transparent pixels"),
         (MASK[:-30], "damaged PNG"),
         (MASK[:-13], "damaged PNG"),
         (MASK[:20], "damaged or unreadable PNG"),
@@ -231,3 +235,76 @@ def test_an_encoded_mask_is_read_back_by_every_reader(height, width, values, see
     # It counts as good when it is converted again, and keeps its bytes.
     again = masks.check_mask(content, MaskRules(None))
     assert again.encoded == content and again.repair is None
+
+
+def read_labels(mask: masks.CheckedMask) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(mask.encoded)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32))
+def test_grey_stored_as_rgb_is_read_as_its_values(height, width, seed):
+    labels = np.random.default_rng(seed).integers(0, 256, (height, width)).astype(np.uint8)
+    grey = Image.fromarray(labels)
+    for mode, kind in [
+        *(("RGB", kind) for kind in ("PNG", "BMP", "TIFF")),
+        *(("RGBA", kind) for kind in ("PNG", "TIFF")),
+        ("LA", "PNG"),
+    ]:
+        mask = masks.check_mask(encoded(grey.convert(mode), kind), MaskRules(None))
+        np.testing.assert_array_equal(read_labels(mask), labels)
+        assert mask.repair == f"mask: {kind}, grey of mode {mode}, stored as its values"
+
+
+def test_grey_stored_as_rgb_must_be_opaque_and_grey_throughout():
+    with pytest.raises(BadFile, match="transparent pixels"):
+        masks.check_mask(encoded(Image.new("RGBA", (4, 4), (1, 1, 1, 9)), "PNG"), RULES)
+    almost = np.ones((4, 4, 3), np.uint8)
+    almost[2, 3, 1] = 2
+    with pytest.raises(masks.NeedsColours, match="give its colours in --classes"):
+        masks.check_mask(encoded(Image.fromarray(almost), "PNG"), RULES)
+
+
+def test_a_gif_is_its_indices_and_by_its_colours_with_a_class_file():
+    labels = RNG.integers(0, 3, (9, 11), np.uint8)
+    picture = Image.frombytes("P", (11, 9), labels.tobytes())
+    picture.putpalette([9, 9, 9, 255, 0, 0, 0, 0, 255])
+    content = encoded(picture, "GIF")
+    colours = {(9, 9, 9): 1, (255, 0, 0): 2, (0, 0, 255): 3}
+    np.testing.assert_array_equal(
+        read_labels(masks.check_mask(content, MaskRules(RULES.names, colours))), labels + 1
+    )
+    stack = encoded(picture, "GIF", save_all=True, append_images=[picture.rotate(180)])
+    with pytest.raises(BadFile, match="stack of frames"):
+        masks.check_mask(stack, MaskRules(None))
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_several_values_of_a_class_are_stored_as_the_first(decode):
+    rules = MaskRules({0: "wall", 3: "crack"}, stored_as={4: 3, 255: 3})
+    labels = RNG.choice(np.array([0, 3, 4, 255], np.uint8), (9, 11))
+    for kind in ("PNG", "BMP"):
+        mask = masks.check_mask(encoded(Image.fromarray(labels), kind), rules, decode=decode)
+        expected = np.where(labels == 0, 0, 3)
+        np.testing.assert_array_equal(read_labels(mask), expected)
+        assert mask.pixels_per_label == {v: int((expected == v).sum()) for v in (0, 3)}
+    plain = encoded(Image.fromarray(labels & 3), "PNG")
+    assert masks.check_mask(plain, rules, decode=decode).encoded == plain
+    with pytest.raises(BadFile, match=r"holds values .*: 5 \(1 px\); allowed are 0, 3, 4, 255"):
+        masks.check_mask(encoded(Image.fromarray(np.array([[5]], np.uint8)), "PNG"), rules)
+
+
+def test_one_bit_is_a_class_of_several_values():
+    one_bit = encoded(Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1"), "PNG")
+    for rules in (
+        MaskRules({0: "wall", 3: "crack"}, stored_as={255: 3, 1: 3}),
+        MaskRules({0: "wall", 255: "crack"}),
+    ):
+        crack = max(rules.names)
+        assert read_labels(masks.check_mask(one_bit, rules)).tolist() == [[0, crack]]
+
+
+def test_a_mask_whose_white_is_the_class_names_the_flag_for_one_class():
+    content = encoded(Image.fromarray(np.array([[0, 255]], np.uint8)), "PNG")
+    with pytest.raises(BadFile, match=r"if it is void, --ignore_id=255, .* --binary"):
+        masks.check_mask(content, MaskRules({0: "a", 1: "b"}))

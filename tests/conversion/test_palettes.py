@@ -1,5 +1,9 @@
+import itertools
+import random
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from testing.picture_files import draw_pairs
 
@@ -77,3 +81,36 @@ def test_only_palettes_that_became_labels_are_compared():
     assert palettes.contradiction(findings) is None
     findings.append(Finding("m9", "test", reasons[0].replace("#ffffff", "#fffffe")))
     assert "7 is #ffffff in 2 masks and #fffffe in 1" in palettes.contradiction(findings)
+
+
+def test_eighteen_masks_with_fifteen_palettes_are_read_by_their_colours(tmp_path):
+    """As in sets whose index 0 is land in one mask and a building in the next."""
+    drawn = random.Random(0)
+    colours = [(60, 16, 152), (132, 41, 246), (110, 193, 228), (254, 221, 58), (226, 169, 41)]
+    orders = drawn.sample(list(itertools.permutations(colours)), 15)
+    truths = np.random.default_rng(0).integers(0, 5, (18, 16, 16)).astype(np.uint8)
+    raw = draw_pairs(tmp_path / "raw", {f"m{n:02}": truths[n] for n in range(18)})
+    for number, truth in enumerate(truths):
+        order = orders[number % 15]
+        places = np.array([order.index(colour) for colour in colours], np.uint8)[truth]
+        picture = Image.frombytes("P", (16, 16), places.tobytes())
+        picture.putpalette([channel for colour in order for channel in colour])
+        picture.save(raw / "masks" / f"m{number:02}.png")
+    options = {"source": "folders", "show_progress": False, "workers": 1}
+    with pytest.raises(FaultFound, match=r"contradicting palettes.*name the colours in --classes"):
+        petseg.convert(str(raw), str(tmp_path / "out"), **options)
+    lines = [f"{n},class {n},{r} {g} {b}" for n, (r, g, b) in enumerate(colours)]
+    (tmp_path / "c.csv").write_text("\n".join(lines))
+    named = petseg.convert(
+        str(raw), str(tmp_path / "named"), classes=str(tmp_path / "c.csv"), **options
+    )
+    read = {}
+    for split in named.splits.values():
+        for path in manifest.shard_paths(str(tmp_path / "named"), split):
+            for content in tf.data.TFRecordDataset(path).as_numpy_iterator():
+                features = tf.train.Example.FromString(content).features.feature
+                mask = features["image/segmentation/class/encoded"].bytes_list.value[0]
+                name = features["image/source_id"].bytes_list.value[0].decode()
+                read[name] = tf.io.decode_png(mask).numpy()[..., 0]
+    for number, truth in enumerate(truths):
+        np.testing.assert_array_equal(read[f"m{number:02}"], truth)

@@ -1,5 +1,6 @@
 """One example: what is refused before anything is decoded, and files that are none."""
 
+import dataclasses
 import errno
 import os
 
@@ -12,6 +13,7 @@ from petseg.conversion import prepare
 from petseg.conversion.files import stored_file
 from petseg.conversion.prepare import RecordOptions
 from petseg.conversion.sources.base import FilePair, MaskRules, SourceExample
+from petseg.data.image_range import ImageRange
 from petseg.errors import FaultFound
 
 OPTIONS = RecordOptions(MaskRules(None))
@@ -96,3 +98,19 @@ def test_a_file_that_is_not_there_is_rejected(prepared, tmp_path):
     assert prepared(tmp_path / "link", MASK).rejected == (
         "image cannot be read: No such file or directory"
     )
+
+
+def test_whatever_decides_over_a_record_is_in_the_line_that_a_resume_compares():
+    rules = MaskRules({0: "a", 3: "b"})
+    changed = [
+        RecordOptions(rules),
+        RecordOptions(dataclasses.replace(rules, stored_as={4: 3})),
+        RecordOptions(dataclasses.replace(rules, threshold=1)),
+        RecordOptions(dataclasses.replace(rules, threshold=1, is_lossy_read=True)),
+        RecordOptions(dataclasses.replace(rules, threshold=128, is_lossy_read=True)),
+        RecordOptions(dataclasses.replace(rules, threshold=1, ignored=7)),
+        RecordOptions(rules, image_range=ImageRange(0, 9)),
+        RecordOptions(rules, image_range=ImageRange(0, 9, is_percent=True)),
+        RecordOptions(rules, image_range=ImageRange(0, 9.5)),
+    ]
+    assert len({options.spec() for options in changed}) == len(changed)

@@ -1,6 +1,8 @@
 """Predict: pictures, folders, videos, what is written, and input of every bad kind."""
 
+import dataclasses
 import io
+import json
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +22,7 @@ from testing.conversion import encoded
 from petseg.conversion import masks
 from petseg.conversion.sources.base import MaskRules
 from petseg.data import picture_file, record
+from petseg.data.image_range import parse_image_range
 from petseg.errors import UserError
 from petseg.inference import output_files, outputs, picture_pipeline, video
 from petseg.inference import predictor as predictor_module
@@ -167,6 +170,36 @@ def test_a_mask_holds_class_ids_that_other_programs_show_in_the_classes_colours(
     of_colours = {tuple(c): i for i, c in enumerate(trained.palette[:3].tolist())}
     checked = masks.check_mask(content, MaskRules({0: "a", 1: "b", 2: "c"}, of_colours))
     np.testing.assert_array_equal(record.decode_mask(checked.encoded)[..., 0], class_ids)
+
+
+def test_a_picture_of_many_bits_is_scaled_by_the_range_of_the_data_set(trained, tmp_path):
+    grey = random_picture(45, 33)[..., 0]
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    Image.fromarray(grey.astype(np.uint16) * 16 + 100).save(tmp_path / "deep.png")
+    Image.fromarray(grey.astype(np.float32) * 16 + 100).save(tmp_path / "real.tif")
+    ranged = dataclasses.replace(trained, image_range=parse_image_range("100,4180"))
+    files = [str(tmp_path / name) for name in ("a.png", "deep.png", "real.tif")]
+    kinds = (outputs.PROBABILITIES,)
+    jobs = plan_jobs(files, str(tmp_path / "out"), kinds).jobs
+    options = OutputOptions(kinds, trained.label_map.names, trained.palette)
+    assert predict_files(make_predictor(ranged, TtaOptions(), 3), jobs, options) == 0
+    found = [
+        np.load(tmp_path / "out" / f"{name}_probabilities.npz")["probabilities"]
+        for name in ("a", "deep", "real")
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_the_range_is_that_of_the_runs_own_manifest(run_dir, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "run")
+    path = tmp_path / "run" / "manifest.json"
+    assert trained_model.load_trained_model(str(run_dir)).image_range is None
+    content = json.loads(path.read_text())
+    content["source"]["image_range"] = "1%,99%"
+    path.write_text(json.dumps(content))
+    found = trained_model.load_trained_model(str(tmp_path / "run")).image_range
+    assert found == parse_image_range("1%,99%")
 
 
 def test_two_files_of_one_name_keep_their_suffixes(predict, tmp_path):

@@ -141,11 +141,18 @@ class MaskRules:
       names: Raw value -> its meaning; None if any value may occur.
       values_of_colours: RGB -> raw value, for colour-coded masks; otherwise empty.
       ignored: A raw value that is no class, whatever it is called; or None.
+      stored_as: Further raw values of a class -> the one of `names` that is stored.
+      threshold: Masks of one class: grey values from here on are the class, those below are
+        background; `names` has these two, background first. None for all other masks.
+      is_lossy_read: Whether masks may be JPEG or WebP files; only with a threshold.
     """
 
     names: Mapping[int, str] | None
     values_of_colours: Mapping[tuple[int, int, int], int] = dataclasses.field(default_factory=dict)
     ignored: int | None = None
+    stored_as: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    threshold: int | None = None
+    is_lossy_read: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

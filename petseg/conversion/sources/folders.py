@@ -124,7 +124,8 @@ def _pair_in_folders(
 FOLDERS = Source(
     list_examples=list_folders,
     options=(
-        *("images", "masks", "several_masks", "classes", "ignore_id", "test_fraction"),
+        *("images", "masks", "several_masks", "classes", "ignore_id", "binary", "threshold"),
+        "test_fraction",
         *(f"{split}_list" for split in SPLITS),
     ),
 )

@@ -126,7 +126,7 @@ def list_tfds(options: SourceOptions) -> SourceListing:
 
 TFDS = Source(
     list_examples=list_tfds,
-    options=("classes", "ignore_id", "image_feature", "mask_feature"),
+    options=("classes", "ignore_id", "binary", "threshold", "image_feature", "mask_feature"),
 )
 
 

@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterable
 
 from petseg.conversion import files
-from petseg.conversion.pairing import ITSELF, is_same_file, most_common_reason
+from petseg.conversion.pairing import ITSELF, MaskedFile, is_same_file, most_common_reason
 from petseg.conversion.sources.base import FilePair
 from petseg.conversion.split_lists import Line
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 
-Listed = tuple[dict[str, FilePair], dict[str, str]]
+Listed = tuple[dict[str, MaskedFile], dict[str, str]]
 
 
 def pair_by_lists(lines: Iterable[Line], raw_dir: str, rejected: list[Finding]) -> Listed:
@@ -31,7 +31,7 @@ def pair_by_lists(lines: Iterable[Line], raw_dir: str, rejected: list[Finding]) 
     Raises:
       UserError: No line names a pair.
     """
-    pairs: dict[str, FilePair] = {}
+    pairs: dict[str, MaskedFile] = {}
     splits: dict[str, str] = {}
     lost: list[Finding] = []
     for line in lines:
@@ -59,12 +59,10 @@ def _resolve(line: Line, base: str) -> tuple[str, FilePair | None, str]:
     columns = line.columns
     if columns is None:
         return "", None, "listed, but without a mask in its line"
-    found = [_longest_end(path, base) for path in columns]
-    if lacking := [
-        what for what, path in zip(("image", "mask"), found, strict=True) if path is None
-    ]:
+    image, mask = (_longest_end(path, base) for path in columns)
+    if image is None or mask is None:
+        lacking = [what for what, path in (("image", image), ("mask", mask)) if path is None]
         return "", None, f"listed, but {' and '.join(lacking)} missing"
-    image, mask = found
     if is_same_file(image, mask):
         return "", None, f"listed, but {ITSELF}"
     key = files.without_suffix(image.removeprefix(f"{base.rstrip('/')}/").lstrip("/"))

@@ -25,10 +25,10 @@ def propose(images: Collection[str], masks: Collection[str]) -> Iterator[Proposa
       Patterns, those that leave the least of a name out of the key first.
     """
     for image_name, mask_name in _candidates(images, masks):
-        image_keys = [_key(name, image_name) for name in images]
+        image_keys = _keys(images, image_name)
         if None in image_keys or len(set(image_keys)) < len(image_keys):
             continue
-        of_masks = collections.Counter(_key(name, mask_name) for name in masks)
+        of_masks = collections.Counter(_keys(masks, mask_name))
         if of_masks.keys() >= set(image_keys):
             yield image_name, mask_name, any(of_masks[key] > 1 for key in image_keys)
     if not images <= masks:  # where folders alone tell which masks are an image's
@@ -79,6 +79,8 @@ def _open_ended(names: Collection[str]) -> list[str]:
     ]
 
 
-def _key(name: str, pattern: str) -> str | None:
-    match = re.fullmatch(files.to_regex(pattern), name)
-    return files.key_of(match) if match else None
+def _keys(names: Collection[str], pattern: str) -> list[str | None]:
+    """Returns each name's key under a pattern of names; None if that does not match it."""
+    expression = re.compile(files.to_regex(pattern))
+    matches = map(expression.fullmatch, names)
+    return [files.key_of(match) if match else None for match in matches]

@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 
 from petseg.conversion import files, text_files
-from petseg.conversion.pairing import ITSELF, ByKey, composed, is_same_file, most_common_reason
+from petseg.conversion.pairing import (
+    ITSELF,
+    ByKey,
+    MaskedFile,
+    composed,
+    is_same_file,
+    most_common_reason,
+)
 from petseg.conversion.sources.base import SPLITS, FilePair
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
@@ -76,7 +83,7 @@ def read_lists(lists: Mapping[str, str]) -> list[Line]:
 def split_by_lists(
     lines: Iterable[Line],
     lists: Mapping[str, str],
-    pairs: dict[str, FilePair],
+    pairs: dict[str, MaskedFile],
     images: ByKey,
     masks: ByKey,
     rejected: list[Finding],
@@ -134,7 +141,7 @@ def split_by_lists(
 class _Known:
     """What a line can name: pairs by key and by name, and files by stem, as (key, path)."""
 
-    pairs: Mapping[str, FilePair]
+    pairs: Mapping[str, MaskedFile]
     keys_by_name: Mapping[str, list[str]]
     images: Mapping[str, list[tuple[str, str]]]
     masks: Mapping[str, list[tuple[str, str]]]
@@ -178,7 +185,7 @@ def _last(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _index(pairs: Mapping[str, FilePair]) -> dict[str, list[str]]:
+def _index(pairs: Mapping[str, MaskedFile]) -> dict[str, list[str]]:
     """Returns the last part of a key, and all of it, in composed form -> keys."""
     index: dict[str, list[str]] = collections.defaultdict(list)
     for key in pairs:

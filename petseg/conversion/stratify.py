@@ -4,6 +4,8 @@ from collections.abc import Hashable, Mapping
 
 from petseg.conversion.sources.base import hash_order
 
+_ROUNDING = 1e-6  # images
+
 
 def split_by_strata(
     sizes: Mapping[str, int],
@@ -13,10 +15,11 @@ def split_by_strata(
 ) -> dict[str, str]:
     """Chooses the split of each component so that the shares hold within each stratum.
 
-    In each stratum, components go to validation in the order of their hashes as long as that
-    brings it nearer to its share, then likewise to test. What a share lacks or has too much
-    is made up for in the next stratum, so that many small strata lack nothing together. Both
-    a stratum's images and all images of a split differ from the share by one component at most.
+    In each stratum, components go, in the order of their hashes, to the first of validation,
+    test and train whose share still has room for them. At most two fit nowhere: they go to the
+    two splits that lack most over this stratum and those before, so that many small strata lack
+    nothing together. In each stratum a split differs from its share by less than one component,
+    and on the whole by less than two.
 
     Args:
       sizes: Component -> number of its images.
@@ -30,15 +33,27 @@ def split_by_strata(
     members: dict[Hashable, list[str]] = {}
     for component in sorted(sizes, key=hash_order):
         members.setdefault(strata[component], []).append(component)
-    shares = {"validation": validation_fraction, "test": test_fraction}
-    owed = dict.fromkeys(shares, 0.0)
+    shares = {
+        "validation": validation_fraction,
+        "test": test_fraction,
+        "train": 1 - validation_fraction - test_fraction,
+    }
+    shares = {split: share for split, share in shares.items() if share > 0}
+    lacking = dict.fromkeys(shares, 0.0)
     splits: dict[str, str] = {}
     for stratum in sorted(members):
         total = sum(sizes[component] for component in members[stratum])
-        for split, share in shares.items():
-            owed[split] += share * total
-            for component in members[stratum]:
-                if component not in splits and sizes[component] / 2 <= owed[split]:
-                    splits[component] = split
-                    owed[split] -= sizes[component]
-    return {component: splits.get(component, "train") for component in sizes}
+        room = {split: share * total for split, share in shares.items()}
+        for component in members[stratum]:
+            fitting = (s for s in room if sizes[component] <= room[s] + _ROUNDING)
+            if split := next(fitting, None):
+                splits[component] = split
+                room[split] -= sizes[component]
+        lacking = {split: lacking[split] + room[split] for split in shares}
+        left = [component for component in members[stratum] if component not in splits]
+        for component, split in zip(
+            left, sorted(lacking, key=lambda split: -lacking[split]), strict=False
+        ):
+            splits[component] = split
+            lacking[split] -= sizes[component]
+    return {component: splits[component] for component in sizes}

@@ -182,3 +182,21 @@ def test_pairs_do_not_depend_on_the_order_of_listing(tmp_path, monkeypatch):
     in_order = files.names_in
     monkeypatch.setattr(files, "names_in", lambda of: rng.permutation(in_order(of)).tolist())
     assert listing_of(tmp_path, **flags) == expected
+
+
+def test_lines_without_a_pair_are_named_and_most_of_them_say_why_none_is(tmp_path):
+    touch(tmp_path, ["i/a.png", "m/a.png", "i/b.png", "d/a.png"])
+    text = "x/i/a.png x/m/a.png\ni/b.png m/b.png\ni/a.png\ni/a.png d/a.png\ni/b.png i/b.png\n"
+    (tmp_path / "train.txt").write_text(text)
+    lists = {"train": str(tmp_path / "train.txt")}
+    listing = folders.list_folders(SourceOptions(lists=lists))
+    assert pairs_of(tmp_path, listing) == {"i/a.png": "m/a.png"}
+    assert [(f.name, f.reason) for f in listing.rejected] == [
+        ("i/b.png m/b.png", "listed, but mask missing"),
+        ("i/a.png", "listed, but without a mask in its line"),
+        ("i/a.png d/a.png", "listed more than once; the first listing counts"),
+        ("i/b.png i/b.png", "listed, but its mask is the image's own file"),
+    ]
+    (tmp_path / "train.txt").write_text("i/a.png n/a.png\ni/b.png\ni/b.png n/b.png\n")
+    with pytest.raises(UserError, match=r"2 of 3 are listed, but mask missing, such as i/a\.png"):
+        folders.list_folders(SourceOptions(lists=lists))

@@ -38,6 +38,9 @@ ARGUMENTS = {"shell": False, "allow_pickle": False, "safe_mode": True, "verify":
 ALLOWED = {
     ("petseg/recipes.py", "exec_module"): "a recipe is code of its user",
     ("petseg/registry.py", "import_module"): "built-ins, and the plugins that settings name",
+    ("petseg/conversion/spill.py", "pickle"): "this process's own temporary files",
+    ("petseg/conversion/plan.py", "pickle"): "the plan that this conversion has just written",
+    ("petseg/conversion/beam_runner.py", "pickle"): "likewise, by its own worker",
     ("petseg/exporting/formats.py", "import_module"): "whether a package is installed",
     ("petseg/exporting/formats.py", "load_model"): "the file that was written just before",
     ("petseg/models/encoders/vgg.py", "load_weights"): "weights alone, no code",

@@ -93,8 +93,10 @@ def read_epochs(
         record_seed = tf.random.stateless_uniform(
             [], fold_seed(seed, Stream.RECORD_ORDER, task), 0, tf.int64.max, tf.int64
         )
+        if shards.verified:
+            group_paths = shards.verified.verified(group_paths)
         return (
-            read(group_paths, shards_at_once, deterministic, shards.verified)
+            read(group_paths, shards_at_once, deterministic)
             .shuffle(shuffle_records, seed=record_seed, reshuffle_each_iteration=False)
             .skip(tf.where(task == first_task, np.int64(skipped), 0))
         )

@@ -3,8 +3,9 @@
 Hashing a whole data set before the first step would take hours where it is large, and a run
 may never read all of it. So each shard is hashed by the input pipeline itself, in the thread
 that is about to open it: no record of a shard is used before the shard is known to be the one
-that was converted, and a shard that is never opened is never read. Hashing runs ahead of the
-training step like the rest of the input (128 MiB take 0.1 s, and hold back no other thread).
+that was converted, and a shard that is never opened is never read. The first group of shards
+is waited for, and hashed on all cores; later groups are hashed ahead of the training step like
+the rest of the input (128 MiB take 0.1 s of one core), and leave the others to decoding.
 
 The workers of a tf.data service are other processes, into which no Python function goes. With
 a service a thread of the training process hashes the shards meanwhile, and the batches that
@@ -17,6 +18,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from petseg.data import manifest
@@ -53,36 +55,42 @@ class VerifiedShards:
           splits: The splits that may be read.
           setting: The setting that names the folder, for the user.
           remedy: What to do about a shard that differs.
-          repair: Replaces a shard that differs, or raises UserError; None if nothing can.
+          repair: Replaces a shard if it differs, or raises UserError; None if nothing can.
         """
         self._folder, self._setting, self._remedy, self._repair = folder, setting, remedy, repair
         self._shards = {shard.name: shard for split in splits for shard in split.shards}
-        # Several pipelines may open a shard at the same time; one of them reads it.
-        self._locks = {name: threading.Lock() for name in self._shards}
+        self._lock = threading.Lock()
         self._verified: set[str] = set()
         self._fault = ""  # found by the thread of verify_meanwhile
         self._thread: threading.Thread | None = None
 
-    def verify(self, path: str) -> None:
-        """Compares a shard if it was not compared before.
+    def verify(self, paths: Iterable[str]) -> None:
+        """Compares those of some shards that were not compared before.
 
         Raises:
-          ShardFault: It differs, and cannot be repaired.
+          ShardFault: One differs, and cannot be repaired.
         """
-        name = path.rsplit("/", 1)[-1]
-        with self._locks[name]:
-            if name in self._verified:
-                return
-            shard = self._shards[name]
-            faults = manifest.check_shards(self._folder, [Split((shard,))], hashes=True)
+        names = [path.rsplit("/", 1)[-1] for path in paths]
+        # What comes first is not held up by what is opened ahead: one call after the other.
+        with self._lock:
+            shards = tuple(self._shards[name] for name in names if name not in self._verified)
+            faults = self._compare(shards)
             if faults and not self._repair:
                 raise ShardFault(f"{self._setting}: {faults[0]}; {self._remedy}")
-            if faults:
-                try:
+            try:
+                for shard in shards if faults else ():
                     self._repair(shard)
-                except UserError as error:
-                    raise ShardFault(str(error)) from error
-            self._verified.add(name)
+            except UserError as error:
+                raise ShardFault(str(error)) from error
+            self._verified.update(names)
+
+    def _compare(self, shards: tuple[Shard, ...]) -> list[str]:
+        at_once = len(shards) if not self._verified else 1
+        for first in range(0, len(shards), max(at_once, 1)):
+            some = Split(shards[first : first + at_once])
+            if faults := manifest.check_shards(self._folder, [some], hashes=True):
+                return faults
+        return []
 
     def verify_meanwhile(self, paths: Iterable[str]) -> None:
         """Compares shards in a thread; `gated` batches end with an error once one differs."""
@@ -94,20 +102,20 @@ class VerifiedShards:
     def _verify_all(self, paths: list[str]) -> None:
         try:
             for path in paths:
-                self.verify(path)
+                self.verify([path])
         except ShardFault as fault:
             self._fault = json.loads(str(fault))
 
     @tf.autograph.experimental.do_not_convert
-    def verified(self, path: tf.Tensor) -> tf.Tensor:
-        """A shard's path, string []; computing it fails if the shard differs."""
+    def verified(self, paths: tf.Tensor) -> tf.Tensor:
+        """Paths of shards, strings of any shape; computing them fails if a shard differs."""
 
         @tf.autograph.experimental.do_not_convert
-        def check(path: bytes) -> bytes:
-            self.verify(path.decode())
-            return path
+        def check(paths: bytes | np.ndarray) -> bytes | np.ndarray:
+            self.verify([path.decode() for path in np.ravel(paths)])
+            return paths
 
-        return tf.ensure_shape(tf.numpy_function(check, [path], tf.string), [])
+        return tf.ensure_shape(tf.numpy_function(check, [paths], tf.string), paths.shape)
 
     @tf.autograph.experimental.do_not_convert
     def gated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -108,9 +108,9 @@ def test_a_shard_that_is_not_read_yet_is_not_hashed(config):
     opened, order = [], order_of_shards(data)
 
     class Noting(VerifiedShards):
-        def verify(self, path: str) -> None:
-            super().verify(path)
-            opened.append(Path(path))
+        def verify(self, paths: list[str]) -> None:
+            super().verify(paths)
+            opened.extend(paths)
 
     swap_records(order[-1])
     data = open_data_set(config)

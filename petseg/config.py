@@ -41,8 +41,8 @@ class DataConfig(Section):
       image_size: Height and width of the model's input in pixels; a multiple of 32.
       batch_size: Images per step over all replicas together (the global batch).
       shuffle_records: Size of the shuffle buffer, in serialized records.
-      verify_hashes: Compare every shard's SHA-256 with the manifest before training; if False,
-        only its existence and size.
+      verify_hashes: Compare each shard's SHA-256 with the manifest before it is first read; if
+        False, only existence and size of all shards at the start.
       keep_aspect: Fit the longer side of whole images to image_size and fill the rest with
         black, which is ignored; otherwise squash. Random windows then have aspects near 1 in
         pixels.

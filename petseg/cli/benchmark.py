@@ -33,6 +33,7 @@ from petseg.benchmark import input as input_benchmark
 from petseg.cli import other_command
 from petseg.cores import usable_cores
 from petseg.errors import UserError
+from petseg.input_pipeline.verified_shards import faults_in_one_line
 from petseg.training import bottleneck
 
 _STAGES = ("convert", "input", "train", "scaling", "export", "bottleneck")
@@ -82,6 +83,7 @@ _SECONDS = flags.DEFINE_float(
 )
 
 
+@faults_in_one_line()
 def main(arguments: Sequence[str]) -> None:
     """Runs the benchmark that --stage names."""
     if arguments:

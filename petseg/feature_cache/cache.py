@@ -17,6 +17,7 @@ from petseg.feature_cache.store import SETTING, Key, Part
 from petseg.feature_cache.views import ViewOptions
 from petseg.input_pipeline import reading, shard_cache
 from petseg.input_pipeline.reading import Shards
+from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.models.encoders.base import Encoder
 from petseg.models.segmentation_model import SegmentationModel
 
@@ -34,7 +35,7 @@ class FeatureCacheOptions:
       image_size: Height and width of the images, in pixels.
       keep_aspect: See input_pipeline.pipeline.InputOptions.
       precision: Of the encoder's arithmetic: 'float32', 'mixed_bfloat16' or 'mixed_float16'.
-      verify_hashes: Compare every shard's SHA-256 with the manifest.
+      verify_hashes: Compare a shard's SHA-256 with the manifest before it is first read.
       cache: 'none', or where shards are copied to: 'memory' or a local folder; see
         shard_cache.cache_shards.
     """
@@ -74,6 +75,7 @@ def open_feature_cache(
     encoder_sha256: str,
     make_initial_model: Callable[[], SegmentationModel],
     devices: Devices,
+    verified: VerifiedShards | None = None,
 ) -> FeatureCache:
     """Opens a cache, and computes the features that it lacks.
 
@@ -89,6 +91,7 @@ def open_feature_cache(
       encoder_sha256: hash_encoder of the weights that the run began with.
       make_initial_model: Makes a model with these weights; called if features must be computed.
       devices: The devices that compute.
+      verified: Of the data set's shards; see reading.Shards.
 
     Raises:
       UserError: A stage of the run cannot be trained on features, the cache was filled with
@@ -118,6 +121,7 @@ def open_feature_cache(
             data_dir,
             data,
             ViewOptions(options.augmentation, options.image_size, options.keep_aspect),
+            verified,
         )
         if not fill.fill_cache(folder, absent, layout, key, source, initial, devices, finished):
             return open_feature_cache(
@@ -129,6 +133,7 @@ def open_feature_cache(
                 encoder_sha256,
                 make_initial_model,
                 devices,
+                verified,
             )
     train, validation = _open_shards(options, parts)
     return FeatureCache(layout, train, validation)
@@ -217,7 +222,7 @@ def _agree_on_absent(
 def _open_shards(
     options: FeatureCacheOptions, parts: Sequence[Part]
 ) -> tuple[tuple[Shards, ...], Shards]:
-    """The shards of the training split in each view, and of the validation split, checked."""
+    """The shards of the training split in each view, and of the validation split."""
     folder, finished = options.folder, store.read_finished(options.folder)
     splits = [finished.splits[part.name] for part in parts]
     for part, split in zip(parts, splits, strict=True):
@@ -226,9 +231,16 @@ def _open_shards(
                 f"{SETTING}: {folder} holds {split.records:,} records of '{part.name}', not "
                 f"{part.records:,} as the data set; delete {folder}, to have it made again"
             )
-    if faults := manifest.check_shards(folder, splits, hashes=options.verify_hashes):
-        raise UserError(f"{SETTING}: {faults[0]}; delete {folder}, to have it made again")
+    remedy = f"delete {folder}, to have it made again"
+    if faults := manifest.check_shards(folder, splits, hashes=False):
+        raise UserError(f"{SETTING}: {faults[0]}; {remedy}")
     if options.cache != "none":
-        folder = shard_cache.cache_shards(folder, splits, finished.digest(), options.cache)
-    *train, validation = (reading.shards_in(folder, split) for split in splits)
+        cached = shard_cache.cache_shards(folder, splits, finished.digest(), options.cache)
+        verified = shard_cache.verified_copies(folder, splits, cached, options.cache)
+        folder = cached
+    else:
+        verified = VerifiedShards(folder, splits, SETTING, remedy)
+    if not options.verify_hashes:
+        verified = None
+    *train, validation = (reading.shards_in(folder, split, verified) for split in splits)
     return tuple(train), validation

@@ -53,6 +53,7 @@ class FeatureBatches:
             self.options,
             worker=self.worker,
             num_workers=self.num_workers,
+            verified=self.cache.validation.verified,
         )
 
     def names_in_batch(self, step: int) -> list[str] | None:

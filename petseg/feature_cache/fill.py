@@ -21,6 +21,7 @@ from petseg.feature_cache import views as feature_views
 from petseg.feature_cache.records import Layout
 from petseg.feature_cache.store import SETTING, Key, Part, Task
 from petseg.feature_cache.views import ViewOptions
+from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.models import features
 from petseg.models.segmentation_model import IMAGE, SegmentationModel
 from petseg.progress import Progress
@@ -42,11 +43,13 @@ class Source:
       data_dir: The data set.
       manifest: Its manifest.
       views: How images become views.
+      verified: See reading.Shards.
     """
 
     data_dir: str
     manifest: Manifest
     views: ViewOptions
+    verified: VerifiedShards | None = None
 
     def read(self, part: Part, wanted: np.ndarray, batch_size: int) -> tf.data.Dataset:
         """Batches of a part; see views.read_view.
@@ -57,7 +60,9 @@ class Source:
           batch_size: Examples in a batch; the last one may hold fewer.
         """
         paths = manifest.shard_paths(self.data_dir, self.manifest.splits[part.split])
-        return feature_views.read_view(paths, part.view, wanted, self.views, batch_size)
+        return feature_views.read_view(
+            paths, part.view, wanted, self.views, batch_size, self.verified
+        )
 
 
 def fill_cache(

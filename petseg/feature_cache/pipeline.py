@@ -9,6 +9,7 @@ from petseg.feature_cache.records import Layout, parse_records
 from petseg.input_pipeline import reading
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
+from petseg.input_pipeline.verified_shards import VerifiedShards
 
 
 @tf.autograph.experimental.do_not_convert
@@ -77,6 +78,7 @@ def make_for_eval(
     *,
     worker: int = 0,
     num_workers: int = 1,
+    verified: VerifiedShards | None = None,
 ) -> tf.data.Dataset:
     """Every record exactly once, in the order of input_pipeline.pipeline.make_for_eval.
 
@@ -87,6 +89,7 @@ def make_for_eval(
       options: Of these class_ids and batch_size count.
       worker: Index of this worker among those that share each global batch.
       num_workers: Number of workers; they must divide the global batch.
+      verified: See reading.Shards.
 
     Returns:
       A dataset of dicts, this worker's share of each batch: see records.parse_records; and
@@ -104,7 +107,7 @@ def make_for_eval(
 
     return (
         # One shard after the other: in this order the records were written.
-        reading.read(shard_paths, shards_at_once=1)
+        reading.read(shard_paths, shards_at_once=1, verified=verified)
         .batch(options.batch_size)
         .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from petseg.augmentation import Augmentation
 from petseg.data import record
 from petseg.input_pipeline import preprocessing, reading, resizing, windows
+from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.seeds import Stream, fold_seed
 
 WHOLE = "whole"
@@ -54,6 +55,7 @@ def read_view(
     wanted: np.ndarray,
     options: ViewOptions,
     batch_size: int,
+    verified: VerifiedShards | None = None,
 ) -> tf.data.Dataset:
     """Examples of a split in one view, in the order of pipeline.make_for_eval.
 
@@ -63,6 +65,7 @@ def read_view(
       wanted: bool [records], which examples of the split are wanted.
       options: See ViewOptions.
       batch_size: Examples in a batch; the last one may hold fewer.
+      verified: See reading.Shards.
 
     Returns:
       A dataset of dicts:
@@ -94,7 +97,7 @@ def read_view(
         }
 
     return (
-        reading.read(shard_paths)
+        reading.read(shard_paths, verified=verified)
         .enumerate()
         .filter(lambda index, _: is_wanted[index])
         .map(make_view, num_parallel_calls=tf.data.AUTOTUNE)

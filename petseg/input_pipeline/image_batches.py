@@ -49,6 +49,7 @@ class ImageBatches:
             self.options,
             worker=self.worker,
             num_workers=self.num_workers,
+            verified=self.validation_shards.verified,
         )
 
     def names_in_batch(self, step: int) -> list[str] | None:

@@ -14,6 +14,7 @@ from petseg.data import record
 from petseg.data.label_map import IGNORE
 from petseg.input_pipeline import augment, preprocessing, reading, service, windows
 from petseg.input_pipeline.reading import Shards
+from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.seeds import Stream, fold_seed
 
 
@@ -123,11 +124,14 @@ def make_for_train(
         )
         return {**batch, "image": image, "mask": mask}
 
+    verified, source = split.views[0].verified, split.views[0]
+    if options.service_address:
+        source = dataclasses.replace(source, verified=None)  # see verified_shards
     # The workers of a service each end with a batch that need not be full.
     is_whole = not options.service_address
     dataset = (
         reading.read_epochs(
-            split.views[0],
+            source,
             shuffle_records=options.shuffle_records,
             seed=seed,
             start_record=start_step * split.records_per_step,
@@ -149,6 +153,9 @@ def make_for_train(
     if options.service_address:
         dataset = service.distribute(dataset, options.service_address).unbatch()
         dataset = dataset.batch(split.share, drop_remainder=True)
+        if verified:
+            verified.verify_meanwhile(source.paths)
+            dataset = verified.gated(dataset)
     if augmentation.cutmix_probability:
         dataset = dataset.enumerate(start_step).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options.tf_data_options())
@@ -161,6 +168,7 @@ def make_for_eval(
     *,
     worker: int = 0,
     num_workers: int = 1,
+    verified: VerifiedShards | None = None,
 ) -> tf.data.Dataset:
     """Every record exactly once, in an order that never varies.
 
@@ -172,6 +180,7 @@ def make_for_eval(
       options: See InputOptions.
       worker: Index of this worker among those that share each global batch.
       num_workers: Number of workers; they must divide the global batch.
+      verified: See reading.Shards.
 
     Returns:
       A dataset of dicts, this worker's share of each batch:
@@ -201,7 +210,7 @@ def make_for_eval(
         return {"image": image, "mask": mask, "weight": tf.cast(is_record, tf.int64)}
 
     return (
-        reading.read(shard_paths)
+        reading.read(shard_paths, verified=verified)
         .batch(options.batch_size)
         .map(take_share)
         .unbatch()

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.data.manifest import Split
+from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.seeds import Stream, fold_seed
 
 SHARDS_AT_ONCE = 8
@@ -20,10 +21,12 @@ class Shards:
     Attributes:
       paths: TFRecord files.
       records: Number of records in each of them.
+      verified: Compares each of them with the manifest before it is first read; None does not.
     """
 
     paths: tuple[str, ...]
     records: tuple[int, ...]
+    verified: VerifiedShards | None = None
 
     @property
     def num_records(self) -> int:
@@ -31,11 +34,12 @@ class Shards:
         return sum(self.records)
 
 
-def shards_in(folder: str, split: Split) -> Shards:
+def shards_in(folder: str, split: Split, verified: VerifiedShards | None = None) -> Shards:
     """The shards of a split that lie in a folder."""
     return Shards(
         tuple(f"{folder}/{shard.name}" for shard in split.shards),
         tuple(shard.records for shard in split.shards),
+        verified,
     )
 
 
@@ -89,6 +93,8 @@ def read_epochs(
         record_seed = tf.random.stateless_uniform(
             [], fold_seed(seed, Stream.RECORD_ORDER, task), 0, tf.int64.max, tf.int64
         )
+        if shards.verified:
+            group_paths = shards.verified.verified(group_paths)
         return (
             read(group_paths, shards_at_once, deterministic)
             .shuffle(shuffle_records, seed=record_seed, reshuffle_each_iteration=False)
@@ -154,7 +160,9 @@ def split_batches(
     if left or not share_files:
         return WorkerShare(tuple(views), batch_size, rows, rows, share)
     files = slice(worker, None, num_workers)
-    worker_views = tuple(Shards(view.paths[files], view.records[files]) for view in views)
+    worker_views = tuple(
+        Shards(view.paths[files], view.records[files], view.verified) for view in views
+    )
     return WorkerShare(worker_views, share, slice(None), rows, share)
 
 
@@ -162,10 +170,16 @@ def read(
     paths: tf.Tensor | Sequence[str],
     shards_at_once: int = SHARDS_AT_ONCE,
     deterministic: bool = True,
+    verified: VerifiedShards | None = None,
 ) -> tf.data.Dataset:
     """Serialized records, strings of shape [], that alternate between several shards."""
+
+    @tf.autograph.experimental.do_not_convert
+    def open_shard(path: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(verified.verified(path) if verified else path)
+
     return tf.data.Dataset.from_tensor_slices(tf.convert_to_tensor(paths)).interleave(
-        tf.data.TFRecordDataset,
+        open_shard,
         cycle_length=shards_at_once,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=deterministic,

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,6 +12,7 @@ from petseg import free_memory, locks
 from petseg.data import tfrecord
 from petseg.data.manifest import Shard, Split
 from petseg.errors import FaultFound, UserError
+from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.progress import Progress
 
 _MIB = 1 << 20
@@ -21,12 +22,12 @@ _LOCK, _SILENT_S = "lock", 1.0
 _SHARE_OF_FREE_MEMORY = 0.8  # shuffling and training need some too
 
 
-def cache_shards(data_dir: str, splits: Sequence[Split], digest: str, cache: str) -> str:
+def cache_shards(data_dir: str, splits: Iterable[Split], digest: str, cache: str) -> str:
     """Copies shards to where they can be read fast; copies from before are kept.
 
-    Every copy's SHA-256 is compared with the manifest. A copy gets its final name when it is
+    What is copied is compared with the manifest. A copy gets its final name when it is
     complete, so an interrupted copy is made again. Commands that share a folder copy one after
-    the other, and each uses what is there.
+    the other, and each uses what is there: see verified_copies.
 
     Args:
       data_dir: The data set.
@@ -43,19 +44,48 @@ def cache_shards(data_dir: str, splits: Sequence[Split], digest: str, cache: str
     """
     folder = f"{_MEMORY_ROOT if cache == 'memory' else cache}/{digest[:16]}"
     shards = [shard for split in splits for shard in split.shards]
-    try:
+    with _in_one_line(cache):
         tf.io.gfile.makedirs(folder)
         if missing := _not_copied(folder, shards):
             with _only_writer(folder, cache):
                 _copy_all(data_dir, folder, _not_copied(folder, missing), cache)
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        raise UserError(f"config.data.cache={cache}: {reason}") from error
     return folder
+
+
+def verified_copies(
+    data_dir: str, splits: Iterable[Split], folder: str, cache: str
+) -> VerifiedShards | None:
+    """Compares a copy with the manifest before it is first read; a damaged one is made again.
+
+    Args:
+      data_dir: The data set.
+      splits: The splits whose shards were copied.
+      folder: What cache_shards returned.
+      cache: 'memory', for which there is nothing to compare: this process copied them; or a
+        folder.
+    """
+    if cache == "memory":
+        return None
+
+    def copy_again(shard: Shard) -> None:
+        with _in_one_line(cache), _only_writer(folder, cache):
+            if not _is_whole(f"{folder}/{shard.name}", shard):
+                _copy_all(data_dir, folder, [shard], cache, is_silent=True)
+
+    return VerifiedShards(folder, splits, "config.data.cache", "delete it", copy_again)
 
 
 def _not_copied(folder: str, shards: Sequence[Shard]) -> list[Shard]:
     return [shard for shard in shards if not _is_copied(f"{folder}/{shard.name}", shard)]
+
+
+@contextlib.contextmanager
+def _in_one_line(cache: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise UserError(f"config.data.cache={cache}: {reason}") from error
 
 
 def _only_writer(folder: str, cache: str) -> contextlib.AbstractContextManager[None]:
@@ -66,20 +96,23 @@ def _only_writer(folder: str, cache: str) -> contextlib.AbstractContextManager[N
     return locks.only_writer(f"{folder}/{_LOCK}", _SILENT_S, is_busy, is_patient=True)
 
 
-def _copy_all(data_dir: str, folder: str, shards: Sequence[Shard], cache: str) -> None:
+def _copy_all(
+    data_dir: str, folder: str, shards: Sequence[Shard], cache: str, *, is_silent: bool = False
+) -> None:
     total = sum(shard.bytes for shard in shards)
     _check_space(total, cache)
-    with Progress(0, total / _MIB, title="copy to the cache", unit="MiB") as progress:
+    title = "copy to the cache"
+    with Progress(0, total / _MIB, title=title, unit="MiB", is_silent=is_silent) as progress:
         for shard in shards:
             _copy(f"{data_dir}/{shard.name}", f"{folder}/{shard.name}", shard, progress)
 
 
 def _is_copied(path: str, shard: Shard) -> bool:
-    return (
-        tf.io.gfile.exists(path)
-        and tf.io.gfile.stat(path).length == shard.bytes
-        and _sha256(path) == shard.sha256
-    )
+    return tf.io.gfile.exists(path) and tf.io.gfile.stat(path).length == shard.bytes
+
+
+def _is_whole(path: str, shard: Shard) -> bool:
+    return _is_copied(path, shard) and _sha256(path) == shard.sha256
 
 
 def _sha256(path: str) -> str:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from petseg.data import record
 from petseg.input_pipeline import preprocessing, reading
+from petseg.input_pipeline.verified_shards import VerifiedShards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ def read_examples(
     class_ids: np.ndarray,
     image_size: int,
     keep_aspect: bool = False,
+    verified: VerifiedShards | None = None,
 ) -> dict[str, np.ndarray]:
     """Some examples as pipeline.make_for_eval gives them; the others are not decoded.
 
@@ -47,6 +49,7 @@ def read_examples(
       class_ids: uint8 [256], raw mask value -> class id.
       image_size: Height and width of the images given, in pixels.
       keep_aspect: See pipeline.InputOptions.
+      verified: See reading.Shards.
 
     Returns:
       A dict of arrays, in the order of `indices`:
@@ -55,7 +58,7 @@ def read_examples(
         mask: uint8 [examples, image_size, image_size], class ids or IGNORE.
     """
     examples = {}
-    for index, serialized in _records_at(shard_paths, indices):
+    for index, serialized in _records_at(shard_paths, indices, verified):
         image, mask = preprocessing.whole(serialized, class_ids, image_size, keep_aspect)
         name = _text(record.parse_record(serialized)[record.SOURCE_ID].numpy())
         examples[int(index)] = (name, image.numpy(), mask.numpy())
@@ -90,11 +93,13 @@ def read_originals(
 
 
 @tf.autograph.experimental.do_not_convert
-def _records_at(shard_paths: Sequence[str], indices: Sequence[int]) -> tf.data.Dataset:
+def _records_at(
+    shard_paths: Sequence[str], indices: Sequence[int], verified: VerifiedShards | None = None
+) -> tf.data.Dataset:
     """(index, serialized record) of some examples, in the order of the shards."""
     wanted = tf.constant(list(indices), tf.int64)
     return (
-        reading.read(shard_paths)
+        reading.read(shard_paths, verified=verified)
         .enumerate()
         .filter(lambda index, _: tf.reduce_any(index == wanted))
         .take(len(indices))

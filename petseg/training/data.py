@@ -17,12 +17,15 @@ from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.input_pipeline.reading import Shards, shards_in
+from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.metrics.measure import value_names
+
+_REMEDY = "convert the data set again"
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A data set whose shards agree with its manifest.
+    """A data set whose shards have the sizes that its manifest gives.
 
     Attributes:
       manifest: Its manifest.
@@ -32,6 +35,7 @@ class DataSet:
       class_weights: Weight of a pixel of each class in the cross-entropy; () for 1.
       folder: Where its shards are read from: its own folder, or a cache.
       options: How it is read.
+      verified: Compares each shard with the manifest before it is first read; None does not.
     """
 
     manifest: Manifest
@@ -41,10 +45,11 @@ class DataSet:
     class_weights: tuple[float, ...]
     folder: str
     options: InputOptions
+    verified: VerifiedShards | None
 
     def shards(self, split: Split) -> Shards:
         """The shards of a split."""
-        return shards_in(self.folder, split)
+        return shards_in(self.folder, split, self.verified)
 
     def image_batches(self, devices: Devices) -> ImageBatches:
         """Batches of images for this host."""
@@ -65,6 +70,7 @@ class DataSet:
             class_ids=self.options.class_ids,
             image_size=self.options.image_size,
             keep_aspect=self.options.keep_aspect,
+            verified=self.verified,
         )
 
 
@@ -76,7 +82,9 @@ def check_best_metric(name: str, label_map: LabelMap) -> None:
 
 
 def open_data_set(config: Config) -> DataSet:
-    """Reads the manifest and checks that shards, hashes and labels agree with it.
+    """Reads the manifest and checks that the shards' sizes and the labels agree with it.
+
+    Shards are not read here, but for masks that were never decoded: see verified_shards.
 
     Raises:
       UserError: Says what is wrong with the data set, the label map or the service.
@@ -90,16 +98,15 @@ def open_data_set(config: Config) -> DataSet:
     label_map = choose_label_map(config.data.label_map, data)
     check_best_metric(config.train.best_metric, label_map)
     splits = {name: data.split(name, directory) for name in ("train", "validation")}
-    # A cache compares what it copies.
-    hashes = config.data.verify_hashes and not is_cached
-    if faults := manifest.check_shards(directory, splits.values(), hashes=hashes):
-        raise UserError(f"config.data.dir: {faults[0]}; convert the data set again")
+    if faults := manifest.check_shards(directory, splits.values(), hashes=False):
+        raise UserError(f"config.data.dir: {faults[0]}; {_REMEDY}")
     for split in splits.values():
         label_map.check_covers(raw_values(directory, split), directory)
+    verified = VerifiedShards(directory, splits.values(), "config.data.dir", _REMEDY)
     if is_cached:
-        directory = shard_cache.cache_shards(
-            directory, list(splits.values()), data.digest(), config.data.cache
-        )
+        where, source = config.data.cache, directory
+        directory = shard_cache.cache_shards(source, splits.values(), data.digest(), where)
+        verified = shard_cache.verified_copies(source, splits.values(), directory, where)
     weights = class_weights(config.train.class_weights, label_map, splits["train"])
     return DataSet(
         manifest=data,
@@ -108,6 +115,7 @@ def open_data_set(config: Config) -> DataSet:
         class_weights=weights,
         folder=directory,
         options=input_options(config, label_map),
+        verified=verified if config.data.verify_hashes else None,
     )
 
 

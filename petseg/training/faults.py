@@ -10,6 +10,7 @@ from petseg.config import Config, DataConfig
 from petseg.config_rules import FEATURE_CACHE_DIR
 from petseg.data import manifest
 from petseg.errors import FaultFound
+from petseg.input_pipeline.verified_shards import faults_in_one_line
 
 # What TensorFlow raises, one or the other, when a host is gone.
 _LOST = (
@@ -28,7 +29,7 @@ def in_one_line(config: Config, host_count: int) -> Iterator[None]:
         f"parts: --config.optimizer.microbatches={2 * config.optimizer.microbatches}"
     )
     try:
-        with device_memory.exhaustion_in_one_line(smaller):
+        with device_memory.exhaustion_in_one_line(smaller), faults_in_one_line():
             yield
     except tf.errors.DataLossError as error:
         raise FaultFound(_name_damaged_shard(data, error)) from error

@@ -282,6 +282,7 @@ def _feature_batches(
         metadata.run["encoder_sha256"],
         make_initial_model,
         devices,
+        data.verified,
     )
     return FeatureBatches(
         cache,

@@ -27,6 +27,7 @@ from petseg.feature_cache.cache import FeatureCacheOptions
 from petseg.feature_cache.feature_batches import FeatureBatches
 from petseg.input_pipeline import pipeline, reading, stored_examples
 from petseg.input_pipeline.pipeline import InputOptions
+from petseg.input_pipeline.verified_shards import VerifiedShards, faults_in_one_line
 from petseg.models import features
 from petseg.models.decoders.base import DecoderOptions, build_decoder
 from petseg.models.decoders.fcn import FCN8S
@@ -61,7 +62,7 @@ class Opener:
     """Opens caches of one data set, with options that a test may change."""
 
     def __init__(self, folder, data_dir):
-        self.folder, self.data_dir = folder, data_dir
+        self.folder, self.data_dir, self.verified = folder, data_dir, None
         self.options = FeatureCacheOptions(
             folder=str(folder), dtype="uint8", crops=0, augmentation=Augmentation(),
             image_size=SIZE,
@@ -86,6 +87,7 @@ class Opener:
             encoder_sha256 or feature_cache.hash_encoder(model),
             lambda: initial or model,
             Devices(tf.distribute.OneDeviceStrategy("CPU:0")),
+            self.verified,
         )
 
     def images(self, split):
@@ -399,10 +401,25 @@ def test_a_damaged_shard_is_named(opener):
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(bytes(content))
-    with pytest.raises(UserError, match=rf"{damaged.name} differs .*delete"):
-        opener.open()
+    opened = opener.open()
+    with pytest.raises(FaultFound, match=rf"{damaged.name} differs .*delete"), faults_in_one_line():
+        list(reading.read(opened.train[1].paths, verified=opened.train[1].verified))
+    assert len(list(reading.read(opened.train[0].paths, verified=opened.train[0].verified))) == 20
     opener.change(verify_hashes=False)
-    opener.open()
+    assert opener.open().train[1].verified is None
+
+
+def test_no_feature_is_computed_from_a_shard_that_differs(opener, tmp_path):
+    opener.data_dir = shutil.copytree(opener.data_dir, tmp_path / "data")
+    train = opener.data.splits["train"]
+    opener.verified = VerifiedShards(str(opener.data_dir), [train], "config.data.dir", "")
+    damaged = opener.data_dir / train.shards[0].name
+    with damaged.open("rb") as file:
+        frames = [tfrecord.frame(frame.data) for frame in tfrecord.read_frames(file)]
+    damaged.write_bytes(b"".join(reversed(frames)))
+    with pytest.raises(FaultFound, match=f"{damaged.name} differs"), faults_in_one_line():
+        opener.open()
+    assert not (opener.folder / "manifest.json").exists()
 
 
 def test_features_may_be_held_in_memory(opener):

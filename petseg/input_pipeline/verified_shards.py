@@ -1,0 +1,147 @@
+"""Shards that are compared with their manifest the first time that they are read.
+
+Hashing a whole data set before the first step would take hours where it is large, and a run
+may never read all of it. So each shard is hashed by the input pipeline itself, in the thread
+that is about to open it: no record of a shard is used before the shard is known to be the one
+that was converted, and a shard that is never opened is never read. The first group of shards
+is waited for, and hashed on all cores; later groups are hashed ahead of the training step like
+the rest of the input (128 MiB take 0.1 s of one core), and leave the others to decoding.
+
+The workers of a tf.data service are other processes, into which no Python function goes. With
+a service a thread of the training process hashes the shards meanwhile, and the batches that
+the service sends pass a gate that stops the run once a shard was found to differ.
+"""
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from petseg.data import manifest
+from petseg.data.manifest import Shard, Split
+from petseg.errors import FaultFound, UserError
+
+
+class ShardFault(Exception):
+    """A shard differs from its manifest; TensorFlow passes its text on within an error's."""
+
+    def __init__(self, line: str):
+        """`line`: what the user is told."""
+        super().__init__(json.dumps(line))
+
+
+_FAULT = re.compile(rf"\b{ShardFault.__name__}: (?=\")")
+
+
+class VerifiedShards:
+    """Compares SHA-256 and record count of each shard with the manifest, once in a process."""
+
+    def __init__(
+        self,
+        folder: str,
+        splits: Iterable[Split],
+        setting: str,
+        remedy: str,
+        repair: Callable[[Shard], None] | None = None,
+    ):
+        """Reads nothing yet.
+
+        Args:
+          folder: Where the shards lie.
+          splits: The splits that may be read.
+          setting: The setting that names the folder, for the user.
+          remedy: What to do about a shard that differs.
+          repair: Replaces a shard if it differs, or raises UserError; None if nothing can.
+        """
+        self._folder, self._setting, self._remedy, self._repair = folder, setting, remedy, repair
+        self._shards = {shard.name: shard for split in splits for shard in split.shards}
+        self._lock = threading.Lock()
+        self._verified: set[str] = set()
+        self._fault = ""  # found by the thread of verify_meanwhile
+        self._thread: threading.Thread | None = None
+
+    def verify(self, paths: Iterable[str]) -> None:
+        """Compares those of some shards that were not compared before.
+
+        Raises:
+          ShardFault: One differs, and cannot be repaired.
+        """
+        names = [path.rsplit("/", 1)[-1] for path in paths]
+        # What comes first is not held up by what is opened ahead: one call after the other.
+        with self._lock:
+            shards = tuple(self._shards[name] for name in names if name not in self._verified)
+            faults = self._compare(shards)
+            if faults and not self._repair:
+                raise ShardFault(f"{self._setting}: {faults[0]}; {self._remedy}")
+            try:
+                for shard in shards if faults else ():
+                    self._repair(shard)
+            except UserError as error:
+                raise ShardFault(str(error)) from error
+            self._verified.update(names)
+
+    def _compare(self, shards: tuple[Shard, ...]) -> list[str]:
+        at_once = len(shards) if not self._verified else 1
+        for first in range(0, len(shards), max(at_once, 1)):
+            some = Split(shards[first : first + at_once])
+            if faults := manifest.check_shards(self._folder, [some], hashes=True):
+                return faults
+        return []
+
+    def verify_meanwhile(self, paths: Iterable[str]) -> None:
+        """Compares shards in a thread; `gated` batches end with an error once one differs."""
+        if self._thread and self._thread.is_alive():
+            return
+        self._thread = threading.Thread(target=self._verify_all, args=(list(paths),), daemon=True)
+        self._thread.start()
+
+    def _verify_all(self, paths: list[str]) -> None:
+        try:
+            for path in paths:
+                self.verify([path])
+        except ShardFault as fault:
+            self._fault = json.loads(str(fault))
+
+    @tf.autograph.experimental.do_not_convert
+    def verified(self, paths: tf.Tensor) -> tf.Tensor:
+        """Paths of shards, strings of any shape; computing them fails if a shard differs."""
+
+        @tf.autograph.experimental.do_not_convert
+        def check(paths: bytes | np.ndarray) -> bytes | np.ndarray:
+            self.verify([path.decode() for path in np.ravel(paths)])
+            return paths
+
+        return tf.ensure_shape(tf.numpy_function(check, [paths], tf.string), paths.shape)
+
+    @tf.autograph.experimental.do_not_convert
+    def gated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """The same elements, until verify_meanwhile finds a shard that differs."""
+
+        @tf.autograph.experimental.do_not_convert
+        def check() -> bool:
+            if self._fault:
+                raise ShardFault(self._fault)
+            return True
+
+        @tf.autograph.experimental.do_not_convert
+        def pass_on(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            with tf.control_dependencies([tf.numpy_function(check, [], tf.bool)]):
+                return tf.nest.map_structure(tf.identity, element)
+
+        return dataset.map(pass_on)
+
+
+@contextlib.contextmanager
+def faults_in_one_line() -> Iterator[None]:
+    """Turns TensorFlow's error for a shard that differs into FaultFound with the shard's name."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if found := _FAULT.search(error.message):
+            line, _ = json.JSONDecoder().raw_decode(error.message, found.end())
+            raise FaultFound(line) from error
+        raise

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from etils import epath
 
@@ -64,11 +64,13 @@ def stored_file(path: str) -> StoredFile:
     return StoredFile(path, size)
 
 
-def names_in(folder: str) -> list[str]:
-    """Lists the names in a folder; no path object is made for local ones."""
+def names_in(folder: str) -> Iterator[str]:
+    """Yields the names in a folder; no path object is made for local ones."""
     if "://" in folder:
-        return [path.name for path in epath.Path(folder).iterdir()]
-    return os.listdir(folder)
+        yield from (path.name for path in epath.Path(folder).iterdir())
+        return
+    with os.scandir(folder) as entries:  # not listdir: there may be millions
+        yield from (entry.name for entry in entries)
 
 
 def is_folder(path: str) -> bool:
@@ -145,11 +147,11 @@ def list_pictures(
             yield key_of(match), path
 
 
-def classes_in(pattern: str, paths: Iterable[str]) -> dict[str, str]:
-    """Returns path -> what {class} stands for in it; the pattern matches each of the paths."""
+def class_reader(pattern: str) -> Callable[[str], str]:
+    """Returns a function that reads, in a path that matches, what {class} stands for."""
     root, _, matcher = _parsed(pattern)
     start = len(root.rstrip("/")) + 1
-    return {path: matcher.fullmatch(path[start:])["class_"] for path in paths}
+    return lambda path: matcher.fullmatch(path[start:])["class_"]
 
 
 def key_of(match: re.Match) -> str:

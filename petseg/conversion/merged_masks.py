@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def rules_of_objects(rules: MaskRules) -> tuple[MaskRules, Callable[[str], int]]
 
 
 def rules_of_classes(
-    rules: MaskRules, pattern: str, paths: Collection[str]
+    rules: MaskRules, pattern: str, paths: Iterable[str]
 ) -> tuple[MaskRules, Callable[[str], int]]:
     """Returns the rules, and path -> raw value, where each file's path names its class.
 
@@ -120,8 +120,8 @@ def rules_of_classes(
     Raises:
       UserError: The class file lacks a class, or a name can be none.
     """
-    class_of = files.classes_in(pattern, paths)
-    count = collections.Counter(class_of.values())
+    class_of = files.class_reader(pattern)
+    count = collections.Counter(map(class_of, paths))
     if rules.names is None:
         value_of = {name: value for value, name in enumerate(sorted(count), 1)}
         _check_names(count)
@@ -135,7 +135,7 @@ def rules_of_classes(
                     f"--masks: {{class}} is {shown(name)!r} in {count[name]:,} paths, a class that "
                     "--classes does not name"
                 )
-    return _rules(rules, named), lambda path: value_of[class_of[path]]
+    return _rules(rules, named), lambda path: value_of[class_of(path)]
 
 
 def _rules(rules: MaskRules, named: Mapping[int, str]) -> MaskRules:

@@ -50,7 +50,7 @@ def pair_by_lists(lines: Iterable[Line], raw_dir: str, rejected: list[Finding]) 
             f"{example}; paths begin at {raw_dir or 'the list itself'}: see --raw_dir, or name the "
             "folders with --images and --masks"
         )
-    rejected += lost
+    rejected.extend(lost)
     return pairs, splits
 
 

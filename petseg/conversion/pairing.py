@@ -2,18 +2,14 @@
 
 import collections
 import os
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from etils import epath
-
 from petseg.conversion import files, pairing_hints
-from petseg.conversion.sources.base import FilePair, SeveralMasks, twins_finding
+from petseg.conversion.picture_table import ByKey, PictureTable, composed
+from petseg.conversion.sources.base import FilePair, SeveralMasks
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 
-# Key -> paths of the pictures that have it, sorted.
-ByKey = Mapping[str, list[str]]
 MaskedFile = FilePair | SeveralMasks
 ValueOf = Callable[[str], int]
 
@@ -27,107 +23,55 @@ ITSELF = "its mask is the image's own file"
 NO_PAIR = (_NO_MASK, _NO_IMAGE, _SEVERAL_IMAGES, _SEVERAL_MASKS, ITSELF)
 
 
-def list_by_key(
-    pattern: str, flag: str, rejected: list[Finding], *, by_folder: bool = False
-) -> dict[str, list[str]]:
-    """Lists the pictures of a folder or pattern by their key (files.list_pictures).
-
-    Args:
-      pattern: A folder, or a path with wildcards.
-      flag: The flag that gave it.
-      rejected: Gets a finding for each other file, and for hidden folders.
-      by_folder: In a folder, the key of a file in a sub-folder is the sub-folder's path.
-
-    Raises:
-      UserError: There is no such folder, or no picture in it.
-    """
-    root = files.fixed_part(pattern)
-    if not epath.Path(root).is_dir():
-        raise UserError(f"--{flag}: {root} is not a folder")
-    by_key: dict[str, list[str]] = collections.defaultdict(list)
-    twins, hidden = 0, collections.Counter()
-    suffixes = files.MASK_SUFFIXES if flag == "masks" else files.PICTURE_SUFFIXES
-    for key, path in sorted(files.list_pictures(pattern, hidden, by_folder=by_folder)):
-        name = path.rpartition("/")[2]
-        if files.is_twin(name):
-            twins += 1
-        elif name.lower().endswith(suffixes):
-            by_key[key].append(path)
-        else:
-            relative = path.removeprefix(root).lstrip("/")
-            rejected.append(Finding(shown(relative), "", f"no picture by its suffix: in --{flag}"))
-    if twins:
-        rejected.append(twins_finding(twins, f"--{flag}"))
-    for name, count in sorted(hidden.items()):
-        reason = f"hidden folder, not read: {count:,} in --{flag}"
-        rejected.append(Finding(shown(name), "", reason))
-    if not by_key:
-        raise UserError(f"--{flag}: {pattern} holds no picture ({', '.join(suffixes)})")
-    return {key: sorted(by_key[key]) for key in sorted(by_key)}
-
-
-def pair_by_name(
-    images: ByKey, masks: ByKey, value_of: ValueOf | None = None
-) -> tuple[dict[str, MaskedFile], dict[str, Finding]]:
-    """Pairs each image with the mask of its key.
+def match_keys(
+    images: ByKey, masks: ByKey, *, is_merged: bool = False
+) -> tuple[dict[str, tuple[str, list[str]]], dict[str, Finding]]:
+    """Matches each image with the mask of its key.
 
     Keys that differ only in how they write accents (Unicode's composed and decomposed forms)
     are equal, unless a folder holds both. Nothing else about one key depends on another one,
-    so that parts of all keys may be paired by themselves if `composed` is equal within one.
+    so that parts of all keys may be matched by themselves if `composed` is equal within one.
 
     Args:
-      images: From `told_apart`.
-      masks: From `told_apart`.
-      value_of: Merge all masks of one key; returns a mask's raw value, given its path.
+      images: Of PictureTable.told_apart.
+      masks: Likewise.
+      is_merged: Take all masks of one key.
 
     Returns:
-      Key -> pair; key -> finding for the pictures of all other keys.
+      Key -> image and masks, sorted; key -> finding for the pictures of all other keys.
     """
     images, masks = _one_spelling(images, masks)
-    pairs, unpaired = {}, {}
+    matched, unpaired = {}, {}
     for key in sorted(images.keys() | masks.keys()):
         of_key = images.get(key, []), masks.get(key, [])
-        if reason := _why_no_pair(*of_key, is_merged=value_of is not None):
+        if reason := _why_no_pair(*of_key, is_merged=is_merged):
             unpaired[key] = Finding(shown(key), "", reason)
-        elif value_of:
-            pairs[key] = _merged(of_key[0][0], of_key[1], value_of)
         else:
-            pairs[key] = FilePair(*(files.stored_file(path) for (path,) in of_key))
-    return pairs, unpaired
+            matched[key] = of_key[0][0], of_key[1]
+    return matched, unpaired
 
 
-def told_apart(images: ByKey, masks: ByKey) -> tuple[ByKey, ByKey]:
-    """Takes pictures that are on both sides from the side that has more than them.
+def to_pair(image: str, masks: Sequence[str], value_of: ValueOf | None = None) -> MaskedFile:
+    """Returns an image with its mask, or with all its masks, in the order of their paths.
 
-    A picture of one side that is also one of the other belongs to the narrower side:
-    'F/*.png' and 'F/*_mask.png' give images without '_mask'.
+    Args:
+      image: Its path.
+      masks: Their paths, sorted.
+      value_of: Merge all masks; returns a mask's raw value, given its path.
     """
-    of_images, of_masks = _identities(images), _identities(masks)
-    both = of_images.keys() & of_masks.keys()
-    wider = wider_side(len(both), len(of_images), len(of_masks))
-    if wider == "images":
-        images = _without(images, {of_images[one] for one in both})
-    elif wider == "masks":
-        masks = _without(masks, {of_masks[one] for one in both})
-    return images, masks
+    stored = tuple(map(files.stored_file, masks))
+    if not value_of:
+        return FilePair(files.stored_file(image), *stored)
+    return SeveralMasks(files.stored_file(image), stored, tuple(map(value_of, masks)))
 
 
-def wider_side(both: int, images: int, masks: int) -> str | None:
-    """Returns the side that loses the pictures that are on both, from the numbers of pictures."""
-    if both and (both == masks) != (both == images):
-        return "images" if both == masks else "masks"
-    return None
-
-
-def check_differ(images: ByKey, masks: ByKey, images_flag: str, masks_flag: str) -> None:
-    """Raises UserError if the masks are the images; says how to tell them apart, if it can."""
-    if _identities(images).keys() != _identities(masks).keys():
-        return
+def same_pictures(images: ByKey, images_flag: str, masks_flag: str) -> UserError:
+    """Returns that the masks are the images; says how to tell them apart, if it can."""
     hint = pairing_hints.side_by_side(
         files.fixed_part(images_flag), _paths(images), pairs_every_image
     )
     hint = hint or "name the masks by a folder or pattern of their own"
-    raise UserError(
+    return UserError(
         f"--images={images_flag} and --masks={masks_flag} name the same pictures, so that each "
         f"image would be its own mask; {hint}"
     )
@@ -195,14 +139,19 @@ def most_common_reason(
 
 def pairs_every_image(images_pattern: str, masks_pattern: str, is_merged: bool = False) -> bool:
     """Whether two folders or patterns pair each image with one mask, or with one at least."""
+    table = PictureTable()
     try:
-        images = list_by_key(images_pattern, "images", [])
-        masks = list_by_key(masks_pattern, "masks", [], by_folder=is_merged)
+        table.add_all(images_pattern, masks_pattern, [], is_merged=is_merged)
     except UserError:
         return False
-    value_of = (lambda _: 1) if is_merged else None
-    pairs, unpaired = pair_by_name(*told_apart(images, masks), value_of)
-    return bool(pairs) and all(f.reason.startswith(_NO_IMAGE) for f in unpaired.values())
+    is_any = False
+    told_apart = table.told_apart()
+    for images, masks in told_apart.buckets() if told_apart else ():
+        matched, unpaired = match_keys(images, masks, is_merged=is_merged)
+        if not all(finding.reason.startswith(_NO_IMAGE) for finding in unpaired.values()):
+            return False
+        is_any = is_any or bool(matched)
+    return is_any
 
 
 def mask_paths(pair: MaskedFile) -> list[str]:
@@ -211,30 +160,8 @@ def mask_paths(pair: MaskedFile) -> list[str]:
     return [mask.path for mask in masks]
 
 
-def composed(name: str) -> str:
-    """Returns a name with its accents in one way of writing them (Unicode's NFC)."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _paths(by_key: ByKey) -> list[str]:
     return [path for paths in by_key.values() for path in paths]
-
-
-def _without(by_key: ByKey, paths: Collection[str]) -> ByKey:
-    left = {key: [path for path in of if path not in paths] for key, of in by_key.items()}
-    return {key: of for key, of in left.items() if of}
-
-
-def _identities(by_key: ByKey) -> dict[str, str]:
-    """Returns the path without links to folders -> the path."""
-    folders: dict[str, str] = {}
-    identities = {}
-    for path in _paths(by_key):
-        folder, _, name = path.rpartition("/")
-        if folder not in folders:
-            folders[folder] = folder if "://" in folder else os.path.realpath(folder)
-        identities[f"{folders[folder]}/{name}"] = path
-    return identities
 
 
 def _one_spelling(images: ByKey, masks: ByKey) -> tuple[ByKey, ByKey]:
@@ -264,13 +191,6 @@ def _why_no_pair(images: list[str], masks: list[str], *, is_merged: bool) -> str
     if not images:
         return _NO_IMAGE
     return ITSELF if any(is_same_file(images[0], mask) for mask in masks) else None
-
-
-def _merged(image: str, masks: Sequence[str], value_of: ValueOf) -> SeveralMasks:
-    """Returns an image with all its masks, in the order of their paths."""
-    ordered = sorted(masks)
-    stored = tuple(map(files.stored_file, ordered))
-    return SeveralMasks(files.stored_file(image), stored, tuple(map(value_of, ordered)))
 
 
 def is_same_file(image: str, mask: str) -> bool:

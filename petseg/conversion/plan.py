@@ -145,20 +145,17 @@ class Plan:
             yield path, _read_index(path)[0]
 
 
-def make_plan(
-    examples: Iterable[SourceExample], folder: str, in_memory: int = spill.IN_MEMORY
-) -> Plan:
+def make_plan(examples: Iterable[SourceExample], folder: str) -> Plan:
     """Sorts examples and writes them to a folder.
 
     Args:
       examples: The examples, in any order.
       folder: An empty folder, local or remote.
-      in_memory: Number of examples from which they are sorted by buckets.
 
     Raises:
       UserError: Two examples have the same name.
     """
-    buckets: Buckets[SourceExample] = Buckets(in_memory)
+    buckets: Buckets[SourceExample] = Buckets()
     for example in examples:
         buckets.add(hash_of(example.name), example)
     for number, items in buckets:

@@ -26,16 +26,15 @@ class Buckets(Generic[T]):
     items are a single one, in memory; more are many, of which one at a time is in memory.
     """
 
-    def __init__(self, in_memory: int = IN_MEMORY):
-        """Begins without items; beyond `in_memory` of them they go to disk."""
-        self._most = in_memory
+    def __init__(self):
+        """Begins without items; beyond IN_MEMORY of them they go to disk."""
         self._items: list[tuple[bytes, T]] = []
         self._folder: tempfile.TemporaryDirectory | None = None
 
     def add(self, digest: bytes, item: T) -> None:
         """Adds an item with its hash."""
         self._items.append((digest, item))
-        if len(self._items) >= self._most:
+        if len(self._items) >= IN_MEMORY:
             self._spill()
 
     def __iter__(self) -> Iterator[tuple[int, list[tuple[bytes, T]]]]:
@@ -62,9 +61,8 @@ class Buckets(Generic[T]):
 class SpilledList(Generic[T]):
     """A list that one can only append to and iterate over; most of a long one is on disk."""
 
-    def __init__(self, items: Iterable[T] = (), in_memory: int = IN_MEMORY):
-        """Begins with some items; beyond `in_memory` of them they go to disk."""
-        self._most = in_memory
+    def __init__(self, items: Iterable[T] = ()):
+        """Begins with some items; beyond IN_MEMORY of them they go to disk."""
         self._items: list[T] = []
         self._folder: tempfile.TemporaryDirectory | None = None
         self.extend(items)
@@ -72,7 +70,7 @@ class SpilledList(Generic[T]):
     def append(self, item: T) -> None:
         """Adds an item."""
         self._items.append(item)
-        if len(self._items) >= self._most:
+        if len(self._items) >= IN_MEMORY:
             self._folder = self._folder or tempfile.TemporaryDirectory()
             with self._path().open("ab") as file:
                 for start in range(0, len(self._items), _BATCH):

@@ -36,7 +36,7 @@ def test_a_look_finds_what_conversion_finds_and_writes_nothing(shapes):
         for split in ("train", "validation", "test")
     }
     assert found.split_by == finished.source["split_by"]
-    assert found.not_listed == finished.unplaced
+    assert tuple(found.not_listed) == finished.unplaced
     assert found.records == 8
     assert found.sampled.raw_labels == finished.raw_labels
     names = sorted(

@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 from testing import toy_shapes
 from testing.commands import run_module
-from testing.conversion import write
+from testing.conversion import taken, write
 
 from petseg.conversion import class_file, files
 from petseg.conversion.sources import folders
@@ -30,7 +30,9 @@ def shapes(drawn, tmp_path):
 
 def listing_of(images, masks, rules=None, **changes):
     options = {"validation_fraction": 0.25, "mask_rules": rules or MaskRules(None), **changes}
-    return folders.list_folders(SourceOptions(images=str(images), masks=str(masks), **options))
+    return taken(
+        folders.list_folders(SourceOptions(images=str(images), masks=str(masks), **options))
+    )
 
 
 def list_shapes(folder, **changes):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from testing.conversion import taken
 from testing.picture_files import touch
 
 from petseg.conversion import files
@@ -16,7 +17,7 @@ def listing_of(root, **flags):
     flags = {
         k: f"{root}/{v}" if k in ("images", "masks", "raw_dir") else v for k, v in flags.items()
     }
-    return folders.list_folders(SourceOptions(**flags))
+    return taken(folders.list_folders(SourceOptions(**flags)))
 
 
 def pairs_of(root, listing):
@@ -156,7 +157,7 @@ def test_lists_alone_name_pairs_of_another_machine(tmp_path, is_moved, raw_dir):
         raw_dir=str(root) if raw_dir or is_moved else "",
         lists={split: f"{tmp_path}/{name}.txt" for split, name in lists.items()},
     )
-    listing = folders.list_folders(options)
+    listing = taken(folders.list_folders(options))
     assert {e.name: (e.split, e.pair.mask.path) for e in listing.examples} == {
         f"{name}/{n}": (split, f"{root}/{name}annot/{n}.png")
         for split, name in lists.items()
@@ -180,7 +181,7 @@ def test_pairs_do_not_depend_on_the_order_of_listing(tmp_path, monkeypatch):
     expected = listing_of(tmp_path, **flags)
     rng = np.random.default_rng(0)
     in_order = files.names_in
-    monkeypatch.setattr(files, "names_in", lambda of: rng.permutation(in_order(of)).tolist())
+    monkeypatch.setattr(files, "names_in", lambda of: rng.permutation(list(in_order(of))).tolist())
     assert listing_of(tmp_path, **flags) == expected
 
 
@@ -189,7 +190,7 @@ def test_lines_without_a_pair_are_named_and_most_of_them_say_why_none_is(tmp_pat
     text = "x/i/a.png x/m/a.png\ni/b.png m/b.png\ni/a.png\ni/a.png d/a.png\ni/b.png i/b.png\n"
     (tmp_path / "train.txt").write_text(text)
     lists = {"train": str(tmp_path / "train.txt")}
-    listing = folders.list_folders(SourceOptions(lists=lists))
+    listing = taken(folders.list_folders(SourceOptions(lists=lists)))
     assert pairs_of(tmp_path, listing) == {"i/a.png": "m/a.png"}
     assert [(f.name, f.reason) for f in listing.rejected] == [
         ("i/b.png m/b.png", "listed, but mask missing"),
@@ -199,4 +200,4 @@ def test_lines_without_a_pair_are_named_and_most_of_them_say_why_none_is(tmp_pat
     ]
     (tmp_path / "train.txt").write_text("i/a.png n/a.png\ni/b.png\ni/b.png n/b.png\n")
     with pytest.raises(UserError, match=r"2 of 3 are listed, but mask missing, such as i/a\.png"):
-        folders.list_folders(SourceOptions(lists=lists))
+        taken(folders.list_folders(SourceOptions(lists=lists)))

@@ -4,6 +4,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from testing.conversion import taken
 from testing.picture_files import touch
 
 from petseg.conversion import pairing
@@ -15,7 +16,9 @@ COMPOSED, DECOMPOSED = "M\u00fcller_1", "Mu\u0308ller_1"
 
 
 def listing_of(images, masks, **changes):
-    return folders.list_folders(SourceOptions(images=str(images), masks=str(masks), **changes))
+    return taken(
+        folders.list_folders(SourceOptions(images=str(images), masks=str(masks), **changes))
+    )
 
 
 def pairs_of(listing) -> dict[str, tuple[str, str]]:

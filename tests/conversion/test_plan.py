@@ -1,6 +1,7 @@
 import collections
 import hashlib
 import itertools
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ def example(name: str, split: str = "train", size: int = 100) -> SourceExample:
 
 def planned(folder, examples, in_memory: int = 1000) -> Plan:
     folder.mkdir(parents=True)
-    return plan.make_plan(examples, str(folder), in_memory)
+    with mock.patch.object(spill, "IN_MEMORY", in_memory):
+        return plan.make_plan(examples, str(folder))
 
 
 def in_order(examples) -> dict[str, list[SourceExample]]:

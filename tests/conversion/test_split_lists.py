@@ -2,6 +2,7 @@ import codecs
 import os
 
 import pytest
+from testing.conversion import taken
 from testing.picture_files import touch
 
 from petseg.conversion.sources import folders
@@ -26,7 +27,7 @@ def listing_of(raw, images="img", masks="lab", **contents):
         lists={split: str(raw / f"{split}.txt") for split in contents},
         validation_fraction=0.0,
     )
-    return folders.list_folders(options)
+    return taken(folders.list_folders(options))
 
 
 def pairs_of(listing):

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from testing.conversion import taken
 from testing.picture_files import touch
 
 from petseg.conversion import splits
@@ -12,7 +13,7 @@ from petseg.errors import UserError
 def splits_of(folder, **changes):
     """Name -> split; and the listing."""
     options = SourceOptions(images=str(folder / "i"), masks=str(folder / "m"), **changes)
-    listing = folders.list_folders(options)
+    listing = taken(folders.list_folders(options))
     return {example.name: example.split for example in listing.examples}, listing
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from testing.conversion import write
+from testing.conversion import taken, write
 
 from petseg.conversion.sources import tfds_dataset
 from petseg.conversion.sources.base import MaskRules, SourceOptions
@@ -15,7 +15,7 @@ from petseg.errors import FaultFound, UserError
 
 def listing_of(dataset, rules=None, **changes):
     options = {"validation_fraction": 0.25, "mask_rules": rules or MaskRules(None), **changes}
-    return tfds_dataset.list_tfds(SourceOptions(raw_dir=str(dataset), **options))
+    return taken(tfds_dataset.list_tfds(SourceOptions(raw_dir=str(dataset), **options)))
 
 
 def stored(data_dir) -> dict[str, tuple]:
@@ -201,10 +201,3 @@ def test_a_damaged_record_of_the_source_is_reported(prepared, tmp_path):
     finally:
         content[40] ^= 1
         path.write_bytes(content)
-
-
-def test_duplicate_names_get_their_split_and_index():
-    example = tfds_dataset.SourceExample("a", "train", pair=None)
-    other = dataclasses.replace(example, name="b")
-    names = [e.name for e in tfds_dataset._with_unique_names([example, other, example])]
-    assert names == ["train-0000000-a", "b", "train-0000002-a"]

@@ -1,5 +1,6 @@
 """Conversions in this process, for tests."""
 
+import dataclasses
 import hashlib
 import io
 from collections.abc import Callable
@@ -44,6 +45,13 @@ def write(list_examples: Callable[[], SourceListing], output: Path) -> Manifest:
                 runner=RunnerOptions(show_progress=False),
             ),
         )
+
+
+def taken(listing: SourceListing) -> SourceListing:
+    """Returns a listing with all that it lists in memory."""
+    return dataclasses.replace(
+        listing, examples=tuple(listing.examples), rejected=tuple(listing.rejected)
+    )
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:

@@ -1,6 +1,9 @@
 """The source `folders`: any images and masks that pair by name."""
 
+from collections.abc import Iterator, Mapping
+
 from petseg.conversion import files, merged_masks, pair_lists, pairing, split_lists
+from petseg.conversion.picture_table import MASKS, PictureTable
 from petseg.conversion.sources.base import (
     SPLITS,
     MaskRules,
@@ -9,16 +12,11 @@ from petseg.conversion.sources.base import (
     SourceListing,
     SourceOptions,
     check_fractions,
-    split_by_hash,
 )
-from petseg.conversion.splits import (
-    carve_validation,
-    split_by_folders,
-    wanted_splits,
-    without_empty_splits,
-)
+from petseg.conversion.spill import SpilledList
+from petseg.conversion.splits import OUTSIDE, ChosenSplits, choose_splits
 from petseg.data.manifest import Finding
-from petseg.errors import UserError
+from petseg.errors import UserError, shown
 
 CLASS_NAMES = ("unlabelled",)  # the images themselves have no classes
 
@@ -36,6 +34,8 @@ def list_folders(options: SourceOptions) -> SourceListing:
     merges all masks of an image (merged_masks); a sub-folder of a plain folder then holds the
     masks of the image of its name.
 
+    Without lists a part of the names at a time is in memory, however many there are.
+
     Args:
       options: `images` and `masks` are folders or patterns with wildcards, local or
         remote; by default raw_dir/images and raw_dir/masks. A file of `lists` has one name
@@ -47,31 +47,75 @@ def list_folders(options: SourceOptions) -> SourceListing:
         masks are the same files, or no image has a mask.
     """
     check_fractions(options.validation_fraction, options.test_fraction)
-    validation_fraction = 0.0 if options.test_fraction == 1 else options.validation_fraction
-    rejected: list[Finding] = []
     lines = split_lists.read_lists(options.lists)
+    rejected: SpilledList[Finding] = SpilledList()
     if _lists_alone(options):
         pairs, splits = pair_lists.pair_by_lists(lines, options.raw_dir, rejected)
-        rules, split_by = options.mask_rules, "list files"
-    else:
-        pairs, splits, rules, split_by = _pair_in_folders(options, lines, rejected)
-    hashed: tuple[str, ...] = ()
-    if not splits:
-        by_hash = {
-            key: split_by_hash(key, validation_fraction, options.test_fraction) for key in pairs
-        }
-        wanted = wanted_splits(validation_fraction, options.test_fraction)
-        splits, split_by = without_empty_splits(by_hash, wanted), "a hash of each name"
-        hashed = tuple(wanted)
-    if "validation" not in splits.values() and validation_fraction:
-        splits = carve_validation(splits, validation_fraction)
-        split_by += ", validation by a hash of each name"
-        hashed = hashed or ("train", "validation")
+        return _listed(pairs, splits, options.mask_rules, options, rejected)
+    image_flag, mask_flag = _patterns(options)
+    is_merged = options.several_masks or files.CLASS in mask_flag
+    if is_merged and any(line.has_mask for line in lines):
+        raise UserError("--several_masks and {class} need lists of images alone, without masks")
+    table = PictureTable()
+    table.add_all(image_flag, mask_flag, rejected, is_merged=is_merged)
+    if (told_apart := table.told_apart()) is None:
+        raise pairing.same_pictures(table.whole()[0], image_flag, mask_flag)
+    rules, value_of = options.mask_rules, None
+    if files.CLASS in mask_flag:
+        paths = told_apart.paths(MASKS)
+        rules, value_of = merged_masks.rules_of_classes(rules, mask_flag, paths)
+    elif is_merged:
+        rules, value_of = merged_masks.rules_of_objects(rules)
+    pairs = _Pairs(told_apart, value_of)
+    if not any(line.has_mask for line in lines) and next(iter(pairs), None) is None:
+        raise _nothing_pairs(told_apart, image_flag, mask_flag, is_merged)
+    if options.lists:
+        by_key, splits = _split_by_lists(lines, options, told_apart, value_of, rejected)
+        return _listed(by_key, splits, rules, options, rejected)
+    chosen = choose_splits(pairs, None, options, rejected)
+    examples = pairs.examples(chosen, rejected)
+    return SourceListing(examples, rejected, rules, CLASS_NAMES, chosen.split_by, chosen.hashed)
+
+
+class _Pairs:
+    """The pairs of a table; iterating gives their keys, as often as wanted."""
+
+    def __init__(self, table: PictureTable, value_of: pairing.ValueOf | None):
+        self._table, self._value_of = table, value_of
+
+    def __iter__(self) -> Iterator[str]:
+        for images, masks in self._table.buckets():
+            yield from pairing.match_keys(images, masks, is_merged=bool(self._value_of))[0]
+
+    def examples(
+        self, chosen: ChosenSplits, rejected: SpilledList[Finding]
+    ) -> Iterator[SourceExample]:
+        """Yields each pair with its split; adds all else to `rejected`."""
+        for images, masks in self._table.buckets():
+            matched, unpaired = pairing.match_keys(images, masks, is_merged=bool(self._value_of))
+            rejected.extend(unpaired.values())
+            for key, paths in matched.items():
+                if split := chosen.split_of(key):
+                    pair = pairing.to_pair(*paths, self._value_of)
+                    yield SourceExample(key, split, pair, class_text=CLASS_NAMES[0])
+                else:
+                    rejected.append(Finding(shown(key), "", OUTSIDE))
+
+
+def _listed(
+    pairs: Mapping[str, pairing.MaskedFile],
+    splits: Mapping[str, str],
+    rules: MaskRules,
+    options: SourceOptions,
+    rejected: SpilledList[Finding],
+) -> SourceListing:
+    """Returns the listing of pairs whose splits lists give."""
+    chosen = choose_splits(splits, ChosenSplits(splits.get, "list files"), options, rejected)
     examples = tuple(
-        SourceExample(key, split, pairs[key], class_text=CLASS_NAMES[0])
-        for key, split in splits.items()
+        SourceExample(key, chosen.split_of(key), pairs[key], class_text=CLASS_NAMES[0])
+        for key in splits
     )
-    return SourceListing(examples, tuple(rejected), rules, CLASS_NAMES, split_by, hashed)
+    return SourceListing(examples, rejected, rules, CLASS_NAMES, chosen.split_by, chosen.hashed)
 
 
 def _lists_alone(options: SourceOptions) -> bool:
@@ -83,42 +127,35 @@ def _lists_alone(options: SourceOptions) -> bool:
     return not (options.raw_dir and files.is_folder(f"{options.raw_dir}/images"))
 
 
-def _pair_in_folders(
-    options: SourceOptions, lines: list[split_lists.Line], rejected: list[Finding]
-) -> tuple[dict[str, pairing.MaskedFile], dict[str, str], MaskRules, str]:
-    """Returns key -> pair, key -> split if lists or folders give it, the rules, and who split."""
-    lists = options.lists
-    image_flag, mask_flag = _patterns(options)
-    is_merged = options.several_masks or files.CLASS in mask_flag
-    if is_merged and any(line.has_mask for line in lines):
-        raise UserError("--several_masks and {class} need lists of images alone, without masks")
-    images = pairing.list_by_key(image_flag, "images", rejected)
-    masks = pairing.list_by_key(mask_flag, "masks", rejected, by_folder=is_merged)
-    pairing.check_differ(images, masks, image_flag, mask_flag)
-    images, masks = pairing.told_apart(images, masks)
-    rules, value_of = options.mask_rules, None
-    if files.CLASS in mask_flag:
-        paths = [path for of_key in masks.values() for path in of_key]
-        rules, value_of = merged_masks.rules_of_classes(rules, mask_flag, paths)
-    elif is_merged:
-        rules, value_of = merged_masks.rules_of_objects(rules)
-    pairs, unpaired = pairing.pair_by_name(images, masks, value_of)
-    if not pairs and not any(line.has_mask for line in lines):
-        raise pairing.nothing_pairs(images, masks, image_flag, mask_flag, unpaired)
-    if not lists:
-        rejected += unpaired.values()
-        splits, split_by = split_by_folders(pairs, rejected)
-        return pairs, splits, rules, split_by
+def _nothing_pairs(
+    table: PictureTable, image_flag: str, mask_flag: str, is_merged: bool
+) -> UserError:
+    images, masks = table.whole()
+    _, unpaired = pairing.match_keys(images, masks, is_merged=is_merged)
+    return pairing.nothing_pairs(images, masks, image_flag, mask_flag, unpaired)
+
+
+def _split_by_lists(
+    lines: list[split_lists.Line],
+    options: SourceOptions,
+    table: PictureTable,
+    value_of: pairing.ValueOf | None,
+    rejected: SpilledList[Finding],
+) -> tuple[dict[str, pairing.MaskedFile], dict[str, str]]:
+    """Returns key -> pair, and key -> split for those that lists name; holds all in memory."""
+    images, masks = table.whole()
+    matched, unpaired = pairing.match_keys(images, masks, is_merged=bool(value_of))
+    pairs = {key: pairing.to_pair(*paths, value_of) for key, paths in matched.items()}
     unlisted: list[Finding] = []
-    splits = split_lists.split_by_lists(lines, lists, pairs, images, masks, unlisted)
+    splits = split_lists.split_by_lists(lines, options.lists, pairs, images, masks, unlisted)
     used = {path for key in splits for path in pairing.mask_paths(pairs[key])}
-    rejected += [
+    rejected.extend(
         finding
         for key, finding in unpaired.items()
         if key not in pairs and not used.issuperset(masks.get(key, [""]))
-    ]
-    rejected += unlisted
-    return pairs, splits, rules, "list files"
+    )
+    rejected.extend(unlisted)
+    return pairs, splits
 
 
 FOLDERS = Source(

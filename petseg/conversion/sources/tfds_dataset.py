@@ -1,8 +1,7 @@
 """The source `tfds`: any TFDS data set with an image and a mask, petseg's own included."""
 
-import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
@@ -22,7 +21,8 @@ from petseg.conversion.sources.base import (
     read_stored,
     require_raw_dir,
 )
-from petseg.conversion.splits import carve_validation
+from petseg.conversion.splits import CARVED, carve
+from petseg.conversion.unique_names import UniqueNames
 from petseg.data import manifest, record, tfrecord
 from petseg.data.label_map import IGNORED
 from petseg.data.manifest import Finding
@@ -97,7 +97,7 @@ def list_tfds(options: SourceOptions) -> SourceListing:
     check_fractions(validation_fraction)
     builder = _builder(dataset)
     keys = _find_keys(builder.info.features, options.image_feature, options.mask_feature)
-    examples, rejected, splits = [], [], {}
+    examples, rejected, splits = UniqueNames(), [], {}
     for name, info in builder.info.splits.items():
         splits[name] = SPLIT_OF.get(name.lower())
         if splits[name] is None:
@@ -106,22 +106,20 @@ def list_tfds(options: SourceOptions) -> SourceListing:
             )
             rejected.append(Finding(name, "", reason))
             continue
-        examples += _list_split([str(p) for p in info.filepaths], splits[name], keys)
-    examples = _with_unique_names(examples)
-    split_by, hashed = "the data set's own splits", ()
-    if "validation" not in splits.values() and validation_fraction:
-        split_by += ", validation out of train by a hash of each name"
-        hashed = ("train", "validation")
-        chosen = carve_validation({e.name: e.split for e in examples}, validation_fraction)
-        examples = [dataclasses.replace(e, split=chosen[e.name]) for e in examples]
+        for example in _read_split([str(p) for p in info.filepaths], splits[name], keys):
+            examples.add(example)
     if not examples:
         raise UserError(f"--raw_dir: {dataset} has no example of train, validation or test")
+    split_by, hashed = "the data set's own splits", ()
+    listed: Iterable[SourceExample] = examples
+    if "validation" not in splits.values() and validation_fraction:
+        split_by += CARVED
+        hashed = ("train", "validation")
+        listed = _carved(examples, validation_fraction)
     rules = options.mask_rules
     if rules.names is None:
         rules = _mask_rules_of(dataset, builder.name, rules.ignored)
-    return SourceListing(
-        tuple(examples), tuple(rejected), rules, keys.class_names, split_by, hashed
-    )
+    return SourceListing(listed, tuple(rejected), rules, keys.class_names, split_by, hashed)
 
 
 TFDS = Source(
@@ -210,16 +208,16 @@ def _the_one(pictures: Mapping, wanted: str, flag: str, channels: int) -> str:
     return fitting[0]
 
 
-def _list_split(paths: list[str], split: str, keys: _Keys) -> list[SourceExample]:
-    examples = []
+def _read_split(paths: list[str], split: str, keys: _Keys) -> Iterator[SourceExample]:
+    index = 0
     for path in paths:
         try:
             with epath.Path(path).open("rb") as file:
                 for frame in tfrecord.read_frames(file):
-                    examples.append(_example(frame, path, split, len(examples), keys))
+                    yield _example(frame, path, split, index, keys)
+                    index += 1
         except (tfrecord.DamagedFrame, OSError) as error:
-            raise FaultFound(f"--raw_dir: {path}, record {len(examples)}: {error}") from error
-    return examples
+            raise FaultFound(f"--raw_dir: {path}, record {index}: {error}") from error
 
 
 def _example(
@@ -249,15 +247,11 @@ def _bytes(features: Mapping, key: str) -> bytes:
     return features[key].bytes_list.value[0]
 
 
-def _with_unique_names(examples: list[SourceExample]) -> list[SourceExample]:
-    """Adds split and index to duplicate names; both come from the data set itself."""
-    count = collections.Counter(example.name for example in examples)
-    return [
-        dataclasses.replace(example, name=f"{example.split}-{index:07d}-{example.name}")
-        if count[example.name] > 1
-        else example
-        for index, example in enumerate(examples)
-    ]
+def _carved(examples: UniqueNames, fraction: float) -> Iterator[SourceExample]:
+    of_train = carve((e.name for e in examples if e.split == "train"), fraction)
+    for example in examples:
+        is_train = example.split == "train"
+        yield dataclasses.replace(example, split=of_train(example.name)) if is_train else example
 
 
 def _mask_rules_of(dataset: str, builder_name: str, ignored: int | None) -> MaskRules:

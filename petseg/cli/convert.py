@@ -49,6 +49,16 @@ _NAME = flags.DEFINE_string(
 
 _IMAGES = path_flags.define("images", "", "folders: a folder, or a path with * and **.")
 _MASKS = path_flags.define("masks", "", "folders: a folder, or a path with * and **.")
+_ANNOTATIONS = path_flags.define(
+    "annotations",
+    "",
+    "coco, labelme, via, yolo: a file, a folder or a path with * and **; by default what lies in "
+    "--raw_dir. In coco and yolo smaller objects lie on larger ones, in labelme and via later "
+    "ones on earlier ones.",
+)
+_ATTRIBUTE = flags.DEFINE_string(
+    "attribute", "", "via: the attribute of regions that is their class, if there are several."
+)
 _CLASSES = path_flags.define(
     "classes", "", "folders, tfds: a file with one line 'id,name' or 'id,name,colour' per class."
 )
@@ -124,6 +134,8 @@ def _options() -> ConvertOptions:
         name=_NAME.value,
         images=_IMAGES.value,
         masks=_MASKS.value,
+        annotations=_ANNOTATIONS.value,
+        attribute=_ATTRIBUTE.value,
         classes=_CLASSES.value,
         ignore_id=_IGNORE_ID.value,
         **{f"{split}_list": flag.value for split, flag in _LISTS.items()},

@@ -28,6 +28,8 @@ class ConvertOptions:
       name: The first part of the shards' file names; empty for the source's default.
       images: A folder or pattern of images.
       masks: A folder or pattern of masks.
+      annotations: A file, folder or pattern of annotations; empty for the source's own place.
+      attribute: The attribute of VIA's regions that is the class; empty for the only one.
       classes: The class file; empty if there is none.
       ignore_id: A mask value that is no class, 0-255, or None.
       train_list: A file that names the images of train, one per line.
@@ -53,6 +55,8 @@ class ConvertOptions:
     name: str = ""
     images: str = ""
     masks: str = ""
+    annotations: str = ""
+    attribute: str = ""
     classes: str = ""
     ignore_id: int | None = None
     train_list: str = ""
@@ -166,6 +170,8 @@ def _source_options(options: ConvertOptions, show_progress: bool) -> SourceOptio
         work_dir=f"{options.output_dir}/{shard_files.WORK_DIR}",
         images=options.images,
         masks=options.masks,
+        annotations=options.annotations,
+        attribute=options.attribute,
         mask_rules=class_file.read_mask_rules(options.classes, options.ignore_id),
         lists={split: path for split, path in lists.items() if path},
         validation_fraction=options.validation_fraction,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from petseg.conversion import grey_masks, palettes
+from petseg.conversion.image_index import IMAGE_MISSING, SECOND_ANNOTATION
 from petseg.conversion.pairing import NO_PAIR
 from petseg.conversion.splits import OUTSIDE
 from petseg.data.label_map import IGNORED, unnamed
@@ -46,7 +47,8 @@ def is_loss(finding: Finding) -> bool:
 
     An image in no list, a text file or a hidden folder is none.
     """
-    return bool(finding.split) or _head(finding) in (*NO_PAIR, OUTSIDE)
+    lost = (*NO_PAIR, OUTSIDE, IMAGE_MISSING, SECOND_ANNOTATION)
+    return bool(finding.split) or _head(finding) in lost
 
 
 def losses(finished: Manifest) -> list[str]:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 
 from petseg.conversion import split_lists
-from petseg.conversion.drawn_pair import DrawnPair
 from petseg.conversion.annotation_labels import Labels
+from petseg.conversion.drawn_pair import DrawnPair
 from petseg.conversion.sources.base import (
     SPLIT_OF,
     SPLITS,

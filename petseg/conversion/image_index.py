@@ -41,6 +41,7 @@ class ImageIndex:
         self._by_name: dict[str, list[str]] = collections.defaultdict(list)
         for path in self.paths:
             self._by_name[composed(_name(path))].append(path)
+        self._by_stem: dict[str, list[str]] | None = None  # made when it is needed
         stems = collections.Counter(self._stem(path) for path in self.paths)
         self._doubled = {stem for stem, count in stems.items() if count > 1}
 
@@ -72,6 +73,16 @@ class ImageIndex:
         if len(found) == 1:
             return found[0], ""
         return None, f"several images have the name that the annotations give: {len(found)}"
+
+    def find_stem(self, stem: str, folder: str) -> str | None:
+        """Returns the only image of a name without its suffix, one in that folder before others."""
+        if self._by_stem is None:
+            self._by_stem = collections.defaultdict(list)
+            for path in self.paths:
+                self._by_stem[composed(_name(path).rpartition(".")[0])].append(path)
+        found = self._by_stem.get(composed(stem), [])
+        found = [path for path in found if path.rpartition("/")[0] == folder] or found
+        return found[0] if len(found) == 1 else None
 
     def key_of(self, path: str) -> str:
         """Returns the name of an image's example: its path below the root, without suffix."""

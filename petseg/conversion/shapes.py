@@ -201,7 +201,7 @@ def _line(points: np.ndarray, _: np.ndarray, x: np.ndarray, y: np.ndarray) -> np
     return near
 
 
-# Kind -> function of the points relative to the patch, the points as given, and the pixels' x and y.
+# Kind -> function of the points within the patch, the points as given, and the pixels' x and y.
 _COVERS = {
     **{"rectangle": _rectangle, "circle": _circle, "ellipse": _ellipse},
     **{"line": _line, "point": _line},

@@ -1,0 +1,106 @@
+"""The source `cityscapes`: leftImg8bit with the label ids of gtFine or gtCoarse.
+
+Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016. The
+ids are stored as they are; the label map `cityscapes_19` makes the 19 classes of the benchmark.
+"""
+
+from petseg.conversion import files, pairing
+from petseg.conversion.sources.base import (
+    MaskRules,
+    Source,
+    SourceExample,
+    SourceListing,
+    SourceOptions,
+    check_fractions,
+    require_raw_dir,
+)
+from petseg.conversion.splits import carve_validation
+from petseg.data.manifest import Finding
+from petseg.errors import UserError
+
+NAMES = (
+    *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic"),
+    *("ground", "road", "sidewalk", "parking", "rail track", "building", "wall", "fence"),
+    *("guard rail", "bridge", "tunnel", "pole", "polegroup", "traffic light", "traffic sign"),
+    *("vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "caravan"),
+    *("trailer", "train", "motorcycle", "bicycle"),
+)
+# The ids of the benchmark's classes, in the order of its train ids.
+TRAINED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+_VOID = ",".join(str(value) for value in range(len(NAMES)) if value not in TRAINED)
+CITYSCAPES_19 = "; ".join([*(f"{NAMES[value]}={value}" for value in TRAINED), f"ignored={_VOID}"])
+
+_IMAGES, _FINE, _COARSE = "leftImg8bit", "gtFine", "gtCoarse"
+_SPLITS = {"train": "train", "train_extra": "train", "val": "validation"}
+_TEST = "test"
+_CLASS_NAME = "unlabelled"
+
+
+def list_cityscapes(options: SourceOptions) -> SourceListing:
+    """Pairs the images of all cities with their label ids.
+
+    The test split is left out, because its masks hold no classes.
+
+    Args:
+      options: `raw_dir` is the folder with leftImg8bit and gtFine or gtCoarse; `masks` says
+        which one, where both are there: a folder.
+
+    Raises:
+      UserError: A folder is missing, or no image has a mask.
+    """
+    require_raw_dir(options, "cityscapes")
+    check_fractions(options.validation_fraction)
+    masks_folder = (options.masks or _default_masks(options.raw_dir)).rstrip("/")
+    kind = masks_folder.rpartition("/")[2]
+    rejected: list[Finding] = []
+    images = pairing.list_by_key(
+        f"{options.raw_dir}/{_IMAGES}/*/*/*_{_IMAGES}.png", "raw_dir", rejected
+    )
+    masks = pairing.list_by_key(f"{masks_folder}/*/*/*_{kind}_labelIds.png", "masks", rejected)
+    tests = sum(_split(key) == _TEST for key in images)
+    if tests:
+        reason = f"split whose masks hold no classes, because they are not public: {tests:,} images"
+        rejected.append(Finding(_TEST, "", reason))
+    # Images of splits that these masks are not of, as gtFine is none of train_extra.
+    splits = {_split(key) for key in masks} - {_TEST}
+    other = sorted({_split(key) for key in images} - splits - {_TEST})
+    for split in other:
+        count = sum(_split(key) == split for key in images)
+        rejected.append(Finding(split, "", f"split without masks in {kind}: {count:,} images"))
+    images = {key: paths for key, paths in images.items() if _split(key) in splits}
+    masks = {key: paths for key, paths in masks.items() if _split(key) in splits}
+    pairs, unpaired = pairing.pair_by_name(images, masks)
+    rejected += unpaired.values()
+    chosen = {key: _SPLITS[_split(key)] for key in pairs if _split(key) in _SPLITS}
+    rejected += [Finding(key, "", "in no split") for key in pairs if key not in chosen]
+    if not chosen:
+        raise UserError(f"--raw_dir: no image of {options.raw_dir}/{_IMAGES} has a mask in {kind}")
+    split_by = "the data set's own splits"
+    if "validation" not in chosen.values() and options.validation_fraction:
+        chosen = carve_validation(chosen, options.validation_fraction)
+        split_by += ", validation by a hash of each name"
+    examples = tuple(
+        SourceExample(key, split, pairs[key], class_text=_CLASS_NAME)
+        for key, split in chosen.items()
+    )
+    rules = MaskRules(dict(enumerate(NAMES)))
+    return SourceListing(examples, tuple(rejected), rules, (_CLASS_NAME,), split_by)
+
+
+CITYSCAPES = Source(
+    list_examples=list_cityscapes,
+    options=("masks",),
+    default_name="cityscapes",
+    raw_labels=dict(enumerate(NAMES)),
+)
+
+
+def _default_masks(raw_dir: str) -> str:
+    for name in (_FINE, _COARSE):
+        if files.is_folder(f"{raw_dir}/{name}"):
+            return f"{raw_dir}/{name}"
+    raise UserError(f"--raw_dir: {raw_dir} has neither {_FINE} nor {_COARSE}")
+
+
+def _split(key: str) -> str:
+    return key.partition("/")[0]

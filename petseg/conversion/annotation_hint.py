@@ -1,18 +1,26 @@
 """Tells by their content which source reads files of annotations."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from petseg.conversion import files
 from petseg.conversion.files import StoredFile
+from petseg.errors import UserError
 
 _SUFFIXES = (".json", ".txt", ".xml", ".csv", ".tfrecord")
 _LOOK_BYTES = 64 << 10  # 64 KiB at each end of a file
 _MOST_NAMES, _MOST_FILES = 20_000, 5  # of a folder and its sub-folders
 _READS = "which --source={source} reads"
 _LABELME = "LabelMe's annotations"
+_UNKNOWN = ("", "")
 _YOLO_LINE = re.compile(r"\d+(?:\s+\d*\.?\d+(?:e-?\d+)?){6,}\s*")
 _BOX_LINE = re.compile(r"\d+(?:\s+\d*\.?\d+(?:e-?\d+)?){4,5}\s*")
+
+
+def explained(error: UserError, *folders: str) -> UserError:
+    """Adds to an error which source reads the annotations in the first folder that has some."""
+    found = next((text for folder in folders if folder and (text := hint(folder))), None)
+    return UserError(f"{error}; {found}") if found else error
 
 
 def hint(folder: str) -> str | None:
@@ -63,24 +71,28 @@ def of_file(path: str, source: str = "") -> str | None:
     return f"{name} holds {what}, " + (_READS.format(source=by) if by else "which no source reads")
 
 
-def _kind_of(name: str, text: str, lines: Iterable[str]) -> tuple[str, str]:
+def _kind_of(name: str, text: str, lines: Sequence[str]) -> tuple[str, str]:
     """Returns what a file holds, and the source that reads it; empty if it is unknown."""
     suffix = name.lower().rpartition(".")[2]
     if suffix == "json":
-        return next((kind for keys, kind in _JSON if all(f'"{k}"' in text for k in keys)), ("", ""))
+        return next((kind for keys, kind in _JSON if all(f'"{k}"' in text for k in keys)), _UNKNOWN)
+    if suffix == "xml":
+        return next((kind for marks, kind in _XML if all(m in text for m in marks)), _UNKNOWN)
+    if suffix == "txt":
+        return _kind_of_lines([line for line in lines if line.strip()])
     if suffix == "csv" and "region_shape_attributes" in text:
         return "VIA's regions", "via"
-    if suffix == "xml":
-        return _kind_of_xml(text)
-    if suffix == "txt":
-        filled = [line for line in lines if line.strip()]
-        if filled and all(_YOLO_LINE.fullmatch(line) for line in filled[:-1] or filled):
-            return "YOLO's polygons", "yolo"
-        if filled and all(_BOX_LINE.fullmatch(line) for line in filled[:-1] or filled):
-            return "YOLO's boxes, no outlines", ""
-    if suffix == "tfrecord" or ".tfrecord-" in name:
-        return "records", "tfrecord"
-    return "", ""
+    is_record = suffix == "tfrecord" or ".tfrecord-" in name
+    return ("records", "tfrecord") if is_record else _UNKNOWN
+
+
+def _kind_of_lines(lines: list[str]) -> tuple[str, str]:
+    whole = lines[:-1] or lines  # the last one may be cut
+    if whole and all(_YOLO_LINE.fullmatch(line) for line in whole):
+        return "YOLO's polygons", "yolo"
+    if whole and all(_BOX_LINE.fullmatch(line) for line in whole):
+        return "YOLO's boxes, no outlines", ""
+    return _UNKNOWN
 
 
 # Keys that are in a file -> what it is, and the source that reads it; the surest first.
@@ -93,17 +105,12 @@ _JSON = (
     (("annotations", "category_id", "image_id"), ("COCO's annotations", "coco")),
     (("imgHeight", "objects"), ("Cityscapes' polygons", "cityscapes")),
 )
-
-
-def _kind_of_xml(text: str) -> tuple[str, str]:
-    if "<annotations>" in text and "<image " in text:
-        return (
-            "CVAT's own annotations (export them as COCO, for --source=coco, or as masks, for "
-            "--source=voc)",
-            "",
-        )
-    if "<bndbox>" in text:
-        return "Pascal VOC's boxes, no outlines", ""
-    if "<polygon>" in text and "<pt>" in text:
-        return "the old LabelMe's XML (save it with a newer LabelMe, as JSON)", ""
-    return "", ""
+_CVAT = (
+    "CVAT's own annotations (export them as COCO, for --source=coco, or as masks, for --source=voc)"
+)
+_OLD_LABELME = "the first LabelMe's XML (export it as JSON of the newer one)"
+_XML = (
+    (("<annotations>", "<image "), (_CVAT, "")),
+    (("<bndbox>",), ("Pascal VOC's boxes, no outlines", "")),
+    (("<polygon>", "<pt>"), (_OLD_LABELME, "")),
+)

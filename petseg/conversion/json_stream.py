@@ -12,6 +12,7 @@ from petseg.data import regular_file
 
 _CHUNK_BYTES = 4 << 20  # 4 MiB
 _MAX_VALUE_BYTES = 256 << 20  # 256 MiB; a value is one element of an array
+_NUMBER_TAIL = 3  # characters that do not yet go on with a number: 'e+' after '1'
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BOM = "\xef\xbb\xbf"
 _DECODER = json.JSONDecoder()
@@ -109,8 +110,8 @@ class _Window:
         while True:
             try:
                 _, end = _DECODER.raw_decode(self._text, self._at)
-                # A number may go on in the next chunk.
-                if end < len(self._text) or not self._more(_CHUNK_BYTES):
+                # Here '1' may be the beginning of '1.5e+3', whose rest is in the next chunk.
+                if end + _NUMBER_TAIL < len(self._text) or not self._more(_CHUNK_BYTES):
                     break
             except (ValueError, RecursionError) as error:
                 left = len(self._text) - self._at

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from petseg.conversion.shapes import BadShape
-
 _FIRST, _LAST = ord("0"), ord("0") + 63  # of the characters, six bits each
 _MORE, _NEGATIVE, _BITS = 0x20, 0x10, 5  # another character follows; the sign; bits of the number
 _MAX_BITS = 40  # far more than any run needs
+
+
+class BadShape(Exception):
+    """Raised for a shape that cannot be drawn, so that its image has no true mask."""
 
 
 def decode(counts: str | Sequence[int], size: tuple[int, int]) -> np.ndarray:

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from petseg.conversion import rle
+from petseg.conversion.rle import BadShape
+
 LINE_WIDTH_PX = 10  # of lines, and of the discs that stand for points: as LabelMe exports them
 MIN_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "ellipse": 2, "line": 2, "point": 1}
 _FARTHEST_PX = 1_000_000  # from the corner; farther, pycocotools' integers could overflow
 _LONGEST_PX = 4_000_000  # round a polygon: pycocotools needs some hundred bytes for each pixel
 _SHOWN = 60
-
-
-class BadShape(Exception):
-    """Raised for a shape that cannot be drawn, so that its image has no true mask."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -166,7 +165,9 @@ def _polygon(parts: Sequence[np.ndarray], height: int, width: int) -> np.ndarray
         if np.abs(np.diff(part, axis=0, append=part[:1])).max(1).sum() > _LONGEST_PX:
             raise BadShape(f"polygon is more than {_LONGEST_PX:,} px long")
     encoded = coco_mask.frPyObjects([part.ravel().tolist() for part in parts], height, width)
-    return coco_mask.decode(coco_mask.merge(encoded)).astype(bool)
+    merged = coco_mask.merge(encoded)["counts"].decode()
+    # pycocotools' own decoder relies on what NumPy is about to drop.
+    return rle.decode(merged, (height, width))
 
 
 def _rectangle(points: np.ndarray, _: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

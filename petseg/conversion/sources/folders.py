@@ -1,6 +1,6 @@
 """The source `folders`: any images and masks that pair by name."""
 
-from petseg.conversion import pairing, split_lists
+from petseg.conversion import annotation_hint, pairing, split_lists
 from petseg.conversion.sources.base import (
     SPLITS,
     Source,
@@ -47,12 +47,16 @@ def list_folders(options: SourceOptions) -> SourceListing:
     image_flag, mask_flag = _patterns(options)
     rejected: list[Finding] = []
     lines = split_lists.read_lists(lists)
-    images = pairing.list_by_key(image_flag, "images", rejected)
-    masks = pairing.list_by_key(mask_flag, "masks", rejected)
+    try:
+        images = pairing.list_by_key(image_flag, "images", rejected)
+        masks = pairing.list_by_key(mask_flag, "masks", rejected)
+    except UserError as error:
+        raise annotation_hint.explained(error, mask_flag, image_flag, options.raw_dir) from error
     pairing.check_differ(images, masks, image_flag, mask_flag)
     pairs, unpaired = pairing.pair_by_name(images, masks)
     if not pairs and not any(line.has_mask for line in lines):
-        raise pairing.nothing_pairs(images, masks, image_flag, mask_flag)
+        error = pairing.nothing_pairs(images, masks, image_flag, mask_flag)
+        raise annotation_hint.explained(error, mask_flag, image_flag, options.raw_dir)
     if lists:
         unlisted: list[Finding] = []
         splits = split_lists.split_by_lists(lines, lists, pairs, images, masks, unlisted)

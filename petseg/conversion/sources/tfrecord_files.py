@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 from etils import epath
+from google.protobuf.message import DecodeError
 
 from petseg.conversion import choose_splits, files
 from petseg.conversion.files import StoredFile
@@ -113,7 +114,7 @@ def _records(path: str) -> Iterator[tuple[StoredFile, Mapping]]:
                 count += 1
     except OSError as error:
         raise UserError(f"--raw_dir: {path}: {error.strerror or error}") from error
-    except (tfrecord.DamagedFrame, ValueError) as error:
+    except (tfrecord.DamagedFrame, DecodeError) as error:
         reason = "it is compressed; write it without compression" if _is_gzip(path) else error
         raise FaultFound(f"--raw_dir: {path}, record {count}: {reason}") from error
 

@@ -10,7 +10,6 @@ from petseg.errors import UserError
 _SUFFIXES = (".json", ".txt", ".xml", ".csv", ".tfrecord")
 _LOOK_BYTES = 64 << 10  # 64 KiB at each end of a file
 _MOST_NAMES, _MOST_FILES = 20_000, 5  # of a folder and its sub-folders
-_READS = "which --source={source} reads"
 _LABELME = "LabelMe's annotations"
 _UNKNOWN = ("", "")
 _YOLO_LINE = re.compile(r"\d+(?:\s+\d*\.?\d+(?:e-?\d+)?){6,}\s*")
@@ -66,13 +65,13 @@ def of_file(path: str, source: str = "") -> str | None:
     name = path.rpartition("/")[2]
     text, lines = (head + tail).decode("latin-1"), head.decode("latin-1").splitlines()[:20]
     what, by = _kind_of(name, text, lines)
-    if not what or by == source:
+    if not what or (by and by == source):
         return None
-    return f"{name} holds {what}, " + (_READS.format(source=by) if by else "which no source reads")
+    return f"{name} holds {what}" + (f", which --source={by} reads" if by else "")
 
 
 def _kind_of(name: str, text: str, lines: Sequence[str]) -> tuple[str, str]:
-    """Returns what a file holds, and the source that reads it; empty if it is unknown."""
+    """Returns what a file holds, and the source that reads it; empty where there is none."""
     suffix = name.lower().rpartition(".")[2]
     if suffix == "json":
         return next((kind for keys, kind in _JSON if all(f'"{k}"' in text for k in keys)), _UNKNOWN)
@@ -91,7 +90,7 @@ def _kind_of_lines(lines: list[str]) -> tuple[str, str]:
     if whole and all(_YOLO_LINE.fullmatch(line) for line in whole):
         return "YOLO's polygons", "yolo"
     if whole and all(_BOX_LINE.fullmatch(line) for line in whole):
-        return "YOLO's boxes, no outlines", ""
+        return "YOLO's boxes, no outlines, which no source reads", ""
     return _UNKNOWN
 
 
@@ -111,6 +110,6 @@ _CVAT = (
 _OLD_LABELME = "the first LabelMe's XML (export it as JSON of the newer one)"
 _XML = (
     (("<annotations>", "<image "), (_CVAT, "")),
-    (("<bndbox>",), ("Pascal VOC's boxes, no outlines", "")),
+    (("<bndbox>",), ("Pascal VOC's boxes, no outlines, which no source reads", "")),
     (("<polygon>", "<pt>"), (_OLD_LABELME, "")),
 )

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from petseg.conversion import split_lists
 from petseg.conversion.annotation_labels import Labels
 from petseg.conversion.drawn_pair import DrawnPair
+from petseg.conversion.pairing import ByKey
 from petseg.conversion.sources.base import (
     SPLIT_OF,
     SPLITS,
+    Pair,
     SourceExample,
     SourceListing,
     SourceOptions,
@@ -48,11 +50,13 @@ def split_of_file(path: str) -> str:
 
 
 def choose_splits(
-    pairs: Mapping[str, DrawnPair],
+    pairs: Mapping[str, Pair],
     known: Mapping[str, str],
     known_by: str,
     options: SourceOptions,
     rejected: list[Finding],
+    images: ByKey | None = None,
+    masks: ByKey | None = None,
 ) -> tuple[dict[str, str], str]:
     """Chooses the split of each pair.
 
@@ -67,6 +71,8 @@ def choose_splits(
       known_by: How they say so.
       options: Lists and fractions.
       rejected: Gets a finding for each pair that is left out.
+      images: Name -> paths of images, for lists that name an image and its mask in each line.
+      masks: Name -> paths of masks, likewise.
 
     Returns:
       Name -> split; and in words how they were chosen.
@@ -78,7 +84,8 @@ def choose_splits(
     check_fractions(options.validation_fraction, test_fraction)
     validation_fraction = 0.0 if test_fraction == 1 else options.validation_fraction
     if lines := split_lists.read_lists(options.lists):
-        splits = split_lists.split_by_lists(lines, options.lists, dict(pairs), {}, {}, rejected)
+        lists, images, masks = options.lists, images or {}, masks or {}
+        splits = split_lists.split_by_lists(lines, lists, dict(pairs), images, masks, rejected)
         split_by = "list files"
     elif any(known.values()):
         splits = {name: known.get(name) or "train" for name in pairs}

@@ -158,8 +158,8 @@ def _check_source_takes(options: ConvertOptions, source: Source) -> None:
         is_given = getattr(options, field.name) != field.default
         if is_given and field.name in of_sources and field.name not in source.options:
             raise UserError(
-                f"--{field.name} is of --source={' and '.join(of_sources[field.name])}, "
-                f"not {options.source}"
+                f"--{field.name} is of --source={', '.join(of_sources[field.name])}; "
+                f"not of {options.source}"
             )
 
 

@@ -28,7 +28,7 @@ class Piece:
 
     Attributes:
       key: The key of the value.
-      index: The element's index; None if the value is no array.
+      index: The element's index; None if the value is no array, or an empty one.
       offset: Position in the file, in bytes.
       content: The bytes of the value or element.
     """
@@ -70,7 +70,7 @@ def read_pieces(path: str) -> Iterator[Piece]:
 
 
 def _elements(window: "_Window", key: str) -> Iterator[Piece]:
-    window.take("[", "'[' is expected")
+    offset = window.take("[", "'[' is expected")
     index = 0
     while window.peek() != "]":
         yield Piece(key, index, *window.value())
@@ -78,6 +78,8 @@ def _elements(window: "_Window", key: str) -> Iterator[Piece]:
         if window.peek() != "]":
             window.take(",", "',' or ']' is expected")
     window.take("]", "']' is expected")
+    if not index:
+        yield Piece(key, None, offset, b"[]")
 
 
 class _Window:
@@ -98,11 +100,12 @@ class _Window:
             if not self._more(_CHUNK_BYTES):
                 return ""
 
-    def take(self, character: str, expected: str) -> None:
-        """Steps over a character; raises BrokenJson if another one is next."""
+    def take(self, character: str, expected: str) -> int:
+        """Steps over a character, whose position is returned; raises BrokenJson at another one."""
         if self.peek() != character:
             raise self.broken(expected)
         self._at += 1
+        return self._start + self._at - 1
 
     def value(self) -> tuple[int, bytes]:
         """Steps over a value; returns its position and bytes."""

@@ -141,9 +141,8 @@ def list_coco(options: SourceOptions) -> SourceListing:
             if not path or key in pairs:
                 rejected.append(Finding(shown(key), split, reason or SECOND_ANNOTATION))
                 continue
-            size = (image.height, image.width) if image.height and image.width else None
             spans = content.spans.get(image.id, array.array("q"))
-            annotation = StoredInstances(file, image.id, size, spans)
+            annotation = StoredInstances(file, image.id, _size_of(image), spans)
             pairs[key] = DrawnPair(stored_file(path), annotation, labels, smaller_on_top=True)
             known[key] = split
     rejected += index.unused({pair.image.path for pair in pairs.values()})
@@ -175,10 +174,15 @@ class _Content:
     ids: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     used: set[int] = dataclasses.field(default_factory=set)  # ids of categories
     keys: set[str] = dataclasses.field(default_factory=set)
+    doubtful: list[_Annotation] = dataclasses.field(default_factory=list)
 
     def add(self, piece: Piece) -> None:
         """Takes a part of the file; raises ValueError if it is none of COCO's."""
         self.keys.add(piece.key)
+        if piece.index is None:
+            if piece.key in _WANTED and piece.content != b"[]":
+                raise ValueError(f"{piece.key}: it should be a list")
+            return
         where = f"{piece.key}[{piece.index}]"
         if piece.key == "categories":
             self.categories.append(_parse(piece.content, _Category, where))
@@ -194,28 +198,40 @@ class _Content:
             if found.id is not None:
                 self.ids[found.id] += 1
 
-    def without_pixels(self, piece: Piece) -> list[Finding]:
-        """Returns a finding if an annotation can leave no pixel where its points are."""
+    def check(self, piece: Piece) -> None:
+        """Keeps the annotation if its points may leave no pixel; its image must be known."""
         try:
             annotation = json_file.parse(piece.content, _Annotation)
         except ValueError:  # reading it will say why
-            return []
+            return
         image, outline = self.images.get(annotation.image_id), annotation.segmentation
         if not image or not isinstance(outline, list) or not outline:
-            return []
-        size = (image.height or _ANY_SIZE, image.width or _ANY_SIZE)
+            return
+        height, width = _size_of(image) or (_ANY_SIZE, _ANY_SIZE)
         x, y = ([n for numbers in outline for n in numbers[i::2]] for i in (0, 1))
-        is_within = x and y and min(x) < size[1] and min(y) < size[0] and max(x) > 0 < max(y)
-        if is_within and len(outline[0]) >= 2 * shapes.MIN_POINTS["polygon"]:
-            return []
-        try:
-            parts = tuple(map(shapes.to_points, outline))
-        except BadShape:
-            return []
+        is_within = x and y and min(x) < width and min(y) < height and max(x) > 0 < max(y)
+        if not is_within or max(map(len, outline)) < 2 * shapes.MIN_POINTS["polygon"]:
+            self.doubtful.append(annotation)
+
+    def without_pixels(self) -> list[Finding]:
+        """Returns a finding for each annotation that leaves no pixel, because of its points."""
         names = {category.id: category.name for category in self.categories}
-        label = names.get(annotation.category_id, f"category {annotation.category_id}")
-        shape = Shape(label, "polygon", parts, f"annotation {annotation.id}")
-        return findings_of(image.file_name, [shape], size)
+        findings = []
+        for annotation in self.doubtful:
+            image = self.images[annotation.image_id]
+            size = _size_of(image) or (_ANY_SIZE, _ANY_SIZE)
+            try:
+                parts = tuple(map(shapes.to_points, annotation.segmentation))
+            except BadShape:  # reading it will say why
+                continue
+            label = names.get(annotation.category_id, f"category {annotation.category_id}")
+            shape = Shape(label, "polygon", parts, f"annotation {annotation.id}")
+            findings += findings_of(image.file_name, [shape], size)
+        return findings
+
+
+def _size_of(image: _Image) -> Size | None:
+    return (image.height, image.width) if image.height and image.width else None
 
 
 def _read_file(path: str, rejected: list[Finding]) -> _Content:
@@ -225,16 +241,18 @@ def _read_file(path: str, rejected: list[Finding]) -> _Content:
       UserError: It cannot be read, or is not COCO's.
     """
     content = _Content(path)
-    unchecked = False
+    late = False
     try:
         for piece in json_stream.read_pieces(path):
             content.add(piece)
             if piece.key == "annotations" and piece.index is not None:
-                # Most files list images first.
-                unchecked |= "images" not in content.keys
-                rejected += content.without_pixels(piece) if not unchecked else []
-        for piece in json_stream.read_pieces(path) if unchecked else ():
-            rejected += content.without_pixels(piece) if piece.key == "annotations" else []
+                # Most files list images first; otherwise the file is read a second time.
+                if "images" in content.keys:
+                    content.check(piece)
+                late |= "images" not in content.keys
+        for piece in json_stream.read_pieces(path) if late else ():
+            if piece.key == "annotations" and piece.index is not None:
+                content.check(piece)
     except (ValueError, OSError) as error:
         raise annotation_files.other_format(path, "coco", error) from error
     if lacking := [key for key in _WANTED if key not in content.keys]:
@@ -244,6 +262,7 @@ def _read_file(path: str, rejected: list[Finding]) -> _Content:
         reason = "ids of annotations that repeat; all are drawn: "
         reason += f"{len(repeated):,} ids, the first {repeated[0]}"
         rejected.append(Finding(shown(path), "", reason))
+    rejected += content.without_pixels()
     _report_strangers(content, rejected)
     return content
 

@@ -26,7 +26,7 @@ from petseg.conversion.sources.base import (
 )
 from petseg.data import json_file
 from petseg.data.manifest import Finding
-from petseg.data.picture_file import open_picture
+from petseg.data.picture_file import BadFile, open_picture
 from petseg.errors import UserError, shown
 
 # LabelMe's kinds of shape and those of tools that write its files -> petseg's.
@@ -97,7 +97,6 @@ def list_labelme(options: SourceOptions) -> SourceListing:
         key: DrawnPair(stored_file(image), StoredLabelMe(stored_file(path)), labels)
         for key, (image, path) in found.items()
     }
-    rejected += index.unused({image for image, _ in found.values()})
     return choose_splits.list_drawn(pairs, {}, "", labels, options, rejected)
 
 
@@ -110,6 +109,7 @@ def _match(
     """Returns the name of each image -> its path and that of its JSON; and all labels."""
     found: dict[str, tuple[str, str]] = {}
     labels: set[str] = set()
+    spoiled: set[str | None] = set()
     first: UserError | None = None
     for path in paths:
         folder, _, file_name = path.rpartition("/")
@@ -122,6 +122,7 @@ def _match(
             reason = f"LabelMe's file is malformed: {error}"
             name = index.key_of(image) if image else file_name
             rejected.append(Finding(shown(name), "train" if image else "", reason))
+            spoiled.add(image)
             continue
         named, reason = index.find(content.imagePath or file_name, folder)
         image = named or _of_own_name(file_name, folder, index)
@@ -134,6 +135,7 @@ def _match(
         rejected += _without_pixels(key, content)
     if not found and first:
         raise first
+    rejected += index.unused({image for image, _ in found.values()} | spoiled)
     return found, labels
 
 
@@ -185,8 +187,11 @@ def _to_mask(shape: _Shape, points: np.ndarray, place: str) -> Shape:
         content = base64.b64decode(shape.mask or "", validate=True)
     except binascii.Error as error:
         raise BadShape("mask is no base64 text") from error
-    with open_picture(content, "mask of a shape") as picture:
-        pixels = np.asarray(picture.convert("L")) > 0
+    try:
+        with open_picture(content, "mask of a shape") as picture:
+            pixels = np.asarray(picture.convert("L")) > 0
+    except BadFile as error:
+        raise BadShape(str(error)) from error
     if len(points) != 2:
         raise BadShape(f"mask of {len(points)} corners, not two")
     corner = np.floor(points.min(0))

@@ -53,7 +53,7 @@ def list_tfrecord(options: SourceOptions) -> SourceListing:
     for path in _paths(options.raw_dir):
         split, stem = choose_splits.split_of_file(path), _SHARD.sub("", path.rpartition("/")[2])
         for index, (stored, features) in enumerate(_records(path)):
-            there.update(features)
+            there.update(list(features))
             if lacking := [k for k in (image_key, mask_key) if not _bytes(features, k)]:
                 name = f"{path.rpartition('/')[2]}, record {index}"
                 reason = f"record without {' and '.join(lacking)}"

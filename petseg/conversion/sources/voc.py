@@ -69,7 +69,9 @@ def list_voc(options: SourceOptions) -> SourceListing:
     if not pairs:
         raise UserError(f"--raw_dir: no listed image of {root} has a mask")
     by = f"the lists of {_LISTS}"
-    splits, split_by = choose_splits.choose_splits(pairs, known, by, options, rejected)
+    splits, split_by = choose_splits.choose_splits(
+        pairs, known, by, options, rejected, images, masks
+    )
     examples = tuple(
         SourceExample(name, split, pairs[name], class_text=_CLASS_NAME)
         for name, split in splits.items()

@@ -3,6 +3,8 @@
   petseg-convert --source=oxford_iiit_pet --raw_dir=DIR --output_dir=OUT
   petseg-convert --source=folders --images=DIR --masks=DIR --output_dir=OUT
   petseg-convert --source=tfds --raw_dir=NAME_OR_DIR --output_dir=OUT
+  petseg-convert --source=coco|labelme|via|yolo --raw_dir=DIR --output_dir=OUT
+  petseg-convert --source=voc|cityscapes|tfrecord --raw_dir=DIR --output_dir=OUT
 
 Writes shards, TFDS's metadata and manifest.json to OUT; every input is in a shard or, with
 its reason, in the manifest. The same command resumes an interrupted conversion. Statuses:
@@ -38,7 +40,9 @@ _RAW_DIR = path_flags.define(
     "",
     "oxford_iiit_pet: the folder with images/ and annotations/, or with the two archives. "
     "folders: the folder with images/ and masks/. tfds: a folder that TFDS wrote, or a name "
-    "such as oxford_iiit_pet:4.0.0.",
+    "such as oxford_iiit_pet:4.0.0. coco, labelme, via, yolo: the folder with images and "
+    "annotations. voc: the folder with JPEGImages/, or VOCdevkit's. cityscapes: the folder with "
+    "leftImg8bit/ and gtFine/. tfrecord: a folder, file or pattern of TFRecord files.",
 )
 _OUTPUT_DIR = path_flags.define(
     "output_dir", None, "New or empty folder for the data set.", required=True
@@ -47,8 +51,17 @@ _NAME = flags.DEFINE_string(
     "name", "", "First part of every shard's file name; pets, or data for other sources."
 )
 
-_IMAGES = path_flags.define("images", "", "folders: a folder, or a path with * and **.")
-_MASKS = path_flags.define("masks", "", "folders: a folder, or a path with * and **.")
+_IMAGES = path_flags.define(
+    "images",
+    "",
+    "folders, voc and sources of annotations: a folder, or a path with * and **.",
+)
+_MASKS = path_flags.define(
+    "masks",
+    "",
+    "folders: a folder, or a path with * and **. voc, cityscapes: a folder of masks in place of "
+    "SegmentationClass, or gtFine.",
+)
 _ANNOTATIONS = path_flags.define(
     "annotations",
     "",
@@ -60,17 +73,20 @@ _ATTRIBUTE = flags.DEFINE_string(
     "attribute", "", "via: the attribute of regions that is their class, if there are several."
 )
 _CLASSES = path_flags.define(
-    "classes", "", "folders, tfds: a file with one line 'id,name' or 'id,name,colour' per class."
+    "classes",
+    "",
+    "A file with one line 'id,name' or 'id,name,colour' per class; for annotations the names are "
+    "their labels, and others reject an image.",
 )
 _IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class, such as 255.")
 _LISTS = {
     split: path_flags.define(
-        f"{split}_list", "", f"folders: a file that names the images of {split}, one per line."
+        f"{split}_list", "", f"A file that names the images of {split}, one per line."
     )
     for split in SPLITS
 }
 _TEST_FRACTION = flags.DEFINE_float(
-    "test_fraction", 0.0, "folders: share that becomes test, without lists and sub-folders."
+    "test_fraction", 0.0, "Share that becomes test, without lists, sub-folders and splits of the source."
 )
 _VALIDATION_FRACTION = flags.DEFINE_float(
     "validation_fraction", 0.1, "Share that becomes validation if the source has no such split."

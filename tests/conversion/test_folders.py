@@ -310,7 +310,7 @@ def test_the_command_reports_every_input_and_the_label_map_to_train_with(shapes,
         (["--raw_dir=/absent"], "/absent is not a folder"),
         (
             ["--raw_dir=x", "--images=y"],
-            "--images is of --source=folders, coco, labelme, via, yolo, voc; not of oxford_iiit_pet",
+            "--images is of --source=folders, coco,",
         ),
         (["--raw_dir=x", "--classes=y"], "--classes is of --source=folders, tfds, coco,"),
         (["--raw_dir=x", "--ignore_id=0"], "--ignore_id is of --source=folders, tfds, coco,"),

@@ -86,7 +86,9 @@ _LISTS = {
     for split in SPLITS
 }
 _TEST_FRACTION = flags.DEFINE_float(
-    "test_fraction", 0.0, "Share that becomes test, without lists, sub-folders and splits of the source."
+    "test_fraction",
+    0.0,
+    "Share that becomes test, if no list, folder or source says it.",
 )
 _VALIDATION_FRACTION = flags.DEFINE_float(
     "validation_fraction", 0.1, "Share that becomes validation if the source has no such split."

@@ -10,6 +10,7 @@ from petseg.conversion.splits import OUTSIDE
 from petseg.data.label_map import IGNORED, unnamed
 from petseg.data.manifest import Finding, Manifest
 from petseg.errors import FaultFound
+from petseg.registry import SOURCES
 
 _MANY_SHARE, _MANY = 0.1, 2  # of all inputs; and in number
 _MANY_VALUES, _BLURRED_VALUES, _RARE_SHARE = 50, 4, 0.001  # of unnamed mask values
@@ -118,6 +119,9 @@ def _doubtful_classes(finished: Manifest) -> list[str]:
             "resizing, JPEG). Save masks without smoothing, or name the classes in --classes"
         ]
     lines = []
+    source = finished.source.get("source")
+    if source in SOURCES and SOURCES.get(source).raw_labels:  # known, whatever they are called
+        return lines
     for value, name in finished.raw_labels.items():
         is_unnamed_void = value == _VOID and value in nameless and len(nameless) > 2
         if is_unnamed_void or (name != IGNORED and name.lower() in _VOID_NAMES):

@@ -12,6 +12,10 @@ _MAX_BITS = 40  # far more than any run needs
 class BadShape(Exception):
     """Raised for a shape that cannot be drawn, so that its image has no true mask."""
 
+    def at(self, place: str) -> "BadShape":
+        """Returns the error with the shape's place, apart from what others have in common."""
+        return BadShape(f"{self}{', ' if ': ' in str(self) else ': '}{place}")
+
 
 def decode(counts: str | Sequence[int], size: tuple[int, int]) -> np.ndarray:
     """Decodes runs of pixels, column by column, outside and inside by turns.
@@ -32,7 +36,7 @@ def decode(counts: str | Sequence[int], size: tuple[int, int]) -> np.ndarray:
     if any(count < 0 for count in counts):
         raise BadShape("RLE is damaged: a run is negative")
     if (total := sum(counts)) != height * width:
-        raise BadShape(f"RLE has {total:,} pixels, {width}x{height} are {height * width:,}")
+        raise BadShape(f"RLE does not fill its size: {total:,} pixels of {height * width:,}")
     inside = np.arange(len(counts)) % 2 == 1
     return np.repeat(inside, counts).reshape(width, height).T
 

@@ -112,7 +112,7 @@ def draw(
             if patch := cover(shape, *size):
                 patches.append((values[shape.label], patch))
         except BadShape as error:
-            raise BadShape(f"{error}, {shape.place}") from error
+            raise error.at(shape.place) from error
     if smaller_on_top:
         patches.sort(key=lambda item: -np.count_nonzero(item[1].pixels))
     labels = np.full(size, background, np.uint8)
@@ -213,5 +213,5 @@ def _place_mask(shape: Shape, height: int, width: int) -> Patch | None:
     left, top = (round(float(number)) for number in shape.parts[0][0])
     rows, columns = shape.pixels.shape
     if left < 0 or top < 0 or left + columns > width or top + rows > height:
-        raise BadShape(f"mask of {columns}x{rows} px at ({left}, {top}) leaves its image")
+        raise BadShape(f"mask leaves its image: {columns}x{rows} px at ({left}, {top})")
     return Patch(top, left, shape.pixels) if shape.pixels.any() else None

@@ -171,12 +171,15 @@ def other_size():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"segmentation": other_size()}, "RLE of another size, 61x40 px, its image 60x40, annotat"),
-        ({"segmentation": {"size": [40, 60], "counts": [5]}}, "RLE has 5 pixels, 60x40 are 2,400"),
+        ({"segmentation": other_size()}, "RLE of another size: 61x40 px, its image 60x40, annotat"),
+        (
+            {"segmentation": {"size": [40, 60], "counts": [5]}},
+            "RLE does not fill its size: 5 pixels of 2,400",
+        ),
         ({"segmentation": {"size": [40, 60], "counts": "zz"}}, "RLE is damaged"),
         ({"segmentation": {"size": [40, 60], "counts": [-1, 2401]}}, "a run is negative"),
         ({"segmentation": [[1, 1, float("nan"), 5, 9, 9]]}, "finite number"),
-        ({"segmentation": [[1, 1, 5, 5, 9, 9, 7]]}, "points are no pairs of numbers, annotation 1"),
+        ({"segmentation": [[1, 1, 5, 5, 9, 9, 7]]}, "points are no pairs of numbers: annotation 1"),
         ({"segmentation": [["1", 1, 5, 5, 9, 9]]}, "annotation is malformed"),
         ({"segmentation": []}, "annotation is a box without an outline: annotation 1"),
         ({"category_id": 5}, "of a category that the file does not list: category_id 5"),

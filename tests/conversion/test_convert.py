@@ -121,9 +121,7 @@ def test_a_source_from_outside_converts_with_the_options_that_it_takes(tmp_path)
     assert own_label_map(finished).spec() == "value_3=3; value_7=7"
     assert (masks_of(tmp_path / "out")["one"] == mask).all()
     assert (given[0].raw_dir, given[0].validation_fraction) == ("any", 0.1)
-    with pytest.raises(
-        UserError, match=r"--images is of --source=folders, .*; not of test_"
-    ):
+    with pytest.raises(UserError, match=r"--images is of --source=folders, .*; not of test_"):
         convert(dataclasses.replace(options, images="x"), show_progress=False)
     with pytest.raises(UserError, match=r"--masks is of .*, test_masks_only; not of"):
         convert(dataclasses.replace(options, source="tfds"), show_progress=False)

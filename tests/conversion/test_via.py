@@ -105,7 +105,7 @@ def test_the_only_attribute_is_the_class_and_several_are_a_question(tmp_path):
         listed(tmp_path, attribute="colour")
     assert masks_of(listed(tmp_path, attribute="kind"))["a"].max() == 2
     message = masks_of(listed(tmp_path, attribute="sure"))["a"]
-    assert message == "region without a value of 'sure', region 1"
+    assert message == "region without a value of 'sure': region 1"
 
 
 def test_regions_without_attributes_are_one_class(tmp_path):
@@ -140,7 +140,7 @@ def test_the_layout_of_the_balloons(tmp_path):
     ("shape", "reason"),
     [
         ({"name": "spiral"}, "no kind of shape that petseg knows: 'spiral', region 0"),
-        ({"name": "rect", "x": 1, "y": 2, "width": 5}, "rect without 'height', region 0"),
+        ({"name": "rect", "x": 1, "y": 2, "width": 5}, "rect without 'height': region 0"),
         ({**RECT, "x": None}, "has no points that are numbers"),
         ({**RECT, "x": float("nan")}, "no finite number"),
         ({**POLYGON, "all_points_x": [1, 2, 3]}, "or x without y"),

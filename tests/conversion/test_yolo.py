@@ -79,9 +79,9 @@ def test_the_class_file_picks_labels(tmp_path):
         ("0 0.5 0.5 0.2 0.2\n", "box, not the points of an outline: line 1"),
         (line(0, 1, 1, 9, 9) + "2 0 0 1 0 1 1\n", "class that the YAML file does not name: '2', l"),
         ("x 0 0 1 0 1 1\n", "class that the YAML file does not name: 'x', line 1"),
-        ("0 0 0 1 nan 1 1\n", "a coordinate is no finite number, line 1"),
+        ("0 0 0 1 nan 1 1\n", "a coordinate is no finite number: line 1"),
         ("0 0 0 1 a 1 1\n", "points are no numbers: line 1"),
-        ("0 0 0 1 0 1 1 1\n", "points are no pairs of numbers, line 1"),
+        ("0 0 0 1 0 1 1 1\n", "points are no pairs of numbers: line 1"),
     ],
 )
 def test_what_cannot_be_drawn_rejects_its_image_alone(tmp_path, text, reason):

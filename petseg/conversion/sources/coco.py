@@ -191,19 +191,17 @@ class _Content:
             self.listed.append(image)
             self.images[image.id] = image
         elif piece.key == "annotations":
-            found = _parse(piece.content, _Identity, where)
+            found = _annotation_of(piece.content) or _parse(piece.content, _Identity, where)
             spans = self.spans.setdefault(found.image_id, array.array("q"))
             spans.extend((piece.offset, len(piece.content)))
             self.used.add(found.category_id)
             if found.id is not None:
                 self.ids[found.id] += 1
+            if "images" in self.keys and isinstance(found, _Annotation):
+                self.check(found)
 
-    def check(self, piece: Piece) -> None:
-        """Keeps the annotation if its points may leave no pixel; its image must be known."""
-        try:
-            annotation = json_file.parse(piece.content, _Annotation)
-        except ValueError:  # reading it will say why
-            return
+    def check(self, annotation: _Annotation) -> None:
+        """Keeps an annotation if its points may leave no pixel; its image must be known."""
         image, outline = self.images.get(annotation.image_id), annotation.segmentation
         if not image or not isinstance(outline, list) or not outline:
             return
@@ -244,15 +242,12 @@ def _read_file(path: str, rejected: list[Finding]) -> _Content:
     late = False
     try:
         for piece in json_stream.read_pieces(path):
+            # Most files list images first; otherwise the file is read a second time.
+            late |= piece.key == "annotations" and "images" not in content.keys
             content.add(piece)
-            if piece.key == "annotations" and piece.index is not None:
-                # Most files list images first; otherwise the file is read a second time.
-                if "images" in content.keys:
-                    content.check(piece)
-                late |= "images" not in content.keys
         for piece in json_stream.read_pieces(path) if late else ():
-            if piece.key == "annotations" and piece.index is not None:
-                content.check(piece)
+            if piece.key == "annotations" and (annotation := _annotation_of(piece.content)):
+                content.check(annotation)
     except (ValueError, OSError) as error:
         raise annotation_files.other_format(path, "coco", error) from error
     if lacking := [key for key in _WANTED if key not in content.keys]:
@@ -275,6 +270,14 @@ class _Identity:
     image_id: Id
     category_id: int
     id: Id | None = None
+
+
+def _annotation_of(content: bytes) -> _Annotation | None:
+    """Returns an annotation; None if it is malformed, which reading it will say."""
+    try:
+        return json_file.parse(content, _Annotation)
+    except ValueError:
+        return None
 
 
 def _parse(content: bytes, schema: type, where: str) -> object:
@@ -358,8 +361,8 @@ def _shape(content: bytes, image_id: Id, names: Mapping[int, str], size: Size) -
             return Shape(label, "polygon", parts, place)
         if tuple(outline.size) != size:
             (height, width), (rows, columns) = size, outline.size
-            raise BadShape(f"RLE of another size, {columns}x{rows} px, its image {width}x{height}")
+            raise BadShape(f"RLE of another size: {columns}x{rows} px, its image {width}x{height}")
         corner = (shapes.to_points([0, 0]),)
         return Shape(label, "mask", corner, place, rle.decode(outline.counts, size))
     except BadShape as error:
-        raise BadShape(f"{error}, {place}") from error
+        raise error.at(place) from error

@@ -165,7 +165,7 @@ def _shapes(content: _File) -> list[Shape]:
         try:
             found.append(_to_shape(shape, place))
         except BadShape as error:
-            raise BadShape(f"{error}, {place}") from error
+            raise error.at(place) from error
     return found
 
 

@@ -200,7 +200,7 @@ def _shapes(entry: _Entry, attribute: str) -> StoredShapes | BadRegions:
             kind, points = _outline(region.shape_attributes)
             found.append(Shape(label, kind, (points,), place))
         except BadShape as error:
-            return BadRegions(f"{error}, {place}")
+            return BadRegions(str(error.at(place)))
     return StoredShapes(None, tuple(found))
 
 

@@ -174,7 +174,7 @@ def _shapes(lines: Sequence[str], names: Mapping[int, str]) -> list[Shape]:
         except ValueError as error:
             raise BadShape(f"points are no numbers: {place}") from error
         except BadShape as error:
-            raise BadShape(f"{error}, {place}") from error
+            raise error.at(place) from error
         found.append(Shape(names[int(fields[0])], "polygon", (points,), place))
     return found
 

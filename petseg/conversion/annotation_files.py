@@ -72,7 +72,8 @@ def read_json(path: str, schema: type[T]) -> T:
 
 def other_format(path: str, source: str, error: ValueError | OSError) -> UserError:
     """Returns why a file cannot be read; if it is of another tool, which source reads it."""
-    hint = "" if isinstance(error, BrokenJson) else annotation_hint.of_file(path, source)
+    hint = None if isinstance(error, BrokenJson) else annotation_hint.of_file(path, source)
+    hint = hint and hint.replace(path.rpartition("/")[2], "it", 1)
     if isinstance(error, OSError):
         error = error.strerror or error
     return UserError(f"--annotations: {shown(path)}: {hint or error}")

@@ -174,7 +174,7 @@ def other_size():
         ({"segmentation": other_size()}, "RLE of another size: 61x40 px, its image 60x40, annotat"),
         (
             {"segmentation": {"size": [40, 60], "counts": [5]}},
-            "RLE does not fill its size: 5 pixels of 2,400",
+            "RLE does not fill its size: 5 pix",
         ),
         ({"segmentation": {"size": [40, 60], "counts": "zz"}}, "RLE is damaged"),
         ({"segmentation": {"size": [40, 60], "counts": [-1, 2401]}}, "a run is negative"),

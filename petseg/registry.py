@@ -136,6 +136,7 @@ LABEL_MAPS: Registry = Registry(
         "three_class": "petseg.conversion.sources.oxford_iiit_pet:THREE_CLASS",
         "border_ignored": "petseg.conversion.sources.oxford_iiit_pet:BORDER_IGNORED",
         "border_is_pet": "petseg.conversion.sources.oxford_iiit_pet:BORDER_IS_PET",
+        "cityscapes_19": "petseg.conversion.sources.cityscapes:CITYSCAPES_19",
     },
 )
 # conversion.sources.base.Source
@@ -145,5 +146,12 @@ SOURCES: Registry = Registry(
         "oxford_iiit_pet": "petseg.conversion.sources.oxford_iiit_pet:OXFORD_IIIT_PET",
         "folders": "petseg.conversion.sources.folders:FOLDERS",
         "tfds": "petseg.conversion.sources.tfds_dataset:TFDS",
+        "coco": "petseg.conversion.sources.coco:COCO",
+        "labelme": "petseg.conversion.sources.labelme:LABELME",
+        "via": "petseg.conversion.sources.via:VIA",
+        "yolo": "petseg.conversion.sources.yolo:YOLO",
+        "voc": "petseg.conversion.sources.voc:VOC",
+        "cityscapes": "petseg.conversion.sources.cityscapes:CITYSCAPES",
+        "tfrecord": "petseg.conversion.sources.tfrecord_files:TFRECORD",
     },
 )

@@ -3,6 +3,8 @@
   petseg-convert --source=oxford_iiit_pet --raw_dir=DIR --output_dir=OUT
   petseg-convert --source=folders --images=DIR --masks=DIR --output_dir=OUT
   petseg-convert --source=tfds --raw_dir=NAME_OR_DIR --output_dir=OUT
+  petseg-convert --source=coco|labelme|via|yolo --raw_dir=DIR --output_dir=OUT
+  petseg-convert --source=voc|cityscapes|tfrecord --raw_dir=DIR --output_dir=OUT
   petseg-convert ... --dry_run   looks at a sample, and writes nothing
 
 Writes shards, TFDS's metadata and manifest.json to OUT; every input is in a shard or, with
@@ -41,7 +43,9 @@ _RAW_DIR = path_flags.define(
     "",
     "oxford_iiit_pet: the folder with images/ and annotations/, or with the two archives. "
     "folders: the folder with images/ and masks/. tfds: a folder that TFDS wrote, or a name "
-    "such as oxford_iiit_pet:4.0.0.",
+    "such as oxford_iiit_pet:4.0.0. coco, labelme, via, yolo: the folder with images and "
+    "annotations. voc: the folder with JPEGImages/, or VOCdevkit's. cityscapes: the folder with "
+    "leftImg8bit/ and gtFine/. tfrecord: a folder, file or pattern of TFRecord files.",
 )
 _OUTPUT_DIR = path_flags.define(
     "output_dir", None, "New or empty folder for the data set.", required=True
@@ -50,13 +54,33 @@ _NAME = flags.DEFINE_string(
     "name", "", "First part of every shard's file name; pets, or data for other sources."
 )
 
-_IMAGES = path_flags.define("images", "", "folders: a folder, or a path with *, **, {any}.")
-_MASKS = path_flags.define("masks", "", "folders: likewise; {class} names the mask's class.")
+_IMAGES = path_flags.define(
+    "images",
+    "",
+    "folders, voc and sources of annotations: a folder, or a path with *, ** and {any}.",
+)
+_MASKS = path_flags.define(
+    "masks",
+    "",
+    "folders: likewise; {class} names the mask's class. voc, cityscapes: a folder of masks in "
+    "place of SegmentationClass, or gtFine.",
+)
+_ANNOTATIONS = path_flags.define(
+    "annotations",
+    "",
+    "coco, labelme, via, yolo: a file, a folder or a path with * and **; by default what lies in "
+    "--raw_dir. In coco and yolo smaller objects lie on larger ones, in labelme and via later "
+    "ones on earlier ones.",
+)
+_ATTRIBUTE = flags.DEFINE_string(
+    "attribute", "", "via: the attribute of regions that is their class, if there are several."
+)
 _CLASSES = path_flags.define(
     "classes",
     "",
-    "folders, tfds: a file with one line per class: 'id,name', 'id,name,colour', 'name=id,id', "
-    "'name,r,g,b', 'r g b name', a name alone, or as CVAT and Roboflow write it.",
+    "A file with one line per class: 'id,name', 'id,name,colour', 'name=id,id', 'name,r,g,b', "
+    "'r g b name', a name alone, or as CVAT and Roboflow write it. For annotations the names are "
+    "their labels, and others reject an image.",
 )
 _IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class, such as 255.")
 _BINARY = flags.DEFINE_bool(
@@ -76,12 +100,14 @@ _IMAGE_RANGE = flags.DEFINE_string(
 )
 _LISTS = {
     split: path_flags.define(
-        f"{split}_list", "", f"folders: a file that names the images of {split}, one per line."
+        f"{split}_list", "", f"A file that names the images of {split}, one per line."
     )
     for split in SPLITS
 }
 _TEST_FRACTION = flags.DEFINE_float(
-    "test_fraction", 0.0, "folders: share that becomes test, without lists and sub-folders."
+    "test_fraction",
+    0.0,
+    "Share that becomes test, if no list, folder or source says it.",
 )
 _VALIDATION_FRACTION = flags.DEFINE_float(
     "validation_fraction", 0.1, "Share that becomes validation if the source has no such split."
@@ -172,6 +198,8 @@ def _options() -> ConvertOptions:
         name=_NAME.value,
         images=_IMAGES.value,
         masks=_MASKS.value,
+        annotations=_ANNOTATIONS.value,
+        attribute=_ATTRIBUTE.value,
         classes=_CLASSES.value,
         ignore_id=_IGNORE_ID.value,
         binary=_BINARY.value,

@@ -34,6 +34,8 @@ class ConvertOptions:
       name: The first part of the shards' file names; empty for the source's default.
       images: A folder or pattern of images.
       masks: A folder or pattern of masks.
+      annotations: A file, folder or pattern of annotations; empty for the source's own place.
+      attribute: The attribute of VIA's regions that is the class; empty for the only one.
       classes: The class file; empty if there is none.
       ignore_id: A mask value that is no class, 0-255, or None.
       binary: Masks are of one class: what is not zero.
@@ -69,6 +71,8 @@ class ConvertOptions:
     name: str = ""
     images: str = ""
     masks: str = ""
+    annotations: str = ""
+    attribute: str = ""
     classes: str = ""
     ignore_id: int | None = None
     binary: bool = False
@@ -206,8 +210,8 @@ def check_source_takes(options: ConvertOptions, source: Source) -> None:
         is_given = getattr(options, field.name) != field.default
         if is_given and field.name in of_sources and field.name not in source.options:
             raise UserError(
-                f"--{field.name} is of --source={' and '.join(of_sources[field.name])}, "
-                f"not {options.source}"
+                f"--{field.name} is of --source={', '.join(of_sources[field.name])}; "
+                f"not of {options.source}"
             )
 
 
@@ -243,6 +247,8 @@ def source_options(options: ConvertOptions, work_dir: str, show_progress: bool) 
         work_dir=work_dir,
         images=options.images,
         masks=options.masks,
+        annotations=options.annotations,
+        attribute=options.attribute,
         mask_rules=class_file.read_mask_rules(
             options.classes, options.ignore_id, options.binary, options.threshold
         ),

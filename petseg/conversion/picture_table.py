@@ -165,6 +165,14 @@ def list_keys(
         raise UserError(f"--{flag}: {pattern} holds no picture ({', '.join(suffixes)})")
 
 
+def list_by_key(pattern: str, flag: str, rejected: list[Finding]) -> dict[str, list[str]]:
+    """Returns key -> sorted paths, for all pictures of a folder or pattern; see list_keys."""
+    by_key: dict[str, list[str]] = {}
+    for key, path in sorted(list_keys(pattern, flag, rejected, by_folder=False)):
+        by_key.setdefault(key, []).append(path)
+    return by_key
+
+
 def composed(name: str) -> str:
     """Returns a name with its accents in one way of writing them (Unicode's NFC)."""
     return unicodedata.normalize("NFC", name)

@@ -5,12 +5,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from petseg.conversion import grey_masks, palettes
+from petseg.conversion.image_index import IMAGE_MISSING, SECOND_ANNOTATION
 from petseg.conversion.pairing import NO_PAIR
 from petseg.conversion.splits import OUTSIDE
 from petseg.data import findings
 from petseg.data.label_map import IGNORED, unnamed
 from petseg.data.manifest import Finding, Manifest
 from petseg.errors import FaultFound
+from petseg.registry import SOURCES
 
 _MANY_SHARE, _MANY = 0.1, 2  # of all inputs; and in number
 _MANY_VALUES, _BLURRED_VALUES, _RARE_SHARE = 50, 4, 0.001  # of unnamed mask values
@@ -62,7 +64,8 @@ def is_loss(finding: Finding) -> bool:
 
     An image in no list, a text file or a hidden folder is none.
     """
-    return bool(finding.split) or _head(finding) in (*NO_PAIR, OUTSIDE)
+    lost = (*NO_PAIR, OUTSIDE, IMAGE_MISSING, SECOND_ANNOTATION)
+    return bool(finding.split) or _head(finding) in lost
 
 
 def losses(finished: Manifest, data_dir: str) -> list[str]:
@@ -143,6 +146,9 @@ def _doubtful_classes(finished: Manifest) -> list[str]:
             "masks of one class can be read with --threshold=128"
         ]
     lines = []
+    source = finished.source.get("source")
+    if source in SOURCES and SOURCES.get(source).raw_labels:  # known, whatever they are called
+        return lines
     for value, name in finished.raw_labels.items():
         is_unnamed_void = value == _VOID and value in nameless and len(nameless) > 2
         if is_unnamed_void or (name != IGNORED and name.lower() in _VOID_NAMES):

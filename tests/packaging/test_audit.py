@@ -41,6 +41,7 @@ ALLOWED = {
     ("petseg/conversion/spill.py", "pickle"): "this process's own temporary files",
     ("petseg/conversion/plan.py", "pickle"): "the plan that this conversion has just written",
     ("petseg/conversion/beam_runner.py", "pickle"): "likewise, by its own worker",
+    ("petseg/conversion/sources/yolo.py", "yaml"): "safe_load alone, which makes plain values",
     ("petseg/exporting/formats.py", "import_module"): "whether a package is installed",
     ("petseg/exporting/formats.py", "load_model"): "the file that was written just before",
     ("petseg/models/encoders/vgg.py", "load_weights"): "weights alone, no code",

@@ -190,6 +190,8 @@ class SourceOptions:
       work_dir: A folder where archives may be unpacked; it is deleted in the end.
       images: A folder or pattern of images.
       masks: A folder or pattern of masks.
+      annotations: A file, folder or pattern of annotations.
+      attribute: The attribute of VIA's regions that is the class; empty for the only one.
       mask_rules: What the masks may contain, according to the class file.
       lists: Split -> a file that names the images of that split.
       validation_fraction: Share of the names that becomes validation, from 0 to below 1.
@@ -204,6 +206,8 @@ class SourceOptions:
     work_dir: str = ""
     images: str = ""
     masks: str = ""
+    annotations: str = ""
+    attribute: str = ""
     mask_rules: MaskRules = MaskRules(None)
     lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
     validation_fraction: float = 0.1

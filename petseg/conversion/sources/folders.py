@@ -2,7 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
-from petseg.conversion import files, merged_masks, pair_lists, pairing, split_lists
+from petseg.conversion import (
+    annotation_hint,
+    files,
+    merged_masks,
+    pair_lists,
+    pairing,
+    split_lists,
+)
 from petseg.conversion.picture_table import MASKS, PictureTable
 from petseg.conversion.sources.base import (
     SPLITS,
@@ -57,7 +64,10 @@ def list_folders(options: SourceOptions) -> SourceListing:
     if is_merged and any(line.has_mask for line in lines):
         raise UserError("--several_masks and {class} need lists of images alone, without masks")
     table = PictureTable()
-    table.add_all(image_flag, mask_flag, rejected, is_merged=is_merged)
+    try:
+        table.add_all(image_flag, mask_flag, rejected, is_merged=is_merged)
+    except UserError as error:
+        raise annotation_hint.explained(error, mask_flag, image_flag, options.raw_dir) from error
     if (told_apart := table.told_apart()) is None:
         raise pairing.same_pictures(table.whole()[0], image_flag, mask_flag)
     rules, value_of = options.mask_rules, None
@@ -68,7 +78,8 @@ def list_folders(options: SourceOptions) -> SourceListing:
         rules, value_of = merged_masks.rules_of_objects(rules)
     pairs = _Pairs(told_apart, value_of)
     if not any(line.has_mask for line in lines) and next(iter(pairs), None) is None:
-        raise _nothing_pairs(told_apart, image_flag, mask_flag, is_merged)
+        error = _nothing_pairs(told_apart, image_flag, mask_flag, is_merged)
+        raise annotation_hint.explained(error, mask_flag, image_flag, options.raw_dir)
     if options.lists:
         by_key, splits = _split_by_lists(lines, options, told_apart, value_of, rejected)
         return _listed(by_key, splits, rules, options, rejected)

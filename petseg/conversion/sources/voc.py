@@ -1,0 +1,180 @@
+"""The source `voc`: PASCAL VOC's layout of segmentation, also as CVAT exports it.
+
+Everingham et al., "The Pascal Visual Object Classes Challenge: A Retrospective", IJCV 2015.
+"""
+
+import re
+from collections.abc import Mapping
+
+from petseg.conversion import annotated_listing, files, text_files
+from petseg.conversion.annotated_listing import split_of_file
+from petseg.conversion.annotation_labels import BACKGROUND
+from petseg.conversion.files import stored_file
+from petseg.conversion.picture_table import list_by_key
+from petseg.conversion.sources.base import (
+    SPLITS,
+    FilePair,
+    MaskRules,
+    Source,
+    SourceListing,
+    SourceOptions,
+    require_raw_dir,
+)
+from petseg.data.label_map import IGNORED
+from petseg.data.manifest import Finding
+from petseg.errors import UserError, shown
+
+CLASSES = (
+    *(BACKGROUND, "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep"),
+    *("sofa", "train", "tvmonitor"),
+)
+VOID = 255  # the value of outlines and of difficult objects
+_IMAGES, _MASKS, _LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
+_LABEL_MAP = "labelmap.txt"
+_TRAINVAL = "trainval"
+_COLOUR = re.compile(r"(\d{1,3}),(\d{1,3}),(\d{1,3})")
+
+
+def list_voc(options: SourceOptions) -> SourceListing:
+    """Pairs the images and masks that the lists of ImageSets/Segmentation name.
+
+    Args:
+      options: `raw_dir` is the folder with JPEGImages, or one above it. `masks` is a folder in
+        place of SegmentationClass, `lists` are files in place of those in ImageSets. The
+        classes are those of the class file, of labelmap.txt, or VOC's own; without a
+        labelmap.txt 255 is ignored.
+
+    Raises:
+      UserError: A folder or list is missing, or no listed image has a mask.
+    """
+    require_raw_dir(options, "voc")
+    root = _root(options)
+    rejected: list[Finding] = []
+    images = list_by_key(options.images or f"{root}/{_IMAGES}", "raw_dir", rejected)
+    masks = list_by_key(options.masks or f"{root}/{_MASKS}", "masks", rejected)
+    known = {} if options.lists else _read_lists(root, masks, rejected)
+    names = known or dict.fromkeys(masks, "")
+    pairs: dict[str, FilePair] = {}
+    for name, split in names.items():
+        if reason := _why_not(images.get(name, []), masks.get(name, [])):
+            rejected.append(Finding(shown(name), split or "train", reason))
+        else:
+            pairs[name] = FilePair(stored_file(images[name][0]), stored_file(masks[name][0]))
+    if unlisted := len(images.keys() - names.keys()):
+        reason = f"images without a mask, in no list of segmentation: {unlisted:,}"
+        rejected.append(Finding(_IMAGES, "", reason))
+    rejected += [Finding(shown(n), "", "mask in no list") for n in masks if n not in names]
+    if not pairs:
+        raise UserError(f"--raw_dir: no listed image of {root} has a mask")
+    by = f"the lists of {_LISTS}"
+    chosen = annotated_listing.choose(pairs, known, by, options, rejected, images, masks)
+    return SourceListing(
+        annotated_listing.examples_of(pairs, chosen),
+        tuple(rejected),
+        _mask_rules(root, options.mask_rules),
+        (annotated_listing.CLASS_NAME,),
+        chosen.split_by,
+        chosen.hashed,
+    )
+
+
+VOC = Source(
+    list_examples=list_voc,
+    options=(
+        *("images", "masks", "classes", "ignore_id", "test_fraction"),
+        *(f"{split}_list" for split in SPLITS),
+    ),
+)
+
+
+def _root(options: SourceOptions) -> str:
+    """Returns the folder that holds the masks: raw_dir, or the only one of its VOC folders."""
+    raw_dir = options.raw_dir
+    wanted = _IMAGES if options.masks else _MASKS
+    if files.is_folder(f"{raw_dir}/{wanted}"):
+        return raw_dir
+    found = []
+    for above in (raw_dir, f"{raw_dir}/VOCdevkit"):
+        names = sorted(files.names_in(above)) if files.is_folder(above) else []
+        found += [f"{above}/{n}" for n in names if files.is_folder(f"{above}/{n}/{wanted}")]
+    if len(found) > 1:
+        raise UserError(f"--raw_dir: {raw_dir} holds several data sets, name one: {found}")
+    if not found:
+        raise UserError(f"--raw_dir: {raw_dir} has no folder {wanted}")
+    return found[0]
+
+
+def _read_lists(
+    root: str, masks: Mapping[str, list[str]], rejected: list[Finding]
+) -> dict[str, str]:
+    """Returns name -> split, empty if a list's name says none; without lists, nothing."""
+    folder = f"{root}/{_LISTS}"
+    paths = sorted(files.names_in(folder)) if files.is_folder(folder) else []
+    paths = [f"{folder}/{name}" for name in paths if name.endswith(".txt")]
+    if any(split_of_file(path) == "train" for path in paths):
+        paths = [path for path in paths if not _is_trainval(path)]
+    splits: dict[str, str] = {}
+    for path in paths:
+        split = split_of_file(path) or ("train" if _is_trainval(path) else "")
+        names = [line.split()[0] for line in _lines(path) if line.strip()]
+        if split == "test" and masks.keys().isdisjoint(names):
+            reason = f"list of images whose masks are not there: {len(names):,} images"
+            rejected.append(Finding(path.rpartition("/")[2], "", reason))
+            continue
+        for name in names:
+            if name in splits:
+                reason = "listed more than once; the first listing counts"
+                rejected.append(Finding(shown(name), split, reason))
+            splits.setdefault(name, split)
+    return splits
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return text_files.read_lines(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--raw_dir: cannot read {path}: {error}") from error
+
+
+def _is_trainval(path: str) -> bool:
+    return path.rpartition("/")[2].startswith(_TRAINVAL)
+
+
+def _why_not(images: list[str], masks: list[str]) -> str | None:
+    lacking = [what for what, there in (("image", images), ("mask", masks)) if not there]
+    if lacking:
+        return f"listed, but {' and '.join(lacking)} missing"
+    if len(images) > 1 or len(masks) > 1:
+        return f"several files of one name: {len(images)} images, {len(masks)} masks"
+    return None
+
+
+def _mask_rules(root: str, given: MaskRules) -> MaskRules:
+    ignored = given.ignored
+    if given.names is not None:
+        return given
+    if files.is_folder(root) and _LABEL_MAP in files.names_in(root):
+        names, colours = _read_label_map(f"{root}/{_LABEL_MAP}")
+        return MaskRules(names, colours, ignored)
+    void = VOID if ignored is None else ignored
+    return MaskRules({**dict(enumerate(CLASSES)), VOID: IGNORED, void: IGNORED}, {}, void)
+
+
+def _read_label_map(path: str) -> tuple[dict[int, str], dict[tuple[int, int, int], int]]:
+    """Returns value -> name and colour -> value: background is 0, then in the file's order."""
+    colours: dict[str, tuple[int, int, int]] = {}
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        fields = line.split(":")
+        match = _COLOUR.fullmatch(fields[1].strip()) if len(fields) > 1 else None
+        colour = tuple(map(int, match.groups())) if match else ()
+        if not colour or max(colour) > 255 or fields[0] in colours:
+            raise UserError(
+                f"--raw_dir: {path}, line {number}: {shown(line)!r} is not "
+                "'label:r,g,b:parts:actions', or its label is duplicated"
+            )
+        colours[fields[0].strip()] = colour
+    names = sorted(colours, key=lambda name: name != BACKGROUND)
+    return dict(enumerate(names)), {colours[name]: value for value, name in enumerate(names)}

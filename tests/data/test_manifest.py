@@ -52,6 +52,33 @@ def test_what_was_written_is_read_back(tmp_path, finished):
     assert manifest.read_manifest(str(tmp_path)) == finished
 
 
+COUNTS = st.dictionaries(st.integers(0, 255), st.integers(1, 1 << 50), max_size=3)
+FINDINGS = st.lists(st.builds(Finding, st.text(), st.text(), st.text()), max_size=2).map(tuple)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(COUNTS, FINDINGS, FINDINGS, st.text()), min_size=1, max_size=4))
+def test_the_text_is_that_of_pythons_json(drawn):
+    shards = tuple(
+        Shard(name, 1, 2, "ab" * 32, "cd" * 32, counts, 3, 4, repaired, rejected)
+        for counts, repaired, rejected, name in drawn
+    )
+    split = Split(shards)
+    made = Manifest("é", {"by": "x"}, {1: "pet"}, {"train": split}, (Finding("a", "", "b"),))
+    content = {"version": manifest.VERSION, **dataclasses.asdict(made)}
+    del content["findings"]
+    content["splits"]["train"] = {
+        "records": split.records,
+        "pixels_per_label": split.pixels_per_label,
+        "mean_height": split.mean_height,
+        "mean_width": split.mean_width,
+        **content["splits"]["train"],
+    }
+    assert manifest.to_json(made) == json.dumps(content, indent=1) + "\n"
+    digest = hashlib.sha256(manifest.to_json(made).encode()).hexdigest()
+    assert made.digest() == made.digest() == digest
+
+
 def test_a_split_is_the_sum_of_its_shards(tmp_path, finished):
     split = finished.splits["train"]
     assert split.records == 7
@@ -240,6 +267,11 @@ def test_drawn_damage_is_one_line_or_is_read_as_it_stands(tmp_path_factory, data
     except UserError as error:
         assert str(error).isprintable()
         return
+    # What a shard need not have is written as empty.
+    for split in content["splits"].values():
+        split["shards"] = [{"repaired": [], "rejected": [], **shard} for shard in split["shards"]]
+    if content.get("findings", ...) is None:
+        del content["findings"]
     assert json.loads(manifest.to_json(found)) == {"colours": {}, **content}
 
 

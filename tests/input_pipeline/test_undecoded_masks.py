@@ -1,4 +1,4 @@
-"""Masks of a data set converted with --validate=header are decoded when their shard is first read."""
+"""Masks that were never decoded (--validate=header) are, when their shard is first read."""
 
 import itertools
 

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -53,7 +53,13 @@ def cache_shards(data_dir: str, splits: Iterable[Split], digest: str, cache: str
 
 
 def verified_copies(
-    data_dir: str, splits: Iterable[Split], folder: str, cache: str
+    data_dir: str,
+    splits: Iterable[Split],
+    folder: str,
+    cache: str,
+    *,
+    hashes: bool = True,
+    check_masks: Callable[[str], None] | None = None,
 ) -> VerifiedShards | None:
     """Compares a copy with the manifest before it is first read; a damaged one is made again.
 
@@ -63,8 +69,11 @@ def verified_copies(
       folder: What cache_shards returned.
       cache: 'memory', for which there is nothing to compare: this process copied them; or a
         folder.
+      hashes: See VerifiedShards.
+      check_masks: See VerifiedShards.
     """
-    if cache == "memory":
+    hashes = hashes and cache != "memory"
+    if not (hashes or check_masks):
         return None
 
     def copy_again(shard: Shard) -> None:
@@ -72,7 +81,15 @@ def verified_copies(
             if not _is_whole(f"{folder}/{shard.name}", shard):
                 _copy_all(data_dir, folder, [shard], cache, is_silent=True)
 
-    return VerifiedShards(folder, splits, "config.data.cache", "delete it", copy_again)
+    return VerifiedShards(
+        folder,
+        splits,
+        "config.data.cache",
+        "delete it",
+        copy_again,
+        hashes=hashes,
+        check_masks=check_masks,
+    )
 
 
 def _not_copied(folder: str, shards: Sequence[Shard]) -> list[Shard]:

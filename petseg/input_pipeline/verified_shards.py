@@ -1,17 +1,20 @@
-"""Shards that are compared with their manifest the first time that they are read.
+"""Shards that are checked the first time that they are read.
 
 Hashing a whole data set before the first step would take hours where it is large, and a run
 may never read all of it. So each shard is hashed by the input pipeline itself, in the thread
 that is about to open it: no record of a shard is used before the shard is known to be the one
 that was converted, and a shard that is never opened is never read. The first group of shards
 is waited for, and hashed on all cores; later groups are hashed ahead of the training step like
-the rest of the input (128 MiB take 0.1 s of one core), and leave the others to decoding.
+the rest of the input (128 MiB take 0.1 s of one core), and leave the others to decoding. Masks
+that were never decoded (--validate=header) are decoded once at the same time: a value without a
+class must not reach training.
 
 The workers of a tf.data service are other processes, into which no Python function goes. With
 a service a thread of the training process hashes the shards meanwhile, and the batches that
 the service sends pass a gate that stops the run once a shard was found to differ.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import re
@@ -21,24 +24,25 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from petseg.cores import usable_cores
 from petseg.data import manifest
 from petseg.data.manifest import Shard, Split
 from petseg.errors import FaultFound, UserError
 
 
 class ShardFault(Exception):
-    """A shard differs from its manifest; TensorFlow passes its text on within an error's."""
+    """A shard must not be used; TensorFlow passes the text on within an error's."""
 
-    def __init__(self, line: str):
-        """`line`: what the user is told."""
-        super().__init__(json.dumps(line))
+    def __init__(self, error: UserError):
+        """`error`: what the user is told."""
+        super().__init__(json.dumps([isinstance(error, FaultFound), str(error)]))
 
 
-_FAULT = re.compile(rf"\b{ShardFault.__name__}: (?=\")")
+_FAULT = re.compile(rf"\b{ShardFault.__name__}: (?=\[)")
 
 
 class VerifiedShards:
-    """Compares SHA-256 and record count of each shard with the manifest, once in a process."""
+    """Compares each shard's SHA-256 and record count with the manifest, once in a process."""
 
     def __init__(
         self,
@@ -47,6 +51,9 @@ class VerifiedShards:
         setting: str,
         remedy: str,
         repair: Callable[[Shard], None] | None = None,
+        *,
+        hashes: bool = True,
+        check_masks: Callable[[str], None] | None = None,
     ):
         """Reads nothing yet.
 
@@ -56,35 +63,45 @@ class VerifiedShards:
           setting: The setting that names the folder, for the user.
           remedy: What to do about a shard that differs.
           repair: Replaces a shard if it differs, or raises UserError; None if nothing can.
+          hashes: Compare with the manifest; otherwise masks alone are checked.
+          check_masks: Takes the path of a shard whose masks were never decoded, and raises
+            UserError if one must not be used; None asks nothing of them.
         """
         self._folder, self._setting, self._remedy, self._repair = folder, setting, remedy, repair
+        self._hashes, self._check_mask = hashes, check_masks
         self._shards = {shard.name: shard for split in splits for shard in split.shards}
         self._lock = threading.Lock()
         self._verified: set[str] = set()
-        self._fault = ""  # found by the thread of verify_meanwhile
+        self._fault: ShardFault | None = None  # found by the thread of verify_meanwhile
         self._thread: threading.Thread | None = None
 
     def verify(self, paths: Iterable[str]) -> None:
-        """Compares those of some shards that were not compared before.
+        """Checks those of some shards that were not checked before.
 
         Raises:
-          ShardFault: One differs, and cannot be repaired.
+          ShardFault: One differs, and cannot be repaired, or has a mask that must not be used.
         """
         names = [path.rsplit("/", 1)[-1] for path in paths]
         # What comes first is not held up by what is opened ahead: one call after the other.
         with self._lock:
             shards = tuple(self._shards[name] for name in names if name not in self._verified)
-            faults = self._compare(shards)
-            if faults and not self._repair:
-                raise ShardFault(f"{self._setting}: {faults[0]}; {self._remedy}")
             try:
-                for shard in shards if faults else ():
-                    self._repair(shard)
+                if self._hashes:
+                    self._compare(shards)
+                if self._check_mask:
+                    self._check_masks([s.name for s in shards if not s.pixels_per_label])
             except UserError as error:
-                raise ShardFault(str(error)) from error
+                raise ShardFault(error) from error
             self._verified.update(names)
 
-    def _compare(self, shards: tuple[Shard, ...]) -> list[str]:
+    def _compare(self, shards: tuple[Shard, ...]) -> None:
+        if faults := self._differences(shards):
+            if not self._repair:
+                raise FaultFound(f"{self._setting}: {faults[0]}; {self._remedy}")
+            for shard in shards:
+                self._repair(shard)
+
+    def _differences(self, shards: tuple[Shard, ...]) -> list[str]:
         at_once = len(shards) if not self._verified else 1
         for first in range(0, len(shards), max(at_once, 1)):
             some = Split(shards[first : first + at_once])
@@ -92,8 +109,14 @@ class VerifiedShards:
                 return faults
         return []
 
+    def _check_masks(self, names: list[str]) -> None:
+        paths = [f"{self._folder}/{name}" for name in names]
+        with concurrent.futures.ThreadPoolExecutor(1 if self._verified else usable_cores()) as pool:
+            for _ in pool.map(self._check_mask, paths):
+                pass
+
     def verify_meanwhile(self, paths: Iterable[str]) -> None:
-        """Compares shards in a thread; `gated` batches end with an error once one differs."""
+        """Checks shards in a thread; `gated` batches end with an error once one has a fault."""
         if self._thread and self._thread.is_alive():
             return
         self._thread = threading.Thread(target=self._verify_all, args=(list(paths),), daemon=True)
@@ -104,11 +127,11 @@ class VerifiedShards:
             for path in paths:
                 self.verify([path])
         except ShardFault as fault:
-            self._fault = json.loads(str(fault))
+            self._fault = fault
 
     @tf.autograph.experimental.do_not_convert
     def verified(self, paths: tf.Tensor) -> tf.Tensor:
-        """Paths of shards, strings of any shape; computing them fails if a shard differs."""
+        """Paths of shards, strings of any shape; computing them fails at a fault."""
 
         @tf.autograph.experimental.do_not_convert
         def check(paths: bytes | np.ndarray) -> bytes | np.ndarray:
@@ -119,12 +142,12 @@ class VerifiedShards:
 
     @tf.autograph.experimental.do_not_convert
     def gated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The same elements, until verify_meanwhile finds a shard that differs."""
+        """The same elements, until verify_meanwhile finds a fault."""
 
         @tf.autograph.experimental.do_not_convert
         def check() -> bool:
             if self._fault:
-                raise ShardFault(self._fault)
+                raise self._fault
             return True
 
         @tf.autograph.experimental.do_not_convert
@@ -137,11 +160,11 @@ class VerifiedShards:
 
 @contextlib.contextmanager
 def faults_in_one_line() -> Iterator[None]:
-    """Turns TensorFlow's error for a shard that differs into FaultFound with the shard's name."""
+    """Turns TensorFlow's error for a ShardFault into the error that it stands for."""
     try:
         yield
     except tf.errors.OpError as error:
         if found := _FAULT.search(error.message):
-            line, _ = json.JSONDecoder().raw_decode(error.message, found.end())
-            raise FaultFound(line) from error
+            (is_fault, line), _ = json.JSONDecoder().raw_decode(error.message, found.end())
+            raise (FaultFound if is_fault else UserError)(line) from error
         raise

@@ -1,7 +1,8 @@
 """The data set of a run, checked, and the source of its batches."""
 
 import dataclasses
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from petseg.errors import UserError
 from petseg.input_pipeline import service, shard_cache, stored_examples
 from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
-from petseg.input_pipeline.raw_values import raw_values
+from petseg.input_pipeline.raw_values import raw_values, raw_values_of_shard
 from petseg.input_pipeline.reading import Shards, shards_in
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.metrics.measure import value_names
@@ -35,7 +36,7 @@ class DataSet:
       class_weights: Weight of a pixel of each class in the cross-entropy; () for 1.
       folder: Where its shards are read from: its own folder, or a cache.
       options: How it is read.
-      verified: Compares each shard with the manifest before it is first read; None does not.
+      verified: Checks each shard before it is first read; None if there is nothing to check.
     """
 
     manifest: Manifest
@@ -84,7 +85,8 @@ def check_best_metric(name: str, label_map: LabelMap) -> None:
 def open_data_set(config: Config) -> DataSet:
     """Reads the manifest and checks that the shards' sizes and the labels agree with it.
 
-    Shards are not read here, but for masks that were never decoded: see verified_shards.
+    Shards are not read here, but for a feature cache: its masks are decoded here if they never
+    were. See verified_shards.
 
     Raises:
       UserError: Says what is wrong with the data set, the label map or the service.
@@ -100,13 +102,26 @@ def open_data_set(config: Config) -> DataSet:
     splits = {name: data.split(name, directory) for name in ("train", "validation")}
     if faults := manifest.check_shards(directory, splits.values(), hashes=False):
         raise UserError(f"config.data.dir: {faults[0]}; {_REMEDY}")
-    for split in splits.values():
-        label_map.check_covers(raw_values(directory, split), directory)
-    verified = VerifiedShards(directory, splits.values(), "config.data.dir", _REMEDY)
+    check_masks = _check_of_masks(directory, splits, label_map, is_read_often)
+    verified = VerifiedShards(
+        directory,
+        splits.values(),
+        "config.data.dir",
+        _REMEDY,
+        hashes=config.data.verify_hashes,
+        check_masks=check_masks,
+    )
     if is_cached:
         where, source = config.data.cache, directory
         directory = shard_cache.cache_shards(source, splits.values(), data.digest(), where)
-        verified = shard_cache.verified_copies(source, splits.values(), directory, where)
+        verified = shard_cache.verified_copies(
+            source,
+            splits.values(),
+            directory,
+            where,
+            hashes=config.data.verify_hashes,
+            check_masks=check_masks,
+        )
     weights = class_weights(config.train.class_weights, label_map, splits["train"])
     return DataSet(
         manifest=data,
@@ -115,8 +130,37 @@ def open_data_set(config: Config) -> DataSet:
         class_weights=weights,
         folder=directory,
         options=input_options(config, label_map),
-        verified=verified if config.data.verify_hashes else None,
+        verified=verified if config.data.verify_hashes or check_masks else None,
     )
+
+
+def _check_of_masks(
+    directory: str, splits: dict[str, Split], label_map: LabelMap, is_lazy: bool
+) -> Callable[[str], None] | None:
+    """Checks counted values at once; gives the check of shards whose masks were never decoded.
+
+    Args:
+      directory: The data set.
+      splits: Those that the run reads.
+      label_map: Of the run.
+      is_lazy: Otherwise everything is checked at once.
+
+    Raises:
+      UserError: The label map lacks a value.
+    """
+    for split in splits.values():
+        values = split.pixels_per_label if is_lazy else raw_values(directory, split)
+        label_map.check_covers(values, directory)
+    shards = [shard for split in splits.values() for shard in split.shards]
+    uncounted = sum(shard.records for shard in shards if not shard.pixels_per_label)
+    if not (uncounted and is_lazy):
+        return None
+    print(
+        f"{directory}: {uncounted:,} masks were never decoded (--validate=header); those of a "
+        "shard are when it is first read",
+        file=sys.stderr,
+    )
+    return lambda path: label_map.check_covers(raw_values_of_shard(path), path)
 
 
 def input_options(config: Config, label_map: LabelMap) -> InputOptions:

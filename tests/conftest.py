@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 from testing import commands
 from testing.configs import make_tiny_config
@@ -14,6 +15,10 @@ from testing.command_processes import ROOT
 from petseg.config import Config
 
 SHARED = ROOT.parent / "shared" / "data"
+
+# No test times anything: a busy machine is no fault.
+hypothesis.settings.register_profile("petseg", deadline=None)
+hypothesis.settings.load_profile("petseg")
 
 from petseg.cli import draw_toy_pets
 

@@ -46,7 +46,10 @@ def plan_on_beam(
             | "group" >> beam.GroupByKey()
             | "sort" >> beam.Map(_write_bucket, folder)
         )
-    return pickle.loads((epath.Path(folder) / _LISTING).read_bytes()), Plan(folder)
+    listing = pickle.loads((epath.Path(folder) / _LISTING).read_bytes())
+    if isinstance(listing, Exception):
+        raise listing
+    return listing, Plan(folder)
 
 
 def write_on_beam(
@@ -115,12 +118,16 @@ def _pipeline(beam_args: Sequence[str]) -> Iterator[object]:
 
 
 def _list(list_source: Callable[[], SourceListing], folder: str) -> Iterator[tuple[int, Hashed]]:
-    listing = list_source()
-    for example in listing.examples:
-        name_hash = plan.hash_of(example.name)
-        yield spill.bucket_of(name_hash), (name_hash, example)
-    without = dataclasses.replace(listing, examples=(), rejected=tuple(listing.rejected))
-    (epath.Path(folder) / _LISTING).write_bytes(pickle.dumps(without))
+    found: SourceListing | Exception
+    try:
+        listing = list_source()
+        for example in listing.examples:
+            name_hash = plan.hash_of(example.name)
+            yield spill.bucket_of(name_hash), (name_hash, example)
+        found = dataclasses.replace(listing, examples=(), rejected=tuple(listing.rejected))
+    except (UserError, FaultFound) as error:
+        found = error  # raised in the worker, it would be logged with its traceback
+    (epath.Path(folder) / _LISTING).write_bytes(pickle.dumps(found))
 
 
 def _write_bucket(bucket: tuple[int, Iterable[Hashed]], folder: str) -> None:

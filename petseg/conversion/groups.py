@@ -30,6 +30,7 @@ def group_by_regex(names: Iterable[str], regex: str) -> dict[str, str]:
     for name in names:
         if match := pattern.search(name):
             groups[name] = (match[1] if pattern.groups else match[0]) or ""
+    groups = {name: group for name, group in groups.items() if group}  # nothing is no group
     if not groups:
         raise UserError(f"--keep_together={regex} is found in no name; one name is {name!r}")
     return groups

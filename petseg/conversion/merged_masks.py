@@ -39,7 +39,7 @@ def check_masks(
     if not isinstance(example.pair, SeveralMasks):
         (content,) = mask_files
         return masks.check_mask(content, rules, decode=decode)
-    of_file = dataclasses.replace(rules, names=None, values_of_colours={})
+    of_file = _rules_of_one_file(rules)
     merged: np.ndarray | None = None
     repaired = 0
     for stored, value, content in zip(
@@ -66,6 +66,15 @@ def check_masks(
     repair = f"mask: {repaired} of its files re-encoded" if repaired else None
     counts = masks.count_labels(merged, rules)
     return CheckedMask(masks.encode_mask(merged), *merged.shape, counts, repair)
+
+
+def _rules_of_one_file(rules: MaskRules) -> MaskRules:
+    """Returns what a file may contain whose pixels are the object, or not."""
+    names = None
+    if rules.threshold is not None:  # it needs a value for each side
+        values = [value for value in range(3) if value != rules.ignored][:2]
+        names = dict.fromkeys([*values, *([] if rules.ignored is None else [rules.ignored])], "")
+    return dataclasses.replace(rules, names=names, values_of_colours={}, stored_as={})
 
 
 def check_example(example: SourceExample, rules: MaskRules) -> CheckedMask | None:

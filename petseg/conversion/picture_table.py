@@ -27,13 +27,11 @@ class PictureTable:
         """Begins without pictures; see spill.Buckets."""
         self._buckets: Buckets[tuple[str, str, str]] = Buckets()
         self._folders: dict[str, dict[str, str]] = {IMAGES: {}, MASKS: {}}
-        self.count = {IMAGES: 0, MASKS: 0}
 
     def add(self, side: str, key: str, path: str) -> None:
         """Adds a picture of IMAGES or MASKS."""
         digest = hashlib.sha256(composed(key).encode(errors="surrogateescape")).digest()
         self._buckets.add(digest, (side, key, path))
-        self.count[side] += 1
         folder = path.rpartition("/")[0]
         if folder not in self._folders[side]:
             real = folder if "://" in folder else os.path.realpath(folder)
@@ -107,19 +105,27 @@ class PictureTable:
                 real = f"{self._folders[side][folder]}/{name}"
                 digest = hashlib.sha256(real.encode(errors="surrogateescape")).digest()
                 by_path.add(digest, (side, key, path, real))
-        both = sum(len(_on_both_sides(items)) for _, items in by_path)
-        if not both or both not in self.count.values():
+        of_images = of_masks = both = 0
+        for _, items in by_path:
+            of_images += len(_real_paths(items, IMAGES))
+            of_masks += len(_real_paths(items, MASKS))
+            both += len(_on_both_sides(items))
+        if not both or both not in (of_images, of_masks):
             return None, by_path
-        if both == self.count[IMAGES] == self.count[MASKS]:
+        if of_images == of_masks:
             return _NEITHER, by_path
-        return IMAGES if both == self.count[MASKS] else MASKS, by_path
+        return IMAGES if both == of_masks else MASKS, by_path
 
 
-def _on_both_sides(items: Iterable[tuple[bytes, tuple[str, str, str, str]]]) -> set[str]:
-    real: dict[str, set[str]] = {IMAGES: set(), MASKS: set()}
-    for _, (side, _, _, path) in items:
-        real[side].add(path)
-    return real[IMAGES] & real[MASKS]
+_Real = Iterable[tuple[bytes, tuple[str, str, str, str]]]
+
+
+def _real_paths(items: _Real, of_side: str) -> set[str]:
+    return {real for _, (side, _, _, real) in items if side == of_side}
+
+
+def _on_both_sides(items: _Real) -> set[str]:
+    return _real_paths(items, IMAGES) & _real_paths(items, MASKS)
 
 
 def list_keys(
@@ -144,7 +150,7 @@ def list_keys(
         raise UserError(f"--{flag}: {root} is not a folder")
     found, twins, hidden = 0, 0, collections.Counter()
     suffixes = files.MASK_SUFFIXES if flag == "masks" else files.PICTURE_SUFFIXES
-    others: list[str] = []
+    others: SpilledList[str] = SpilledList()
     for key, path in files.list_pictures(pattern, hidden, by_folder=by_folder):
         name = path.rpartition("/")[2]
         if files.is_twin(name):

@@ -121,7 +121,7 @@ class Plan:
           source_bytes_per_shard: The approximate size of a shard's inputs.
         """
         total, records = self.bytes(split), sum(len(sizes) for _, sizes in self._sizes(split))
-        count = min(records, max(1, round(total / source_bytes_per_shard)))
+        count = max(1, round(min(total / source_bytes_per_shard, records)))
         runs: dict[int, list[Run]] = {}
         start = 0
         for path, sizes in self._sizes(split):

@@ -41,9 +41,8 @@ class RecordOptions:
         names = None if rules.names is None else sorted(rules.names)
         options = [names, colours, self.validate, self.short_side_px, self.jpeg_quality]
         options += [sorted(rules.stored_as.items()), rules.threshold, rules.is_lossy_read]
-        if rules.threshold is not None:
-            options.append(rules.ignored)
-        return json.dumps([*options, self.image_range.spec() if self.image_range else None])
+        image_range = self.image_range.spec() if self.image_range else None
+        return json.dumps([*options, rules.ignored, image_range])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

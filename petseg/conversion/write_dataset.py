@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from etils import epath
 
@@ -76,7 +76,7 @@ def write_dataset(listing: SourceListing, planned: Plan, options: WriteOptions) 
     if (epath.Path(options.output_dir) / manifest.FILE_NAME).exists():
         finished = manifest.read_manifest(options.output_dir)
         _check_is_same(finished, listing, options)
-        _restore_lost_shards(finished, planned, bytes_per_shard, options)
+        _restore_lost_shards(finished, listing, planned, bytes_per_shard, options)
     else:
         finished = _write_new(listing, planned, bytes_per_shard, options)
     if not all((epath.Path(options.output_dir) / file).exists() for file in FILE_NAMES):
@@ -236,7 +236,11 @@ def _other_inputs(output_dir: str) -> UserError:
 
 
 def _restore_lost_shards(
-    finished: Manifest, planned: Plan, bytes_per_shard: float, options: WriteOptions
+    finished: Manifest,
+    listing: SourceListing,
+    planned: Plan,
+    bytes_per_shard: float,
+    options: WriteOptions,
 ) -> None:
     """Writes the shards again that a finished data set has lost.
 
@@ -245,17 +249,7 @@ def _restore_lost_shards(
     """
     output_dir = options.output_dir
     known = {shard.name: shard for split in finished.splits.values() for shard in split.shards}
-    tasks = _tasks_of(finished, planned, bytes_per_shard, options)
-    digests = processes.map_in_processes(
-        functools.partial(shards.digest_of_inputs, options.records),
-        tasks,
-        [task.records for task in tasks],
-        workers=options.runner.workers,
-        what="compare",
-        show_progress=options.runner.show_progress,
-    )
-    if any(d != known[task.name].inputs for task, d in zip(tasks, digests, strict=True)):
-        raise _other_inputs(output_dir)
+    tasks = _unchanged_tasks(finished, listing, planned, bytes_per_shard, options)
     lost = [task for task in tasks if not shard_files.is_written(known[task.name], output_dir)]
     for task in lost:
         (epath.Path(output_dir) / task.name).unlink(missing_ok=True)
@@ -268,25 +262,49 @@ def _restore_lost_shards(
             )
 
 
-def _tasks_of(
-    finished: Manifest, planned: Plan, bytes_per_shard: float, options: WriteOptions
+def _unchanged_tasks(
+    finished: Manifest,
+    listing: SourceListing,
+    planned: Plan,
+    bytes_per_shard: float,
+    options: WriteOptions,
 ) -> list[ShardTask]:
-    """Returns the shards of a finished data set.
+    """Returns the shards of a finished data set, whose inputs are read again and compared.
 
     Those of a split may have been planned in the end without its bad inputs; see _write_splits.
 
     Raises:
-      UserError: They have other names.
+      UserError: They, or their inputs, are others.
     """
-    tasks = _tasks(planned, planned.splits, bytes_per_shard, options.name)
-    names = {split: [shard.name for shard in of.shards] for split, of in finished.splits.items()}
-    if any([task.name for task in of] != names.get(split) for split, of in tasks.items()):
-        bad = {finding.name for finding in findings.rejected(options.output_dir, finished)}
-        good = plan.excluding(planned, bad, new_plan_folder(options.output_dir, "plan-of-good"))
-        of_good = _tasks(good, good.splits, bytes_per_shard, options.name)
-        differ = [s for s in tasks if [task.name for task in tasks[s]] != names.get(s)]
-        tasks = {s: of_good.get(s, []) if s in differ else tasks[s] for s in tasks}
-        tasks = {split: of for split, of in tasks.items() if of}
-    if {split: [task.name for task in of] for split, of in tasks.items()} != names:
-        raise _other_inputs(options.output_dir)
-    return [task for of_split in tasks.values() for task in of_split]
+    found: list[ShardTask] = []
+    left = {*planned.splits, *finished.splits}
+    for is_without_bad in (False, True):
+        if is_without_bad:
+            # Those of the listing come first; an example may have the name of one.
+            own = sum(1 for _ in listing.rejected)
+            rejected = findings.rejected(options.output_dir, finished)
+            bad = {finding.name for finding in itertools.islice(rejected, own, None)}
+            folder = new_plan_folder(options.output_dir, "plan-of-good")
+            planned = plan.excluding(planned, bad, folder)
+        for split, tasks in _tasks(planned, left, bytes_per_shard, options.name).items():
+            if split in finished.splits and _are_of(tasks, finished.splits[split], options):
+                found += tasks
+                left.remove(split)
+        if not left or not left & {*planned.splits, *finished.splits}:
+            return found
+    raise _other_inputs(options.output_dir)
+
+
+def _are_of(tasks: Sequence[ShardTask], split: Split, options: WriteOptions) -> bool:
+    """Whether shards and their inputs are those of a split."""
+    if [task.name for task in tasks] != [shard.name for shard in split.shards]:
+        return False
+    digests = processes.map_in_processes(
+        functools.partial(shards.digest_of_inputs, options.records),
+        tasks,
+        [task.records for task in tasks],
+        workers=options.runner.workers,
+        what="compare",
+        show_progress=options.runner.show_progress,
+    )
+    return digests == [shard.inputs for shard in split.shards]

@@ -96,6 +96,7 @@ def gather(
             add(_REPAIRED, shard.repaired)
             kept.append(_without_findings(shard) if file.is_open else shard)
         if not file.is_open:
+            (epath.Path(output_dir) / FILE_NAME).unlink(missing_ok=True)  # of an earlier try
             return tuple(kept_unplaced), kept, None
         return (), [_without_findings(shard) for shard in kept], file.finish()
 

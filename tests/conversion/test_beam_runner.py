@@ -21,13 +21,14 @@ def test_a_lost_shard_is_written_again_on_beam(raw_pets, data_dir, tmp_path):
     assert files_of(tmp_path / "out") == files_of(data_dir)
 
 
-def test_what_is_wrong_with_the_source_is_one_line_without_beams_own(tmp_path):
+def test_what_is_wrong_with_the_source_is_one_line_without_beams_own(tmp_path, caplog):
     (tmp_path / "raw").mkdir()
     with pytest.raises(UserError) as raised:
         convert(tmp_path / "raw", tmp_path / "out", runner="beam")
     with pytest.raises(UserError) as expected:
         convert(tmp_path / "raw", tmp_path / "out")
     assert str(raised.value) == str(expected.value)
+    assert "Traceback" not in caplog.text
     assert not (tmp_path / "out").exists()
 
 

@@ -101,3 +101,10 @@ def test_each_stratum_gets_its_share_within_one_component(sizes, strata, validat
         assert abs(sum(taken.values()) - share * sum(sizes)) < 2 * largest
     again = dict(sorted(components.items(), key=lambda item: hash_order(item[0])))
     assert stratify.split_by_strata(again, stratum_of, validation, test) == splits
+
+
+def test_nothing_that_is_found_is_no_group():
+    names = ["a1", "a2", "b", "c"]
+    assert groups.group_by_regex(names, r"a|$") == {"a1": "a", "a2": "a"}
+    with pytest.raises(UserError, match="found in no name"):
+        groups.group_by_regex(names, r"x*")

@@ -9,7 +9,8 @@ from PIL import Image
 from testing.conversion import convert
 
 from petseg.conversion import merged_masks
-from petseg.conversion.files import StoredFile
+from petseg.conversion.class_file import read_mask_rules
+from petseg.conversion.files import StoredFile, stored_file
 from petseg.conversion.prepare import read_inputs
 from petseg.conversion.sources.base import MaskRules, SeveralMasks, SourceExample
 from petseg.data.label_map import IGNORED
@@ -145,3 +146,21 @@ def test_the_inputs_cover_every_file_and_its_value(tmp_path):
         (tmp_path / "masks" / mask.name).write_bytes(content)
         lines.add(read_inputs(example)[0])
     assert len(lines) == 5
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (read_mask_rules("", None, is_binary=True), [0, 1, 1]),
+        (read_mask_rules("", None, threshold=128), [0, 0, 1]),
+        (read_mask_rules("", 77, is_binary=True), [0, 77, 1]),
+    ],
+)
+def test_objects_are_what_binary_and_threshold_say(tmp_path, rules, expected):
+    Image.fromarray(np.array([[0, 77, 200]], np.uint8)).save(tmp_path / "m.png")
+    merged, value_of = merged_masks.rules_of_objects(rules)
+    stored = stored_file(str(tmp_path / "m.png"))
+    pair = SeveralMasks(stored, (stored,), (value_of(stored.path),))
+    example = SourceExample("x", "train", pair)
+    checked = merged_masks.check_masks(example, [stored.read()], merged)
+    assert merged_masks.decode_labels(checked).tolist() == [expected]

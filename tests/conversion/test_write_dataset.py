@@ -8,9 +8,18 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 from testing.commands import run_module
-from testing.conversion import convert, files_of
+from testing.conversion import convert, encoded, files_of, write
 
+from petseg.conversion.files import StoredFile
+from petseg.conversion.sources.base import (
+    FilePair,
+    MaskRules,
+    SourceExample,
+    SourceListing,
+    hash_order,
+)
 from petseg.data import manifest, output_folder, record
+from petseg.data.manifest import Finding
 from petseg.errors import FaultFound, UserError
 
 
@@ -418,3 +427,41 @@ def test_the_gif_named_jpg_is_repaired_once_it_is_listed(real_data, tmp_path):
     with Image.open(real_data / "oxford_pets" / "images" / "Abyssinian_34.jpg") as gif:
         original = np.asarray(gif.convert("RGB")).astype(int)
     assert np.abs(tf.io.decode_jpeg(stored).numpy() - original).mean() < 3
+
+
+def fixed_pairs(folder, sizes, bad) -> SourceListing:
+    """Examples of drawn sizes in bytes, of which some are bad, in the order of their hashes."""
+    folder.mkdir()
+    names = sorted((f"n{i}" for i in range(len(sizes))), key=hash_order)
+    examples = []
+    for index, (name, size) in enumerate(zip(names, sizes, strict=True)):
+        (folder / f"{name}.jpg").write_bytes(b"" if index in bad else IMAGE)
+        (folder / f"{name}.png").write_bytes(MASK)
+        image = StoredFile(str(folder / f"{name}.jpg"), size * 10_000)
+        pair = FilePair(image, StoredFile(str(folder / f"{name}.png"), 0))
+        examples.append(SourceExample(name, "train", pair))
+    # A finding that belongs to no shard, and has the name of a good example.
+    unplaced = (Finding(names[-1], "", "shape left out"),)
+    return SourceListing(tuple(examples), unplaced, MaskRules(None), ("x",), "")
+
+
+IMAGE = encoded(Image.new("RGB", (8, 8)), "JPEG")
+MASK = encoded(Image.new("L", (8, 8), 1), "PNG")
+
+
+def test_a_split_that_was_planned_again_is_recognized_and_restored(tmp_path):
+    seed = int(np.random.default_rng().integers(1 << 30))
+    print("seed", seed)
+    rng = np.random.default_rng(seed)
+    drawn = [rng.choice([1, 2, 3, 20], size=12).tolist() for _ in range(6)]
+    # Planned again without its first input this one has as many shards as before.
+    for number, sizes in enumerate([[3, 20, 20, 1, 2, 20, 3, 20, 1, 3, 20], *drawn]):
+        folder = tmp_path / str(number)
+        listing = fixed_pairs(folder, sizes, bad={0, int(rng.integers(len(sizes)))})
+        out = folder / "out"
+        finished = write(lambda listing=listing: listing, out)
+        before = files_of(out)
+        assert write(lambda listing=listing: listing, out) == finished
+        (out / finished.splits["train"].shards[-1].name).unlink()
+        assert write(lambda listing=listing: listing, out) == finished
+        assert files_of(out) == before

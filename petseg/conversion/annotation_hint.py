@@ -1,5 +1,6 @@
 """Tells by their content which source reads files of annotations."""
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -11,6 +12,10 @@ _SUFFIXES = (".json", ".txt", ".xml", ".csv", ".tfrecord")
 _LOOK_BYTES = 64 << 10  # 64 KiB at each end of a file
 _MOST_NAMES, _MOST_FILES = 20_000, 5  # of a folder and its sub-folders
 _LABELME = "LabelMe's annotations"
+_LAYOUTS = {
+    "voc": ({"JPEGImages", "SegmentationClass"}, "PASCAL VOC"),
+    "cityscapes": ({"leftImg8bit", "gtFine"}, "Cityscapes"),
+}
 _UNKNOWN = ("", "")
 _YOLO_LINE = re.compile(r"\d+(?:\s+\d*\.?\d+(?:e-?\d+)?){6,}\s*")
 _BOX_LINE = re.compile(r"\d+(?:\s+\d*\.?\d+(?:e-?\d+)?){4,5}\s*")
@@ -31,6 +36,8 @@ def hint(folder: str) -> str | None:
     root = files.fixed_part(folder)
     if not files.is_folder(root):
         return None
+    if found := _layout(root):
+        return found
     seen: dict[str, list[str]] = {}
     for number, (_, path) in enumerate(files.list_pictures(root)):
         if number >= _MOST_NAMES:
@@ -43,6 +50,18 @@ def hint(folder: str) -> str | None:
         for path in sorted(paths)[:_MOST_FILES]:
             if found := of_file(path):
                 return found
+    return None
+
+
+def _layout(folder: str) -> str | None:
+    """Returns which source reads a public data set that a folder, or the one above, holds."""
+    for there in (folder, folder.rpartition("/")[0]):
+        if not there or not files.is_folder(there):
+            continue
+        names = set(itertools.islice(files.names_in(there), _MOST_NAMES))
+        for source, (needed, what) in _LAYOUTS.items():
+            if needed <= names:
+                return f"{there} has {what}'s layout, which --source={source} reads"
     return None
 
 

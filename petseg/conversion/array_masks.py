@@ -64,7 +64,10 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
         shown = ", ".join(f"{value} ({count:,} px)" for value, count in named)
         if len(found) > _NAMED:
             shown += f" and {len(found) - _NAMED:,} more values"
-        raise BadFile(f"mask holds values that are not from 0 to 255, as labels are: {shown}")
+        raise BadFile(
+            "mask holds values that are not from 0 to 255, as labels are; if they number objects, "
+            f"--binary makes one class of them: {shown}"
+        )
     return values.astype(np.uint8)
 
 

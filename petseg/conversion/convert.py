@@ -5,7 +5,7 @@ import functools
 
 from etils import epath
 
-from petseg.conversion import beam_runner, class_file, colour_survey, plan
+from petseg.conversion import beam_runner, class_file, colour_survey, files, plan
 from petseg.conversion.plan import Plan
 from petseg.conversion.prepare import VALIDATE, RecordOptions
 from petseg.conversion.regroup import STRATIFY, RegroupOptions, list_source
@@ -241,13 +241,14 @@ def regroup_options(options: ConvertOptions, show_progress: bool) -> RegroupOpti
 
 def source_options(options: ConvertOptions, work_dir: str, show_progress: bool) -> SourceOptions:
     """Returns what the source is given."""
-    lists = {split: getattr(options, f"{split}_list") for split in SPLITS}
+    raw_dir = options.raw_dir.rstrip("/") or options.raw_dir
+    lists = {split: _beside(raw_dir, getattr(options, f"{split}_list")) for split in SPLITS}
     return SourceOptions(
-        raw_dir=options.raw_dir.rstrip("/") or options.raw_dir,
+        raw_dir=raw_dir,
         work_dir=work_dir,
-        images=options.images,
-        masks=options.masks,
-        annotations=options.annotations,
+        images=_below(raw_dir, options.images),
+        masks=_below(raw_dir, options.masks),
+        annotations=_below(raw_dir, options.annotations),
         attribute=options.attribute,
         mask_rules=class_file.read_mask_rules(
             options.classes, options.ignore_id, options.binary, options.threshold
@@ -260,6 +261,21 @@ def source_options(options: ConvertOptions, work_dir: str, show_progress: bool) 
         mask_feature=options.mask_feature,
         show_progress=show_progress,
     )
+
+
+def _below(raw_dir: str, pattern: str) -> str:
+    """Returns a relative folder or pattern below raw_dir, if it is one there."""
+    if not raw_dir or not pattern or pattern.startswith("/") or "://" in pattern:
+        return pattern
+    below = f"{raw_dir}/{pattern}"
+    return below if epath.Path(files.fixed_part(below)).exists() else pattern
+
+
+def _beside(raw_dir: str, path: str) -> str:
+    """Returns a file below raw_dir, if it is one there and none here."""
+    if not path or epath.Path(path).exists():
+        return path
+    return _below(raw_dir, path)
 
 
 def _description(options: ConvertOptions, listing: SourceListing) -> dict[str, str | int | float]:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 
+import numpy as np
 from PIL import Image
 
 from petseg.data import jpeg, picture_file
@@ -10,6 +11,7 @@ from petseg.data.image_range import ImageRange
 from petseg.data.picture_file import BadFile, check_size, open_picture, picture_format
 
 REPAIR_JPEG_QUALITY = 95
+_ALL_BLACK, _ALL_WHITE = ((0, 0),) * 3, ((255, 255),) * 3  # extremes of the channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,14 @@ def _check_content(content: bytes, height: int, width: int) -> None:
 def _re_encode(picture: Image.Image, kind: str, value_range: ImageRange | None) -> CheckedImage:
     mode = picture.mode
     rgb = picture_file.to_rgb(picture, value_range)
+    is_fixed = value_range and mode[0] in "IF" and not value_range.is_percent
+    if is_fixed and rgb.getextrema() in (_ALL_BLACK, _ALL_WHITE):
+        values = np.asarray(picture)
+        raise BadFile(
+            f"image is {'black' if rgb.getpixel((0, 0))[0] == 0 else 'white'} throughout by "
+            f"--image_range={value_range.spec()}: its values are {values.min():g} to "
+            f"{values.max():g}"
+        )
     frames = picture_file.frames_of(picture)
     encoded = to_jpeg(rgb, REPAIR_JPEG_QUALITY, "4:4:4")
     ranged = f", range {value_range.spec()}" if value_range and mode[0] in "IF" else ""

@@ -234,8 +234,8 @@ def _check_frames(picture: Image.Image) -> str | None:
         picture.seek(index)
         if picture.width >= size[0] or picture.height >= size[1]:
             raise BadFile(
-                "mask is a stack of frames, of which any could be the labels; save that one "
-                f"alone: {frames} frames"
+                "mask is a stack of frames, of which any could be the labels; save the one that "
+                f"holds them, or each frame with its image, as a file of its own: {frames} frames"
             )
     if frames == 1:
         return None

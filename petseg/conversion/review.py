@@ -18,6 +18,7 @@ _MANY_SHARE, _MANY = 0.1, 2  # of all inputs; and in number
 _MANY_VALUES, _BLURRED_VALUES, _RARE_SHARE = 50, 4, 0.001  # of unnamed mask values
 _VOID, _VOID_NAMES = 255, ("void", "ignore", "unlabeled", "unlabelled", "unknown", "don't care")
 _NAMED = 8  # classes, in a line
+_NUMBERED = 5  # values without names, as instances are numbered
 _REPAIRED = ("image", "mask")
 _NUMBER = re.compile(r"\d[\d,.x]*")
 
@@ -149,6 +150,11 @@ def _doubtful_classes(finished: Manifest) -> list[str]:
     source = finished.source.get("source")
     if source in SOURCES and SOURCES.get(source).raw_labels:  # known, whatever they are called
         return lines
+    if len(nameless) >= _NUMBERED and sorted(pixels) == list(range(len(nameless))):
+        lines.append(
+            f"masks hold the values 0 to {len(nameless) - 1} without names, each of which is a "
+            "class now: name them in --classes, or, if they number objects, convert with --binary"
+        )
     for value, name in finished.raw_labels.items():
         is_unnamed_void = value == _VOID and value in nameless and len(nameless) > 2
         if is_unnamed_void or (name != IGNORED and name.lower() in _VOID_NAMES):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from etils import epath
 
@@ -125,7 +125,7 @@ def _write_new(
     tasks, bad = _write_splits(planned, bytes_per_shard, options)
     unplaced = itertools.chain(listing.rejected, bad)
     if not tasks:
-        raise _nothing_converted(planned.records, unplaced)
+        raise _nothing_converted(planned.records, bad or listing.rejected)
     names = [task.name for of_split in tasks.values() for task in of_split]
     metadata = (_metadata(options.output_dir, name) for name in names)
     kept_unplaced, kept, file = findings.gather(options.output_dir, unplaced, metadata)
@@ -148,14 +148,14 @@ def _write_new(
     return finished
 
 
-def _nothing_converted(examples: int, rejected: Iterator[Finding]) -> UserError:
+def _nothing_converted(examples: int, rejected: Iterable[Finding]) -> UserError:
     kinds = review.by_kind(rejected, most=1)
     most = max(kinds, key=lambda kind: kind.count)
     (first,) = most.first
-    others = f"; {len(kinds) - 1} other reasons" if len(kinds) > 1 else ""
     return UserError(
         f"not one of {examples:,} images could be converted; {most.count:,} for one reason, such "
-        f"as {first.name}: {first.reason}{others}"
+        f"as {first.name}: {first.reason}"
+        + (f"; reasons in all: {len(kinds)}" if len(kinds) > 1 else "")
     )
 
 

@@ -148,8 +148,8 @@ def choose_label_map(text: str, manifest: Manifest) -> LabelMap:
         own = "; ".join(f"{name}={value}" for value, name in sorted(raw_labels.items()))
         raise UserError(
             f"config.data.label_map={text} is '{label_map.spec()}', but data set "
-            f"'{manifest.name}' says '{own}'; leave it away for the data set's own classes, or "
-            "write the classes out if you mean them"
+            f"'{manifest.name}' says '{own}'; --config.data.label_map= "
+            "takes the data set's own classes; write the classes out if you mean them"
         )
     return label_map
 

@@ -90,7 +90,7 @@ class Harmful:
         (npy(LABELS)[:-1], "damaged or unreadable NumPy"),
         (npy(LABELS) + b"x", "damaged or unreadable NumPy"),
         (npy(np.zeros((0, 5), np.uint8)), "claims 5x0 px"),
-        (npy(LABELS.astype(int) - 1), r"not from 0 to 255, as labels are: -1 \(\d px\)$"),
+        (npy(LABELS.astype(int) - 1), r"not from 0 to 255, as labels are; .*: -1 \(\d px\)$"),
         (npy(np.array([[0, 256, 70000]])), r"256 \(1 px\), 70000 \(1 px\)"),
         (mat(), "0 matrices of whole numbers, one is needed; its matrices: none"),
         (mat(a=LABELS, b=LABELS), "2 matrices of whole numbers.*: a, b"),

@@ -7,6 +7,7 @@ from PIL import Image
 from testing.conversion import encoded
 
 from petseg.conversion import images
+from petseg.data.image_range import ImageRange
 from petseg.data.picture_file import BadFile
 
 RNG = np.random.default_rng(0)
@@ -214,3 +215,15 @@ def test_a_damaged_second_page_costs_nothing():
     checked = images.check_image(bytes(content + bytes(6)))  # a page without a tag
     assert (checked.height, checked.width) == (40, 50)
     np.testing.assert_allclose(decode(checked.encoded), np.asarray(PICTURE), atol=30)
+
+
+@pytest.mark.parametrize(("values", "word"), [((5000, 65535), "white"), ((0, 99), "black")])
+def test_an_image_wholly_outside_the_range_is_named(values, word):
+    grey = np.linspace(*values, 40).round().astype(np.uint16).reshape(5, 8)
+    content = encoded(Image.fromarray(grey), "PNG")
+    with pytest.raises(BadFile) as raised:
+        images.check_image(content, value_range=ImageRange(100, 4095))
+    low, high = values
+    assert str(raised.value) == (
+        f"image is {word} throughout by --image_range=100,4095: its values are {low} to {high}"
+    )

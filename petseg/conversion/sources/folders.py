@@ -1,5 +1,6 @@
 """The source `folders`: any images and masks that pair by name."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from petseg.conversion import (
@@ -26,6 +27,7 @@ from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 
 CLASS_NAMES = ("unlabelled",)  # the images themselves have no classes
+_MOST_NAMES, _NAMED = 1000, 6  # of a folder, in an error
 
 
 def list_folders(options: SourceOptions) -> SourceListing:
@@ -186,7 +188,15 @@ def _patterns(options: SourceOptions) -> tuple[str, str]:
             raise UserError(
                 f"--source=folders needs --{flag}, or --raw_dir=DIR with images/ and masks/ in it"
             )
-    return (
-        options.images or f"{options.raw_dir}/images",
-        options.masks or f"{options.raw_dir}/masks",
-    )
+    images = options.images or f"{options.raw_dir}/images"
+    masks = options.masks or f"{options.raw_dir}/masks"
+    if not options.images and files.is_folder(options.raw_dir) and not files.is_folder(images):
+        names = sorted(itertools.islice(files.names_in(options.raw_dir), _MOST_NAMES))
+        there = [f"{name}/" for name in names if files.is_folder(f"{options.raw_dir}/{name}")]
+        held = f"it holds {', '.join(map(shown, there[:_NAMED]))}" if there else "it has no folder"
+        error = UserError(
+            f"--raw_dir: {options.raw_dir} has no images/ and masks/ in it ({held}); name the "
+            "folders, or patterns in it, by --images and --masks"
+        )
+        raise annotation_hint.explained(error, options.raw_dir)
+    return images, masks

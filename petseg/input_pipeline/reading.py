@@ -62,6 +62,12 @@ def read_epochs(
     group. Groups before `start_record` are never read; records before it in the same group
     are read and dropped, which bounds the time that a resume takes.
 
+    The shards of one group are hashed ahead, in a thread of their own, and as many records as
+    the shuffle buffer holds are ready when it is filled again. So the first record waits for
+    the hashes of its own group alone, and no group's first record for anything. (A parallel
+    interleave of groups opens two ahead in the thread that reads: the first record then waits
+    for three groups, and each group for another.)
+
     Args:
       shards: The shards to read.
       shuffle_records: Size of the shuffle buffer.
@@ -84,27 +90,28 @@ def read_epochs(
     end_task = tf.int64.max if epochs is None else epochs * groups
     paths = tf.constant([shards.paths, *(view.paths for view in more_views)])
 
-    def read_group(task: tf.Tensor) -> tf.data.Dataset:
+    def find_group(task: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         epoch, group = task // groups, task % groups
         order = _shard_order(len(shards.paths), seed, epoch)
         views = tf.gather(_view_of_shards(*paths.shape, seed, epoch), order)
         ordered = tf.gather_nd(paths, tf.stack([views, order], 1))
         group_paths = ordered[group * shards_at_once : (group + 1) * shards_at_once]
+        if shards.verified:
+            group_paths = shards.verified.verified(group_paths, is_awaited=task == first_task)
+        return task, group_paths
+
+    def read_group(task: tf.Tensor, group_paths: tf.Tensor) -> tf.data.Dataset:
         record_seed = tf.random.stateless_uniform(
             [], fold_seed(seed, Stream.RECORD_ORDER, task), 0, tf.int64.max, tf.int64
         )
-        if shards.verified:
-            group_paths = shards.verified.verified(group_paths)
         return (
             read(group_paths, shards_at_once, deterministic)
             .shuffle(shuffle_records, seed=record_seed, reshuffle_each_iteration=False)
             .skip(tf.where(task == first_task, np.int64(skipped), 0))
         )
 
-    # One group at a time; the next one's buffer is filled meanwhile.
-    return tf.data.Dataset.range(first_task, end_task).interleave(
-        read_group, cycle_length=1, num_parallel_calls=1, deterministic=deterministic
-    )
+    groups_to_read = tf.data.Dataset.range(first_task, end_task).map(find_group).prefetch(1)
+    return groups_to_read.flat_map(read_group).prefetch(shuffle_records)
 
 
 @dataclasses.dataclass(frozen=True)

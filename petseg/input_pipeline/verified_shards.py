@@ -3,9 +3,9 @@
 Hashing a whole data set before the first step would take hours where it is large, and a run
 may never read all of it. So each shard is hashed by the input pipeline itself, in the thread
 that is about to open it: no record of a shard is used before the shard is known to be the one
-that was converted, and a shard that is never opened is never read. The first group of shards
-is waited for, and hashed on all cores; later groups are hashed ahead of the training step like
-the rest of the input (128 MiB take 0.1 s of one core), and leave the others to decoding. Masks
+that was converted, and a shard that is never opened is never read. The first group that a
+pipeline reads is waited for, and hashed on all cores; each later group is hashed while the one
+before it is used (128 MiB take 0.1 s of one core), and leaves the other cores to decoding. Masks
 that were never decoded (--validate=header) are decoded once at the same time: a value without a
 class must not reach training.
 
@@ -75,43 +75,44 @@ class VerifiedShards:
         self._fault: ShardFault | None = None  # found by the thread of verify_meanwhile
         self._thread: threading.Thread | None = None
 
-    def verify(self, paths: Iterable[str]) -> None:
+    def verify(self, paths: Iterable[str], is_awaited: bool = False) -> None:
         """Checks those of some shards that were not checked before.
 
+        Args:
+          paths: The shards.
+          is_awaited: Whether nothing else can go on meanwhile; then all cores are used.
+
         Raises:
-          ShardFault: One differs, and cannot be repaired, or has a mask that must not be used.
+          UserError: One differs, and cannot be repaired, or has a mask that must not be used.
         """
         names = [path.rsplit("/", 1)[-1] for path in paths]
         # What comes first is not held up by what is opened ahead: one call after the other.
         with self._lock:
             shards = tuple(self._shards[name] for name in names if name not in self._verified)
-            try:
-                if self._hashes:
-                    self._compare(shards)
-                if self._check_mask:
-                    self._check_masks([s.name for s in shards if not s.pixels_per_label])
-            except UserError as error:
-                raise ShardFault(error) from error
+            if self._hashes:
+                self._compare(shards, len(shards) if is_awaited else 1)
+            if self._check_mask:
+                undecoded = [s.name for s in shards if not s.pixels_per_label]
+                self._check_masks(undecoded, usable_cores() if is_awaited else 1)
             self._verified.update(names)
 
-    def _compare(self, shards: tuple[Shard, ...]) -> None:
-        if faults := self._differences(shards):
+    def _compare(self, shards: tuple[Shard, ...], at_once: int) -> None:
+        if faults := self._differences(shards, at_once):
             if not self._repair:
                 raise FaultFound(f"{self._setting}: {faults[0]}; {self._remedy}")
             for shard in shards:
                 self._repair(shard)
 
-    def _differences(self, shards: tuple[Shard, ...]) -> list[str]:
-        at_once = len(shards) if not self._verified else 1
+    def _differences(self, shards: tuple[Shard, ...], at_once: int) -> list[str]:
         for first in range(0, len(shards), max(at_once, 1)):
             some = Split(shards[first : first + at_once])
             if faults := manifest.check_shards(self._folder, [some], hashes=True):
                 return faults
         return []
 
-    def _check_masks(self, names: list[str]) -> None:
+    def _check_masks(self, names: list[str], at_once: int) -> None:
         paths = [f"{self._folder}/{name}" for name in names]
-        with concurrent.futures.ThreadPoolExecutor(1 if self._verified else usable_cores()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
             for _ in pool.map(self._check_mask, paths):
                 pass
 
@@ -126,19 +127,23 @@ class VerifiedShards:
         try:
             for path in paths:
                 self.verify([path])
-        except ShardFault as fault:
-            self._fault = fault
+        except UserError as error:
+            self._fault = ShardFault(error)
 
     @tf.autograph.experimental.do_not_convert
-    def verified(self, paths: tf.Tensor) -> tf.Tensor:
-        """Paths of shards, strings of any shape; computing them fails at a fault."""
+    def verified(self, paths: tf.Tensor, is_awaited: tf.Tensor | bool = False) -> tf.Tensor:
+        """Paths of shards, strings of any shape; computing them fails at a fault. See verify."""
 
         @tf.autograph.experimental.do_not_convert
-        def check(paths: bytes | np.ndarray) -> bytes | np.ndarray:
-            self.verify([path.decode() for path in np.ravel(paths)])
+        def check(paths: bytes | np.ndarray, is_awaited: np.bool) -> bytes | np.ndarray:
+            try:
+                self.verify([path.decode() for path in np.ravel(paths)], bool(is_awaited))
+            except UserError as error:
+                raise ShardFault(error) from error
             return paths
 
-        return tf.ensure_shape(tf.numpy_function(check, [paths], tf.string), paths.shape)
+        checked = tf.numpy_function(check, [paths, is_awaited], tf.string)
+        return tf.ensure_shape(checked, paths.shape)
 
     @tf.autograph.experimental.do_not_convert
     def gated(self, dataset: tf.data.Dataset) -> tf.data.Dataset:

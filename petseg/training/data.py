@@ -52,6 +52,16 @@ class DataSet:
         """The shards of a split."""
         return shards_in(self.folder, split, self.verified)
 
+    def verify(self) -> None:
+        """Checks all shards now, for callers in whose hands errors of TensorFlow's would end.
+
+        Raises:
+          UserError: One differs from the manifest, or has a mask that must not be used.
+        """
+        if self.verified:
+            for split in (self.train, self.validation):
+                self.verified.verify(self.shards(split).paths, is_awaited=True)
+
     def image_batches(self, devices: Devices) -> ImageBatches:
         """Batches of images for this host."""
         return ImageBatches(

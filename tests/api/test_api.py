@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from testing.commands import run_python
 from testing.weights import assert_same_weights, checkpoint_weights
 
 import petseg
-from petseg import UserError
+from petseg import FaultFound, UserError
 
 HERE = Path(__file__).parent
 
@@ -106,6 +107,17 @@ def test_an_epoch_of_the_data_set_is_new_each_time_and_validation_is_the_same(da
     assert shown == [(6, (6, 32, 32)), (2, (2, 32, 32))]
     for (a, _), (b, _) in zip(validation, validation, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_damaged_shard_is_named_before_a_data_set_is_iterated(data_dir, tmp_path):
+    for split in ("train", "validation"):
+        copy = shutil.copytree(data_dir, tmp_path / split)
+        damaged = max(copy.glob(f"*-{split}.*"))
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+        with pytest.raises(FaultFound, match=f"{damaged.name} differs .*; convert .* again$"):
+            petseg.load_dataset(str(copy), image_size=32, batch_size=6)
 
 
 def test_a_built_model_is_a_plain_keras_model():

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -108,8 +109,8 @@ def test_a_shard_that_is_not_read_yet_is_not_hashed(config):
     opened, order = [], order_of_shards(data)
 
     class Noting(VerifiedShards):
-        def verify(self, paths: list[str]) -> None:
-            super().verify(paths)
+        def verify(self, paths: list[str], is_awaited: bool = False) -> None:
+            super().verify(paths, is_awaited)
             opened.extend(paths)
 
     swap_records(order[-1])
@@ -120,8 +121,39 @@ def test_a_shard_that_is_not_read_yet_is_not_hashed(config):
         data.shards(data.train), shuffle_records=1, seed=0, shards_at_once=1
     )
     next(iter(records))
-    # The next groups are opened ahead.
-    assert 0 < len(opened) < len(order)
+    # The next group is hashed ahead, and one more where this one is in the buffer already.
+    assert 0 < len(opened) <= 3 < len(order)
+
+
+@pytest.mark.parametrize("start_record", [0, 9])
+def test_records_of_a_group_come_while_the_next_group_is_hashed(config, start_record):
+    data = open_data_set(config)
+    good, order = read_train(data), order_of_shards(data)
+    first_was_used, awaited, waited_in_vain = threading.Event(), [], []
+
+    class Slow(VerifiedShards):
+        def verify(self, paths: list[str], is_awaited: bool = False) -> None:
+            awaited.append(is_awaited)
+            if len(awaited) > 1 and not first_was_used.wait(60):
+                waited_in_vain.append(paths)
+            super().verify(paths, is_awaited)
+
+    data = dataclasses.replace(data, verified=Slow(data.folder, [data.train], "", ""))
+    records = reading.read_epochs(
+        data.shards(data.train),
+        **{"shuffle_records": 1, "seed": 0, "epochs": 1, "shards_at_once": AT_ONCE},
+        start_record=start_record,
+    ).as_numpy_iterator()
+    group_ends, ends = [], 0
+    for first in range(0, len(order), AT_ONCE):
+        ends += sum(len(frames_of(path)) for path in order[first : first + AT_ONCE])
+        group_ends.append(ends)
+    end = next(end for end in group_ends if end > start_record)
+    read = [next(records) for _ in range(end - start_record)]
+    assert not waited_in_vain
+    first_was_used.set()
+    assert read + list(records) == good[start_record:]
+    assert awaited[0] and not any(awaited[1:])
 
 
 def test_a_shard_before_the_position_of_a_resume_is_never_read(config):

@@ -42,7 +42,7 @@ def split_of_file(path: str) -> str:
 
 
 def choose(
-    pairs: Mapping[str, Pair],
+    pairs: dict[str, Pair],
     known: Mapping[str, str],
     known_by: str,
     options: SourceOptions,
@@ -57,7 +57,7 @@ def choose(
     train by the hash.
 
     Args:
-      pairs: Name -> pair, at least one.
+      pairs: Name -> pair; one that a line of a list makes is added, or replaces that by name.
       known: Name -> split, as the annotations say; where it is given for some, all others are
         of train.
       known_by: How they say so.
@@ -72,11 +72,11 @@ def choose(
     Raises:
       UserError: A list or a fraction is wrong.
     """
-    given, names = None, list(pairs)
+    given, names = None, pairs.keys()
     if lines := split_lists.read_lists(options.lists):
         lists, images, masks = options.lists, images or {}, masks or {}
-        listed = split_lists.split_by_lists(lines, lists, dict(pairs), images, masks, rejected)
-        given, names = ChosenSplits(listed.get, "list files"), list(listed)
+        listed = split_lists.split_by_lists(lines, lists, pairs, images, masks, rejected)
+        given, names = ChosenSplits(listed.get, "list files"), listed.keys()
     elif any(known.values()):
         given = ChosenSplits(lambda name: known.get(name) or "train", known_by)
     chosen = splits.choose_splits(names, given, options, rejected)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from testing.annotations import boxes, draw_images, reasons
+from testing.annotations import boxes, draw_images, masks_of, reasons
 from testing.conversion import write
 
 from petseg.conversion.sources import voc as source
@@ -118,3 +118,20 @@ def test_a_missing_folder_is_named(tmp_path, missing):
     (folder / missing).rename(folder / "other")
     with pytest.raises(UserError, match=missing):
         listed(folder)
+
+
+def test_a_line_of_a_list_pairs_an_image_with_a_mask_of_another_name(tmp_path):
+    of = {name: np.full((40, 60), value, np.uint8) for value, name in enumerate("abcd", 1)}
+    folder = draw(tmp_path, {"train": list("abcd")}, of)
+    (folder / "SegmentationClass/b.png").rename(folder / "SegmentationClass/b_seg.png")
+    lines = ["a.jpg SegmentationClass/d.png", "JPEGImages/b.jpg b_seg.png", "x.jpg y.png"]
+    (tmp_path / "t.txt").write_text("\n".join(lines))
+    (tmp_path / "v.txt").write_text("c\n")
+    lists = {"train": str(tmp_path / "t.txt"), "validation": str(tmp_path / "v.txt")}
+    listing = listed(folder, lists=lists)
+    values = {name: int(mask[0, 0]) for name, mask in masks_of(listing).items()}
+    assert values == {"a": 4, "b": 2, "c": 3}
+    assert reasons(listing) == {
+        "x.jpg y": "listed, but image and mask missing",
+        "d": "in no list",
+    }

@@ -56,19 +56,26 @@ def list_voc(options: SourceOptions) -> SourceListing:
     known = {} if options.lists else _read_lists(root, masks, rejected)
     names = known or dict.fromkeys(masks, "")
     pairs: dict[str, FilePair] = {}
-    for name, split in names.items():
+    why_not: dict[str, str] = {}
+    for name in names:
         if reason := _why_not(images.get(name, []), masks.get(name, [])):
-            rejected.append(Finding(shown(name), split or "train", reason))
+            why_not[name] = reason
         else:
             pairs[name] = FilePair(stored_file(images[name][0]), stored_file(masks[name][0]))
-    if unlisted := len(images.keys() - names.keys()):
-        reason = f"images without a mask, in no list of segmentation: {unlisted:,}"
-        rejected.append(Finding(_IMAGES, "", reason))
-    rejected += [Finding(shown(n), "", "mask in no list") for n in masks if n not in names]
-    if not pairs:
+    if not pairs and not options.lists:
         raise UserError(f"--raw_dir: no listed image of {root} has a mask")
     by = f"the lists of {_LISTS}"
     chosen = annotated_listing.choose(pairs, known, by, options, rejected, images, masks)
+    if options.lists:  # their lines may pair other names, and choosing says which ones fail
+        used = {pair.mask.path for pair in pairs.values()}
+        unused = [name for name in why_not if used.isdisjoint(masks[name])]
+        rejected += [Finding(shown(name), "", "mask in no list") for name in unused]
+    else:
+        rejected += [Finding(shown(n), names[n] or "train", why) for n, why in why_not.items()]
+    if unlisted := len(images.keys() - names.keys() - pairs.keys()):
+        reason = f"images without a mask, in no list of segmentation: {unlisted:,}"
+        rejected.append(Finding(_IMAGES, "", reason))
+    rejected += [Finding(shown(n), "", "mask in no list") for n in masks if n not in names]
     return SourceListing(
         annotated_listing.examples_of(pairs, chosen),
         tuple(rejected),

@@ -66,7 +66,7 @@ class ImageIndex:
         tests = (
             lambda path: composed(path).endswith(f"/{name}"),
             lambda path: composed(path) == f"{composed(folder)}/{name}",
-            lambda path: split and split in map(split_of_folder, path.split("/")),
+            lambda path: split and split in map(split_of_folder, self._relative(path).split("/")),
         )
         for test in tests:
             found = [path for path in found if test(path)] or found

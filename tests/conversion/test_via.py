@@ -190,3 +190,15 @@ def test_another_file_is_refused_in_one_line(tmp_path, name, content, message):
         listed(tmp_path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_the_named_folder_is_called_says_no_split(tmp_path):
+    names = [f"{i}.jpg" for i in range(8)]
+    folder = draw_images(tmp_path / "dev", names)
+    write_json(folder / "via.json", entries({n: [region(RECT)] for n in names}))
+    assert listed(folder).split_by == "a hash of each name"
+    options = SourceOptions(annotations=str(folder / "via.json"), images=str(folder))
+    assert source.list_via(options).split_by == "a hash of each name"
+    write_json(folder / "val/via.json", entries({"7.jpg": [region(RECT)]}))
+    (folder / "via.json").rename(folder / "other.json")
+    assert listed(folder).split_by == "the annotation files"

@@ -85,8 +85,22 @@ def test_cvats_export_is_read_by_its_colours(tmp_path):
     finished = write(lambda: listed(folder), tmp_path / "out")
     assert finished.raw_labels == {0: "background", 1: "cat", 2: "dog"}
     assert finished.splits["train"].pixels_per_label == {0: 3 * 2250, 2: 3 * 150}
-    (folder / "labelmap.txt").write_text("cat:300,0,0::\n")
-    with pytest.raises(UserError, match=r"labelmap.txt, line 1: .*is not 'label:r,g,b"):
+    ignoring = listed(folder, mask_rules=MaskRules(None, ignored=255)).masks
+    assert (ignoring.names[255], ignoring.ignored) == ("ignored", 255)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("cat:300,0,0::\n", "line 1: colour '300,0,0' is neither"),
+        ("background:0,0,0::\na:1,1,1::\nb:1,1,1::\n", "line 3: the colour #010101 is dup"),
+        ("background:0,0,0::\na;b=c:1,1,1::\n", "line 2: 'a;b=c' cannot be a class name"),
+    ],
+)
+def test_a_wrong_labelmap_is_refused(tmp_path, lines, message):
+    folder = draw(tmp_path, {"train": ["a"], "val": ["b"]})
+    (folder / "labelmap.txt").write_text(lines)
+    with pytest.raises(UserError, match=f"labelmap.txt, {message}"):
         listed(folder)
 
 

@@ -125,7 +125,7 @@ def list_coco(options: SourceOptions) -> SourceListing:
       UserError: A file cannot be read, or is not COCO's; or no image is there.
     """
     annotation_files.require_some(options, "coco")
-    paths = _paths(options)
+    place, paths = options.annotations or options.raw_dir, _paths(options)
     index = ImageIndex(*annotation_files.folder_of_images(options, paths))
     rejected = list(index.findings)
     contents = [_read_file(path, rejected) for path in paths]
@@ -133,9 +133,9 @@ def list_coco(options: SourceOptions) -> SourceListing:
     pairs: dict[str, DrawnPair] = {}
     known: dict[str, str] = {}
     for content in contents:
-        split = annotated_listing.split_of_file(content.path)
+        split = annotated_listing.split_of_file(content.path, place)
         file = _File(content.path, _names(content))
-        for image in _listed_once(content, rejected):
+        for image in _listed_once(content, split, rejected):
             path, reason = index.find(image.file_name, content.path.rpartition("/")[0], split)
             key = index.key_of(path) if path else image.file_name
             if not path or key in pairs:
@@ -298,10 +298,9 @@ def _names(content: _Content) -> dict[int, str]:
     return names
 
 
-def _listed_once(content: _Content, rejected: list[Finding]) -> list[_Image]:
+def _listed_once(content: _Content, split: str, rejected: list[Finding]) -> list[_Image]:
     """Returns the images but those whose id repeats, and all but the first of one file name."""
     count = collections.Counter(image.id for image in content.listed)
-    split = annotated_listing.split_of_file(content.path) or "train"
     kept: dict[str, _Image] = {}
     for image in content.listed:
         if count[image.id] > 1:
@@ -311,7 +310,7 @@ def _listed_once(content: _Content, rejected: list[Finding]) -> list[_Image]:
         else:
             kept[image.file_name] = image
             continue
-        rejected.append(Finding(shown(image.file_name), split, reason))
+        rejected.append(Finding(shown(image.file_name), split or "train", reason))
     return list(kept.values())
 
 

@@ -49,7 +49,8 @@ def list_tfrecord(options: SourceOptions) -> SourceListing:
     rejected: list[Finding] = []
     there: collections.Counter = collections.Counter()
     for path in _paths(options.raw_dir):
-        split, stem = annotated_listing.split_of_file(path), _SHARD.sub("", path.rpartition("/")[2])
+        split = annotated_listing.split_of_file(path, options.raw_dir)
+        stem = _SHARD.sub("", path.rpartition("/")[2])
         for index, (stored, features) in enumerate(_records(path)):
             there.update(list(features))
             if lacking := [k for k in (image_key, mask_key) if not _bytes(features, k)]:

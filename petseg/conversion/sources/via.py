@@ -96,7 +96,7 @@ def list_via(options: SourceOptions) -> SourceListing:
     known: dict[str, str] = {}
     used: set[str | None] = set()
     for path, entry in entries:
-        split = annotated_listing.split_of_file(path)
+        split = annotated_listing.split_of_file(path, place)
         image, reason = index.find(entry.filename, path.rpartition("/")[0], split)
         key = index.key_of(image) if image else entry.filename
         used.add(image)

@@ -12,6 +12,7 @@ from petseg.conversion.splits import split_of_folder
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 
+AMBIGUOUS = "several images have the name that the annotations give"  # a reason
 IMAGE_MISSING = "image that the annotations name is missing"  # a reason
 SECOND_ANNOTATION = "image is annotated a second time; the first annotation counts"  # a reason
 
@@ -72,7 +73,7 @@ class ImageIndex:
             found = [path for path in found if test(path)] or found
         if len(found) == 1:
             return found[0], ""
-        return None, f"several images have the name that the annotations give: {len(found)}"
+        return None, f"{AMBIGUOUS}: {len(found)}"
 
     def find_stem(self, stem: str, folder: str) -> str | None:
         """Returns the only image of a name without its suffix, one in that folder before others."""

@@ -48,6 +48,11 @@ class StoredYolo:
         """The size of the file, in bytes."""
         return self.file.bytes
 
+    @property
+    def path(self) -> str:
+        """The file that says them."""
+        return self.file.path
+
     def read(self, image: bytes) -> tuple[Size, list[Shape]]:
         """Reads the polygons; raises Unreadable, BadShape or BadFile."""
         size = upright_size(image)

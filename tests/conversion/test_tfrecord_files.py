@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from testing.annotations import boxes, masks_of, reasons
-from testing.conversion import encoded, write
+from testing.conversion import convert, encoded, write
 
 from petseg.conversion.sources import tfrecord_files as source
 from petseg.conversion.sources.base import MaskRules, SourceOptions
@@ -128,3 +128,10 @@ def test_a_folder_without_records_is_refused(tmp_path):
         listed(tmp_path)
     with pytest.raises(UserError, match="No such file"):
         listed(tmp_path / "no.tfrecord")
+
+
+def test_masks_of_one_class_are_read_as_the_flag_says(tmp_path):
+    folder = draw(tmp_path / "raw", {"train.tfrecord": ["a"], "val.tfrecord": ["b"]})
+    finished = convert(folder, tmp_path / "out", source="tfrecord", threshold=128)
+    assert finished.raw_labels == {0: "background", 1: "foreground"}
+    assert finished.splits["train"].pixels_per_label == {0: 2000, 1: 400}

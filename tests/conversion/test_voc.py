@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from testing.annotations import boxes, draw_images, masks_of, reasons
-from testing.conversion import write
+from testing.conversion import convert, write
 
 from petseg.conversion.sources import voc as source
 from petseg.conversion.sources.base import MaskRules, SourceOptions
@@ -149,3 +149,11 @@ def test_a_line_of_a_list_pairs_an_image_with_a_mask_of_another_name(tmp_path):
         "x.jpg y": "listed, but image and mask missing",
         "d": "in no list",
     }
+
+
+def test_masks_of_one_class_are_read_as_the_flag_says(tmp_path):
+    lists = {"train": ["a"], "val": ["b"]}
+    folder = draw(tmp_path / "raw", lists, dict.fromkeys("ab", boxes((200, 5, 5, 20, 15))))
+    finished = convert(folder, tmp_path / "out", source="voc", binary=True)
+    assert finished.raw_labels == {0: "background", 1: "foreground"}
+    assert finished.splits["train"].pixels_per_label == {0: 2250, 1: 150}

@@ -84,13 +84,13 @@ _CLASSES = path_flags.define(
 )
 _IGNORE_ID = flags.DEFINE_integer("ignore_id", None, "A mask value that is no class, such as 255.")
 _BINARY = flags.DEFINE_bool(
-    "binary", False, "folders, tfds: masks are of one class: every value but 0."
+    "binary", False, "folders, tfds, voc, tfrecord: masks are of one class: every value but 0."
 )
 _THRESHOLD = flags.DEFINE_integer(
     "threshold",
     None,
-    "folders, tfds: masks are of one class: values from here on, such as 128. For smoothed edges "
-    "and JPEG masks.",
+    "folders, tfds, voc, tfrecord: masks are of one class: values from here on, such as 128. For "
+    "smoothed edges and JPEG masks.",
 )
 _IMAGE_RANGE = flags.DEFINE_string(
     "image_range",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from petseg.conversion import split_lists, splits
+from petseg.conversion import files, split_lists, splits
 from petseg.conversion.annotation_labels import Labels
 from petseg.conversion.drawn_pair import DrawnPair
 from petseg.conversion.pairing import ByKey
@@ -28,12 +28,19 @@ CLASS_NAME = "unlabelled"  # the images themselves have no classes
 _WORD = re.compile(r"[A-Za-z]+")
 
 
-def split_of_file(path: str) -> str:
+def split_of_file(path: str, place: str) -> str:
     """Returns the split that a file is named after, else its folder; empty if none is.
 
     'instances_val2017.json' and 'valid/_annotations.coco.json' are of validation.
+
+    Args:
+      path: The file.
+      place: The file, folder or pattern that the user named. What its folders are called says
+        nothing: /home/dev/pets holds all splits.
     """
-    folders, _, name = path.rpartition("/")
+    root = files.fixed_part(place).rstrip("/")
+    root = root.rpartition("/")[0] if path == root else root
+    folders, _, name = path.removeprefix(root).lstrip("/").rpartition("/")
     words = (word.lower() for word in _WORD.findall(name.partition(".")[0]))
     splits = {SPLIT_OF[word] for word in words if word in SPLIT_OF}
     if len(splits) == 1:
@@ -42,7 +49,7 @@ def split_of_file(path: str) -> str:
 
 
 def choose(
-    pairs: Mapping[str, Pair],
+    pairs: dict[str, Pair],
     known: Mapping[str, str],
     known_by: str,
     options: SourceOptions,
@@ -57,7 +64,7 @@ def choose(
     train by the hash.
 
     Args:
-      pairs: Name -> pair, at least one.
+      pairs: Name -> pair; one that a line of a list makes is added, or replaces that by name.
       known: Name -> split, as the annotations say; where it is given for some, all others are
         of train.
       known_by: How they say so.
@@ -72,11 +79,11 @@ def choose(
     Raises:
       UserError: A list or a fraction is wrong.
     """
-    given, names = None, list(pairs)
+    given, names = None, pairs.keys()
     if lines := split_lists.read_lists(options.lists):
         lists, images, masks = options.lists, images or {}, masks or {}
-        listed = split_lists.split_by_lists(lines, lists, dict(pairs), images, masks, rejected)
-        given, names = ChosenSplits(listed.get, "list files"), list(listed)
+        listed = split_lists.split_by_lists(lines, lists, pairs, images, masks, rejected)
+        given, names = ChosenSplits(listed.get, "list files"), listed.keys()
     elif any(known.values()):
         given = ChosenSplits(lambda name: known.get(name) or "train", known_by)
     chosen = splits.choose_splits(names, given, options, rejected)

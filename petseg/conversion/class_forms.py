@@ -27,6 +27,7 @@ _WORDS_ID_NAME_RGB = re.compile(r"(\d+)\s+(.*\D.*?)\s+(\d+)\s+(\d+)\s+(\d+)")
 _WORDS_RGB_NAME = re.compile(r"(\d+)\s+(\d+)\s+(\d+)\s+(\S*[^\s\d].*)")
 _WORDS_NAME_RGB = re.compile(r"(.*[^\s\d].*?)\s+(\d+)\s+(\d+)\s+(\d+)")
 _WORDS_ID_NAME = re.compile(r"(\d+):?\s+(\S*[^\s\d].*)")
+_LONGEST = 10_000  # characters of a line
 _SEPARATORS = re.compile(r"[,;=\t]")
 
 
@@ -67,6 +68,10 @@ def parse(lines: Sequence[str]) -> list[Line]:
     texts = [(n, text) for n, text in texts if text.strip(",;\t ") and not text.startswith("#")]
     if not texts:
         return []
+    if long := [n for n, text in texts if len(text) > _LONGEST]:
+        raise UnknownForm(
+            f"line {long[0]} has more than {_LONGEST:,} characters; is it a class file?"
+        )
     for forms in (_precise(texts), _loose(texts)):
         found: dict[str, list[Line]] = {}
         for name, rest, form in forms:

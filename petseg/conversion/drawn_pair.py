@@ -26,6 +26,10 @@ class Annotation(Protocol):
     def bytes(self) -> int:
         """The size of what is read, in bytes."""
 
+    @property
+    def path(self) -> str:
+        """The file that says them."""
+
     def read(self, image: bytes) -> tuple[Size, list[Shape]]:
         """Reads the size that the shapes are drawn for, and the shapes.
 
@@ -44,10 +48,12 @@ class StoredShapes:
     """Shapes that a source keeps in memory, because they are few and small.
 
     Attributes:
+      path: The file that says them.
       size: What they are drawn for; None for the image as a viewer shows it.
       shapes: The shapes.
     """
 
+    path: str
     size: Size | None
     shapes: tuple[Shape, ...]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from petseg import processes
 from petseg.conversion import convert, masks, regroup, review
 from petseg.conversion.convert import ConvertOptions
+from petseg.conversion.drawn_pair import DrawnPair
 from petseg.conversion.prepare import Prepared, RecordOptions, prepare_example
 from petseg.conversion.shards import Advance
 from petseg.conversion.sources.base import (
@@ -183,7 +184,13 @@ def _pair(example: SourceExample) -> tuple[str, str, str]:
     pair = example.pair
     image, mask = getattr(pair, "image", None), getattr(pair, "mask", None)
     where = image.path if image is not None else pair.image_name
-    what = f"in {where}" if mask is None else mask.path
+    if isinstance(pair, DrawnPair):
+        what = f"drawn from {pair.annotation.path}"
+    elif mask is not None:
+        what = mask.path
+    else:  # both are in one record
+        stored = getattr(pair, "stored", None)
+        what = f"in {stored.path if stored else where}"
     if isinstance(pair, SeveralMasks):
         first = shown(pair.masks[0].path)
         what = f"{len(pair.masks)} masks, the first {first}"

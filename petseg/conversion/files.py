@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Iterator
 from etils import epath
 
 from petseg.data import regular_file
+from petseg.errors import UserError, shown
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (*PICTURE_SUFFIXES, ".npy", ".mat")
 # What file managers, notebooks and disk stations keep beside pictures, besides '.*' folders.
 _HIDDEN_FOLDERS = ("@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "__MACOSX")
-MASK_SUFFIXES = (*PICTURE_SUFFIXES, ".npy", ".mat")
 ANY, CLASS = "{any}", "{class}"  # wildcards that are no part of a key
 _WILDCARD = re.compile(r"[*?\[]|\{any\}|\{class\}")
 _TOKEN = re.compile(r"\*\*/?|\*|\?|\{any\}|\{class\}|\[[^\]]*\]|[^*?\[{]+|[\[{]")
@@ -98,11 +98,6 @@ def is_picture_name(name: str) -> bool:
     return name.lower().endswith(PICTURE_SUFFIXES)
 
 
-def is_mask_name(name: str) -> bool:
-    """Whether a name has the suffix of a picture or of an array."""
-    return name.lower().endswith(MASK_SUFFIXES)
-
-
 def fixed_part(pattern: str) -> str:
     """Returns the folders of a pattern before its first wildcard; all of it if it has none.
 
@@ -147,6 +142,11 @@ def list_pictures(
             yield key_of(match), path
 
 
+def has_class(pattern: str) -> bool:
+    """Whether {class} is a wildcard of a pattern, and no folder's own name."""
+    return CLASS in pattern[len(fixed_part(pattern)) :]
+
+
 def class_reader(pattern: str) -> Callable[[str], str]:
     """Returns a function that reads, in a path that matches, what {class} stands for."""
     root, _, matcher = _parsed(pattern)
@@ -172,7 +172,12 @@ def _parsed(pattern: str) -> tuple[str, str, re.Pattern | None]:
     """Returns a pattern's fixed folder, the rest, and its expression; None without wildcards."""
     root = fixed_part(pattern)
     rest = pattern[len(root) :].lstrip("/") if root not in (pattern, ".") else pattern
-    return root, rest, None if pattern == root else re.compile(to_regex(rest))
+    try:
+        return root, rest, None if pattern == root else re.compile(to_regex(rest))
+    except re.error as error:
+        raise UserError(
+            f"{shown(pattern)} is no pattern: {error}; see 'Pairs' in docs/your_data.md"
+        ) from error
 
 
 def _walk(

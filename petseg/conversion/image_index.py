@@ -12,6 +12,7 @@ from petseg.conversion.splits import split_of_folder
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 
+AMBIGUOUS = "several images have the name that the annotations give"  # a reason
 IMAGE_MISSING = "image that the annotations name is missing"  # a reason
 SECOND_ANNOTATION = "image is annotated a second time; the first annotation counts"  # a reason
 
@@ -66,13 +67,13 @@ class ImageIndex:
         tests = (
             lambda path: composed(path).endswith(f"/{name}"),
             lambda path: composed(path) == f"{composed(folder)}/{name}",
-            lambda path: split and split in map(split_of_folder, path.split("/")),
+            lambda path: split and split in map(split_of_folder, self._relative(path).split("/")),
         )
         for test in tests:
             found = [path for path in found if test(path)] or found
         if len(found) == 1:
             return found[0], ""
-        return None, f"several images have the name that the annotations give: {len(found)}"
+        return None, f"{AMBIGUOUS}: {len(found)}"
 
     def find_stem(self, stem: str, folder: str) -> str | None:
         """Returns the only image of a name without its suffix, one in that folder before others."""

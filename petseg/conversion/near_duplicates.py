@@ -24,7 +24,7 @@ Advance = Callable[[], None]
 _SIDE = 16
 _MOST_BITS = 100  # of 512
 _LEAST_CORRELATION = 0.9
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE, _COLUMNS_AT_ONCE = 256, 8192  # 16 MiB for a word of all
 _MASK_SIDE = 64
 _LEAST_AGREEMENT = 0.8
 _CHUNK = 64
@@ -145,13 +145,16 @@ def _compare(
 
 
 def _compare_block(bits: np.ndarray, greys: np.ndarray, start: int) -> np.ndarray:
-    rows = bits[start : start + _ROWS_AT_ONCE]
-    different = np.zeros((len(rows), len(bits) - start), np.uint16)
-    for word in range(bits.shape[1]):
-        different += np.bitwise_count(rows[:, word, None] ^ bits[None, start:, word])
-    near = np.argwhere(different <= _MOST_BITS)
-    near = near[near[:, 0] < near[:, 1]] + start
-    return near[_correlate(greys, near)]
+    rows, found = bits[start : start + _ROWS_AT_ONCE], []
+    for first in range(start, len(bits), _COLUMNS_AT_ONCE):
+        columns = bits[first : first + _COLUMNS_AT_ONCE]
+        different = np.zeros((len(rows), len(columns)), np.uint16)
+        for word in range(bits.shape[1]):
+            different += np.bitwise_count(rows[:, word, None] ^ columns[None, :, word])
+        near = np.argwhere(different <= _MOST_BITS) + np.array([start, first])
+        near = near[near[:, 0] < near[:, 1]]
+        found.append(near[_correlate(greys, near)])
+    return np.concatenate(found)
 
 
 def _correlate(greys: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Lists that alone name all pairs: an image and its mask in each line, and no folders."""
 
+import collections
 import os
 from collections.abc import Iterable
 
@@ -10,6 +11,7 @@ from petseg.conversion.split_lists import Line
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 
+_AGAIN = "listed more than once; the first listing counts"  # a reason
 Listed = tuple[dict[str, MaskedFile], dict[str, str]]
 
 
@@ -26,7 +28,8 @@ def pair_by_lists(lines: Iterable[Line], raw_dir: str, rejected: list[Finding]) 
       rejected: Gets a finding for each line without a pair.
 
     Returns:
-      Key -> pair, key -> split. A key is the image's path from that folder on, without suffix.
+      Key -> pair, key -> split. A key is the image's path from that folder on, without suffix
+      unless images differ in it alone.
 
     Raises:
       UserError: No line names a pair.
@@ -34,13 +37,21 @@ def pair_by_lists(lines: Iterable[Line], raw_dir: str, rejected: list[Finding]) 
     pairs: dict[str, MaskedFile] = {}
     splits: dict[str, str] = {}
     lost: list[Finding] = []
+    resolved = []
+    images: dict[str, set[str]] = collections.defaultdict(set)
     for line in lines:
         base = raw_dir or os.path.dirname(line.where.rpartition(", line ")[0]) or "."
-        key, pair, reason = _resolve(line, base)
-        if not reason and key in pairs:
-            reason = "listed more than once; the first listing counts"
-        if pair is None or reason:
+        path, pair, reason = _resolve(line, base)
+        resolved.append((line, path, pair, reason))
+        if pair:
+            images[files.without_suffix(path)].add(path)
+    for line, path, pair, reason in resolved:
+        stem = files.without_suffix(path)
+        key = path if len(images[stem]) > 1 else stem
+        if pair is None:
             lost.append(Finding(shown(line.text), line.split, reason))
+        elif key in pairs:
+            lost.append(Finding(shown(line.text), line.split, _AGAIN))
         else:
             pairs[key], splits[key] = pair, line.split
     if not pairs:
@@ -55,7 +66,7 @@ def pair_by_lists(lines: Iterable[Line], raw_dir: str, rejected: list[Finding]) 
 
 
 def _resolve(line: Line, base: str) -> tuple[str, FilePair | None, str]:
-    """Returns the key, and the pair or the reason why there is none."""
+    """Returns the image's path below `base`, and the pair or the reason why there is none."""
     columns = line.columns
     if columns is None:
         return "", None, "listed, but without a mask in its line"
@@ -65,8 +76,8 @@ def _resolve(line: Line, base: str) -> tuple[str, FilePair | None, str]:
         return "", None, f"listed, but {' and '.join(lacking)} missing"
     if is_same_file(image, mask):
         return "", None, f"listed, but {ITSELF}"
-    key = files.without_suffix(image.removeprefix(f"{base.rstrip('/')}/").lstrip("/"))
-    return key, FilePair(files.stored_file(image), files.stored_file(mask)), ""
+    relative = image.removeprefix(f"{base.rstrip('/')}/").lstrip("/")
+    return relative, FilePair(files.stored_file(image), files.stored_file(mask)), ""
 
 
 def _longest_end(path: str, base: str) -> str | None:

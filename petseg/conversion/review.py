@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from petseg.conversion import grey_masks, palettes
-from petseg.conversion.image_index import IMAGE_MISSING, SECOND_ANNOTATION
+from petseg.conversion.image_index import AMBIGUOUS, IMAGE_MISSING, SECOND_ANNOTATION
 from petseg.conversion.pairing import NO_PAIR
 from petseg.conversion.splits import OUTSIDE
 from petseg.data import findings
@@ -65,7 +65,7 @@ def is_loss(finding: Finding) -> bool:
 
     An image in no list, a text file or a hidden folder is none.
     """
-    lost = (*NO_PAIR, OUTSIDE, IMAGE_MISSING, SECOND_ANNOTATION)
+    lost = (*NO_PAIR, OUTSIDE, IMAGE_MISSING, AMBIGUOUS, SECOND_ANNOTATION)
     return bool(finding.split) or _head(finding) in lost
 
 

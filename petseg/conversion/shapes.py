@@ -27,13 +27,15 @@ class Shape:
 
     Attributes:
       label: The name of its class.
-      kind: 'mask', or a key of MIN_POINTS.
+      kind: 'mask', 'rle', or a key of MIN_POINTS.
       parts: float64 [n, 2] each, x and y in pixels from the upper left corner of the image. A
         polygon is the union of its parts; all others have one. A rectangle has two opposite
         corners; a circle its centre and a point of its edge; an ellipse its centre, its two
-        radii and, if it is turned, (angle in radians, 0); a mask its upper left corner.
+        radii and, if it is turned, (angle in radians, 0); a mask its upper left corner. Run
+        lengths have none, since they cover all of the image.
       place: Where it is in its file, for messages: 'annotation 17'.
       pixels: bool [height, width], of a mask.
+      counts: Run lengths, as rle.decode takes them; decoded only while they are drawn.
     """
 
     label: str
@@ -41,6 +43,7 @@ class Shape:
     parts: tuple[np.ndarray, ...]
     place: str
     pixels: np.ndarray | None = None
+    counts: str | Sequence[int] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,15 +93,15 @@ def draw(
     size: tuple[int, int],
     smaller_on_top: bool,
 ) -> np.ndarray:
-    """Draws shapes, each over those before it.
+    """Draws shapes, each over those before it; one at a time is in memory as pixels.
 
     Args:
       shapes: The shapes, all of whose labels are in `values`.
       values: Label -> raw value.
       background: The raw value where no shape is.
       size: Height and width, in pixels.
-      smaller_on_top: Draw those with more pixels first; equal ones, and otherwise all, in
-        their own order.
+      smaller_on_top: Those with fewer pixels lie on those with more; equal ones, and otherwise
+        all, in their own order.
 
     Returns:
       uint8 [height, width], raw values.
@@ -106,20 +109,23 @@ def draw(
     Raises:
       BadShape: One cannot be drawn; the message names it.
     """
-    patches = []
+    labels = np.full(size, background, np.uint8)
+    # The number of pixels of the shape on top, of each pixel; the largest where there is none.
+    on_top = np.full(size, np.iinfo(np.uint32).max, np.uint32) if smaller_on_top else None
     for shape in shapes:
         try:
-            if patch := cover(shape, *size):
-                patches.append((values[shape.label], patch))
+            patch = cover(shape, *size)
         except BadShape as error:
             raise error.at(shape.place) from error
-    if smaller_on_top:
-        patches.sort(key=lambda item: -np.count_nonzero(item[1].pixels))
-    labels = np.full(size, background, np.uint8)
-    for value, patch in patches:
-        rows, columns = patch.pixels.shape
-        area = labels[patch.top : patch.top + rows, patch.left : patch.left + columns]
-        area[patch.pixels] = value
+        if patch is None:
+            continue
+        pixels, (rows, columns) = patch.pixels, patch.pixels.shape
+        where = np.s_[patch.top : patch.top + rows, patch.left : patch.left + columns]
+        if on_top is not None:
+            count = np.count_nonzero(pixels)
+            pixels = pixels & (on_top[where] >= count)
+            on_top[where][pixels] = count
+        labels[where][pixels] = values[shape.label]
     return labels
 
 
@@ -127,6 +133,9 @@ def cover(shape: Shape, height: int, width: int) -> Patch | None:
     """Returns the pixels of a shape within an image, or None if it has none; raises BadShape."""
     if shape.kind == "mask":
         return _place_mask(shape, height, width)
+    if shape.kind == "rle":
+        pixels = rle.decode(shape.counts, (height, width))
+        return Patch(0, 0, pixels) if pixels.any() else None
     if shape.kind not in MIN_POINTS:
         raise BadShape(f"no kind of shape that petseg knows: '{shape.kind[:_SHOWN]}'")
     if why_empty(shape, height, width):

@@ -3,10 +3,13 @@
 import collections
 import dataclasses
 import hashlib
+import re
 from collections.abc import Iterator
 
 from petseg.conversion.sources.base import SourceExample
 from petseg.conversion.spill import Buckets
+
+_PREFIX = re.compile(r"(?:(?:train|validation|test|record)-\d{7,}-)+(?=.)")
 
 
 class UniqueNames:
@@ -19,7 +22,9 @@ class UniqueNames:
 
     def add(self, example: SourceExample) -> None:
         """Adds the next example of the source."""
-        digest = hashlib.sha256(example.name.encode(errors="surrogateescape")).digest()
+        # By what follows a prefix, so that all names that renaming could meet are together.
+        stem = _PREFIX.sub("", example.name, count=1)
+        digest = hashlib.sha256(stem.encode(errors="surrogateescape")).digest()
         self._buckets.add(digest, (self._count, example))
         self._count += 1
 
@@ -30,9 +35,13 @@ class UniqueNames:
         """Yields all, with split and index before duplicate names; the source gives both."""
         for _, items in self._buckets:
             count = collections.Counter(example.name for _, (_, example) in items)
+            taken = set(count)
             for _, (index, example) in items:
-                if count[example.name] > 1:
-                    name = f"{example.split}-{index:07d}-{example.name}"
-                    yield dataclasses.replace(example, name=name)
-                else:
+                if count[example.name] == 1:
                     yield example
+                    continue
+                name = example.name
+                while name in taken:
+                    name = f"{example.split or 'record'}-{index:07d}-{name}"
+                taken.add(name)
+                yield dataclasses.replace(example, name=name)

@@ -6,7 +6,7 @@ from testing.annotations import boxes, draw_images, reasons
 from testing.conversion import write
 
 from petseg.conversion.sources import cityscapes as source
-from petseg.conversion.sources.base import SourceOptions
+from petseg.conversion.sources.base import MaskRules, SourceOptions
 from petseg.data.label_map import choose_label_map, parse_label_map
 from petseg.errors import UserError
 
@@ -93,3 +93,12 @@ def test_missing_folders_are_named(tmp_path):
     (tmp_path / "gtFine").mkdir()
     with pytest.raises(UserError, match="leftImg8bit is not a folder"):
         listed(tmp_path)
+
+
+def test_a_value_besides_the_label_ids_may_be_ignored(tmp_path):
+    folder = draw(tmp_path)
+    rules = listed(folder, mask_rules=MaskRules(None, ignored=255)).masks
+    assert (rules.names[255], rules.ignored, rules.names[7]) == ("ignored", 255, "road")
+    assert "ignore_id" in source.CITYSCAPES.options
+    with pytest.raises(UserError, match="--ignore_id=7 is 'road' in cityscapes"):
+        listed(folder, mask_rules=MaskRules(None, ignored=7))

@@ -123,6 +123,7 @@ def test_a_class_may_have_several_colours(rules_of, text):
         ("0,road\n1,road\n", "'road' is duplicated; a line 'road=1,2' gives a class several"),
         ("a=300\n", "id 300 must lie"),
         ("\n".join(f"n{i}" for i in range(257)), "id 256 must lie between 0 and 255"),
+        ('{"a": "' + "x" * 200_000 + '"}', "line 1 has more than 10,000 characters"),
         ("{'road': 1}\n{'car': 2, 'a': 3}\n", "is not 'id,name'"),
     ],
 )

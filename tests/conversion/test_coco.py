@@ -19,6 +19,8 @@ from testing.annotations import (
 )
 from testing.conversion import write
 
+from petseg.conversion import review
+from petseg.conversion import rle as rle_decoding
 from petseg.conversion.sources import coco as source
 from petseg.conversion.sources.base import MaskRules, SourceOptions
 from petseg.errors import UserError
@@ -144,7 +146,7 @@ def test_annotations_before_images_are_checked_too(tmp_path):
     path = folder / "annotations/instances.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(dict(reversed(content.items())), indent=1))
-    assert "wholly outside" in reasons(listed(folder))["a.jpg"]
+    assert "wholly outside" in reasons(listed(folder))["images/a"]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_annotations_before_images_are_checked_too(tmp_path):
 )
 def test_shapes_without_pixels_are_left_out_and_named(tmp_path, annotation, reason):
     listing = listed(draw(tmp_path, [annotation, polygon(1, 18, 1, 1, 9, 9)]))
-    assert reasons(listing) == {"a.jpg": f"shape left out, {reason}"}
+    assert reasons(listing) == {"images/a": f"shape left out, {reason}"}
     assert (masks_of(listing)["images/a"] == boxes((18, 1, 1, 9, 9))).all()
 
 
@@ -281,3 +283,27 @@ def test_a_data_set_is_written_and_accounted_for(tmp_path):
     counts = finished.splits["train"].pixels_per_label
     assert counts[3] == 64 * finished.splits["train"].records
     assert np.all([finished.raw_labels[v] for v in counts] == ["background", "cat"])
+
+
+def test_a_mask_of_impossible_size_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    size = {"height": 60_000, "width": 400_000}
+    outline = {"size": [60_000, 400_000], "counts": [60_000 * 400_000]}
+    annotation = {**polygon(1, 3, 1, 1, 9, 9), "segmentation": outline}
+    folder = draw(tmp_path, [annotation])
+    path = folder / "annotations/instances.json"
+    content = json.loads(path.read_text())
+    content["images"][0] |= size
+    write_json(path, content)
+    monkeypatch.setattr(rle_decoding, "decode", None)
+    assert "annotated image claims 400,000x60,000 px" in masks_of(listed(folder))["images/a"]
+
+
+def test_an_image_of_several_files_is_a_loss(tmp_path):
+    folder = draw(tmp_path, [polygon(1, 3, 1, 1, 9, 9)], {1: "a.jpg", 2: "x/c.jpg"})
+    (folder / "images/y").mkdir()
+    draw_images(folder / "images/y", ["c.jpg"])
+    path = folder / "annotations/instances.json"
+    path.write_text(path.read_text().replace("x/c.jpg", "c.jpg"))
+    (found,) = [f for f in listed(folder).rejected if f.name == "c.jpg"]
+    assert found.reason == "several images have the name that the annotations give: 2"
+    assert review.is_loss(found)

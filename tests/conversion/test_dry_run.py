@@ -1,5 +1,8 @@
+import re
+
 import pytest
 from testing import toy_shapes
+from testing.annotations import coco, draw_images, flat_box, write_json
 from testing.commands import run_module
 from testing.conversion import convert
 
@@ -77,3 +80,18 @@ def test_the_command_prints_itself_and_leaves_no_folder(shapes):
     assert not out.parent.exists()
     assert f"to convert: petseg-convert {' '.join(flags)} --output_dir={out}\n" in done.stdout
     assert "sample          24 of 24, 24 of them good" in done.stdout
+
+
+def test_a_look_names_the_file_of_an_annotation_and_of_a_record(shapes, tmp_path):
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    folder = draw_images(tmp_path / "coco", names)
+    square = {"category_id": 1, "segmentation": [flat_box(1, 1, 9, 9)]}
+    content = coco(dict(enumerate(names)), [{**square, "image_id": i} for i in range(3)], {1: "x"})
+    path = write_json(folder / "a.json", content)
+    found = look(folder, source="coco", classes="")
+    assert {(image, mask) for _, image, mask in found.pairs} == {
+        (f"{folder}/{name}", f"drawn from {path}") for name in names
+    }
+    convert(shapes, tmp_path / "records", source="folders", classes=f"{shapes}/classes.csv")
+    for _, _, mask in look(tmp_path / "records", source="tfrecord", classes="").pairs:
+        assert re.fullmatch(rf"in {tmp_path}/records/data-.*-of-\d{{5}}", mask)

@@ -350,3 +350,13 @@ def test_a_pattern_that_is_no_folder_stays_a_pattern(tmp_path):
     assert files.fixed_part(f"{tmp_path}/v[12]/*.png") == str(tmp_path)
     (tmp_path / "v[12]").mkdir()
     assert files.fixed_part(f"{tmp_path}/v[12]/*.png") == f"{tmp_path}/v[12]"
+
+
+def test_a_pattern_that_no_expression_can_be_made_of_is_refused(shapes):
+    with pytest.raises(UserError, match=r"\[z-a\]\*.jpg is no pattern: bad character range"):
+        listing_of(shapes / "images/[z-a]*.jpg", shapes / "masks")
+
+
+def test_a_folder_that_is_called_class_is_no_wildcard(shapes):
+    (shapes / "masks").rename(shapes / "{class}")
+    assert len(listing_of(shapes / "images", shapes / "{class}").examples) == 24

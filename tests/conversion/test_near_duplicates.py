@@ -117,3 +117,15 @@ def test_look_alikes_whose_masks_disagree_are_named_the_worst_first(tmp_path):
         examples, links, MaskRules(None), workers=1, show_progress=False
     )
     assert [of.names for of in found] == [("n0", "n1")]
+
+
+def test_all_columns_are_compared_a_block_at_a_time(monkeypatch):
+    rng = np.random.default_rng(SEED)
+    bits = rng.integers(0, 2**63, (60, 8), dtype=np.uint64)
+    greys = rng.integers(0, 255, (60, 256), dtype=np.uint8)
+    for one, other in ((3, 41), (20, 21), (0, 59)):
+        bits[other], greys[other] = bits[one], greys[one]
+    monkeypatch.setattr(near_duplicates, "_COLUMNS_AT_ONCE", 7)
+    found = near_duplicates._compare_block(bits, greys, 0)
+    assert sorted(found.tolist()) == [[0, 59], [3, 41], [20, 21]]
+    assert near_duplicates._compare_block(bits, greys, 20).tolist() == [[20, 21]]

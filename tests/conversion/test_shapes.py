@@ -1,6 +1,7 @@
 """Shapes become the pixels whose centres lie within them."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -140,3 +141,25 @@ def test_rle_is_decoded_as_pycocotools_does(height, width, random):
 def test_damaged_rle_is_refused(text):
     with pytest.raises(BadShape, match="RLE"):
         rle.decode(text, (4, 4))
+
+
+def test_smaller_shapes_lie_on_top_whatever_the_order():
+    rng = np.random.default_rng(3)
+    found, expected = [], np.zeros(SIZE, np.uint8)
+    for number in range(20):
+        (left, right), (top, bottom) = (np.sort(rng.integers(0, side, 2)) for side in (60, 40))
+        found.append(shape("rectangle", (left, top), (right, bottom), label="ab"[number % 2]))
+    for each in sorted(found, key=lambda s: -np.count_nonzero(drawn(s))):
+        expected[drawn(each) > 0] = {"a": 1, "b": 2}[each.label]
+    assert (drawn(*found, smaller_on_top=True) == expected).all()
+
+
+def test_run_lengths_are_decoded_one_at_a_time():
+    size, counts = (1000, 1000), [100, 900, 999_000]
+    found = [Shape("a", "rle", (), f"shape {i}", counts=counts) for i in range(200)]
+    tracemalloc.start()
+    labels = drawn(*found, size=size, smaller_on_top=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert labels[100:, 0].all() and labels.sum() == 900
+    assert peak < 20_000_000  # all 200 would take 200 MB

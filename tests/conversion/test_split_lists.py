@@ -2,9 +2,11 @@ import codecs
 import os
 
 import pytest
+from testing.annotations import draw_images
 from testing.conversion import taken
 from testing.picture_files import touch
 
+from petseg.conversion import pair_lists, split_lists
 from petseg.conversion.sources import folders
 from petseg.conversion.sources.base import SourceOptions
 from petseg.errors import UserError
@@ -143,3 +145,15 @@ def test_a_name_that_is_no_utf_8_is_found(tmp_path):
     touch(tmp_path, [f"img/{name}.png", f"lab/{name}.png"])
     listing = listing_of(tmp_path, train=b"\xff\x85.png\n")
     assert [e.name for e in listing.examples] == [name]
+
+
+def test_images_that_differ_in_their_suffix_alone_are_two(tmp_path):
+    draw_images(tmp_path, ["a.jpg", "a.png", "b.jpg", "m/1.png", "m/2.png", "m/3.png"])
+    (tmp_path / "t.txt").write_text("a.jpg m/1.png\na.png m/2.png\nb.jpg m/3.png\nb.jpg m/3.png\n")
+    rejected = []
+    lines = split_lists.read_lists({"train": str(tmp_path / "t.txt")})
+    pairs, splits = pair_lists.pair_by_lists(lines, "", rejected)
+    names = {key: pair.mask.name for key, pair in pairs.items()}
+    assert names == {"a.jpg": "1.png", "a.png": "2.png", "b": "3.png"}
+    assert splits.keys() == names.keys()
+    assert [f.reason for f in rejected] == ["listed more than once; the first listing counts"]

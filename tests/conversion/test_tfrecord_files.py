@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from testing.annotations import boxes, masks_of, reasons
-from testing.conversion import encoded, write
+from testing.conversion import convert, encoded, write
 
 from petseg.conversion.sources import tfrecord_files as source
 from petseg.conversion.sources.base import MaskRules, SourceOptions
@@ -69,8 +69,18 @@ def test_shards_of_deeplab_give_splits_by_their_names(tmp_path):
 def test_names_without_a_split_are_split_by_hash_and_equal_names_kept_apart(tmp_path):
     folder = draw(tmp_path, {"pets.tfrecord": ["a"] * 8})
     listing = listed(folder / "pets.tfrecord", validation_fraction=0.25)
-    assert len({e.name for e in listing.examples}) == 8
+    examples = list(listing.examples)
+    assert len({e.name for e in examples}) == 8
+    assert {e.split for e in examples} == {"train", "validation"}
     assert listing.split_by == "a hash of each name"
+
+
+def test_a_renamed_record_replaces_no_other_one(tmp_path):
+    names = ["record-0000002-x", "x", "x", "pets.tfrecord/x-0000002", "train-0000001-x"]
+    folder = draw(tmp_path, {"pets.tfrecord": names})
+    examples = list(listed(folder).examples)
+    assert len({e.name for e in examples}) == len({e.pair.stored.offset for e in examples}) == 5
+    assert set(names) - {"x"} < {e.name for e in examples}
 
 
 def test_other_keys_are_named(tmp_path):
@@ -89,7 +99,7 @@ def test_a_png_image_is_taken_and_a_record_without_mask_named(tmp_path):
     assert reasons(listing) == {
         "val-00000-of-00001, record 0": f"record without {KEYS[0]} and {KEYS[1]}"
     }
-    image, _ = listing.examples[0].pair.read()
+    image, _ = next(iter(listing.examples)).pair.read()
     assert Image.open(io.BytesIO(image)).format == "PNG"
 
 
@@ -118,3 +128,10 @@ def test_a_folder_without_records_is_refused(tmp_path):
         listed(tmp_path)
     with pytest.raises(UserError, match="No such file"):
         listed(tmp_path / "no.tfrecord")
+
+
+def test_masks_of_one_class_are_read_as_the_flag_says(tmp_path):
+    folder = draw(tmp_path / "raw", {"train.tfrecord": ["a"], "val.tfrecord": ["b"]})
+    finished = convert(folder, tmp_path / "out", source="tfrecord", threshold=128)
+    assert finished.raw_labels == {0: "background", 1: "foreground"}
+    assert finished.splits["train"].pixels_per_label == {0: 2000, 1: 400}

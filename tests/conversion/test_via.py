@@ -3,9 +3,11 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 from testing.annotations import boxes, draw_images, masks_of, reasons, write_json
 
 from petseg.conversion.sources import via as source
@@ -190,3 +192,31 @@ def test_another_file_is_refused_in_one_line(tmp_path, name, content, message):
         listed(tmp_path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_the_named_folder_is_called_says_no_split(tmp_path):
+    names = [f"{i}.jpg" for i in range(8)]
+    folder = draw_images(tmp_path / "dev", names)
+    write_json(folder / "via.json", entries({n: [region(RECT)] for n in names}))
+    assert listed(folder).split_by == "a hash of each name"
+    options = SourceOptions(annotations=str(folder / "via.json"), images=str(folder))
+    assert source.list_via(options).split_by == "a hash of each name"
+    write_json(folder / "val/via.json", entries({"7.jpg": [region(RECT)]}))
+    write_json(folder / "via.json", entries({n: [region(RECT)] for n in names[:-1]}))
+    assert listed(folder).split_by == "the annotation files"
+
+
+def test_json_that_is_nested_too_deep_is_refused(tmp_path):
+    draw_images(tmp_path, ["a.jpg"])
+    names = "filename,region_count,region_shape_attributes,region_attributes"
+    (tmp_path / "via.csv").write_text(f"{names}\na.jpg,1,{'[' * 200_000},{{}}\n")
+    with pytest.raises(UserError, match="line 2: JSON is broken"):
+        listed(tmp_path)
+
+
+def test_a_csv_file_may_be_remote(tmp_path, monkeypatch):
+    kinds = epath.register._URI_PREFIXES_TO_CLS  # a kind of remote path that is here
+    monkeypatch.setitem(kinds, "file://", lambda path: Path(path.removeprefix("file://")))
+    write_csv(tmp_path / "via.csv", REGIONS)
+    found = source._entries_of_csv(f"file://{tmp_path}/via.csv")
+    assert [entry.filename for entry in found] == list(REGIONS)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from PIL import Image
-from testing.annotations import boxes, draw_images, reasons
-from testing.conversion import write
+from testing.annotations import boxes, draw_images, masks_of, reasons
+from testing.conversion import convert, write
 
 from petseg.conversion.sources import voc as source
 from petseg.conversion.sources.base import MaskRules, SourceOptions
@@ -85,8 +85,22 @@ def test_cvats_export_is_read_by_its_colours(tmp_path):
     finished = write(lambda: listed(folder), tmp_path / "out")
     assert finished.raw_labels == {0: "background", 1: "cat", 2: "dog"}
     assert finished.splits["train"].pixels_per_label == {0: 3 * 2250, 2: 3 * 150}
-    (folder / "labelmap.txt").write_text("cat:300,0,0::\n")
-    with pytest.raises(UserError, match=r"labelmap.txt, line 1: .*is not 'label:r,g,b"):
+    ignoring = listed(folder, mask_rules=MaskRules(None, ignored=255)).masks
+    assert (ignoring.names[255], ignoring.ignored) == ("ignored", 255)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("cat:300,0,0::\n", "line 1: colour '300,0,0' is neither"),
+        ("background:0,0,0::\na:1,1,1::\nb:1,1,1::\n", "line 3: the colour #010101 is dup"),
+        ("background:0,0,0::\na;b=c:1,1,1::\n", "line 2: 'a;b=c' cannot be a class name"),
+    ],
+)
+def test_a_wrong_labelmap_is_refused(tmp_path, lines, message):
+    folder = draw(tmp_path, {"train": ["a"], "val": ["b"]})
+    (folder / "labelmap.txt").write_text(lines)
+    with pytest.raises(UserError, match=f"labelmap.txt, {message}"):
         listed(folder)
 
 
@@ -118,3 +132,28 @@ def test_a_missing_folder_is_named(tmp_path, missing):
     (folder / missing).rename(folder / "other")
     with pytest.raises(UserError, match=missing):
         listed(folder)
+
+
+def test_a_line_of_a_list_pairs_an_image_with_a_mask_of_another_name(tmp_path):
+    of = {name: np.full((40, 60), value, np.uint8) for value, name in enumerate("abcd", 1)}
+    folder = draw(tmp_path, {"train": list("abcd")}, of)
+    (folder / "SegmentationClass/b.png").rename(folder / "SegmentationClass/b_seg.png")
+    lines = ["a.jpg SegmentationClass/d.png", "JPEGImages/b.jpg b_seg.png", "x.jpg y.png"]
+    (tmp_path / "t.txt").write_text("\n".join(lines))
+    (tmp_path / "v.txt").write_text("c\n")
+    lists = {"train": str(tmp_path / "t.txt"), "validation": str(tmp_path / "v.txt")}
+    listing = listed(folder, lists=lists)
+    values = {name: int(mask[0, 0]) for name, mask in masks_of(listing).items()}
+    assert values == {"a": 4, "b": 2, "c": 3}
+    assert reasons(listing) == {
+        "x.jpg y": "listed, but image and mask missing",
+        "d": "in no list",
+    }
+
+
+def test_masks_of_one_class_are_read_as_the_flag_says(tmp_path):
+    lists = {"train": ["a"], "val": ["b"]}
+    folder = draw(tmp_path / "raw", lists, dict.fromkeys("ab", boxes((200, 5, 5, 20, 15))))
+    finished = convert(folder, tmp_path / "out", source="voc", binary=True)
+    assert finished.raw_labels == {0: "background", 1: "foreground"}
+    assert finished.splits["train"].pixels_per_label == {0: 2250, 1: 150}

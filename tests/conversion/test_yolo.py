@@ -116,3 +116,15 @@ def test_a_wrong_yaml_file_is_refused_in_one_line(tmp_path, yaml, message):
     with pytest.raises(UserError, match=message) as error:
         listed(draw(tmp_path, {"train/a": ""}, yaml))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("images", ["images", "images/train", "images/*/*.jpg"])
+def test_labels_beside_the_folder_of_images_are_found(tmp_path, images):
+    folder = draw(tmp_path, {"train/a": line(1, 5, 5, 20, 15), "train/b": ""})
+    (folder / "labels/train/gone.txt").write_text("")
+    options = {"annotations": str(folder / "data.yaml"), "images": str(folder / images)}
+    listing = source.list_yolo(SourceOptions(**options))
+    assert [mask.max() for mask in masks_of(listing).values()] == [2, 0]
+    assert reasons(listing) == {
+        str(folder / "labels/train/gone.txt"): "file of labels without an image"
+    }

@@ -15,8 +15,9 @@ from petseg.conversion.sources.base import (
     require_raw_dir,
 )
 from petseg.conversion.splits import ChosenSplits, choose_splits
+from petseg.data.label_map import IGNORED
 from petseg.data.manifest import Finding
-from petseg.errors import UserError
+from petseg.errors import UserError, shown
 
 NAMES = (
     *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic"),
@@ -42,7 +43,8 @@ def list_cityscapes(options: SourceOptions) -> SourceListing:
 
     Args:
       options: `raw_dir` is the folder with leftImg8bit and gtFine or gtCoarse; `masks` says
-        which one, where both are there: a folder.
+        which one, where both are there: a folder. `mask_rules.ignored` is a value to ignore
+        besides the label ids.
 
     Raises:
       UserError: A folder is missing, or no image has a mask.
@@ -63,13 +65,14 @@ def list_cityscapes(options: SourceOptions) -> SourceListing:
     other = sorted({_split(key) for key in images} - splits - {_TEST})
     for split in other:
         count = sum(_split(key) == split for key in images)
-        rejected.append(Finding(split, "", f"split without masks in {kind}: {count:,} images"))
+        reason = f"split without masks in {kind}: {count:,} images"
+        rejected.append(Finding(shown(split), "", reason))
     images = {key: paths for key, paths in images.items() if _split(key) in splits}
     masks = {key: paths for key, paths in masks.items() if _split(key) in splits}
     matched, unpaired = pairing.match_keys(images, masks)
     rejected += unpaired.values()
     named = {key: paths for key, paths in matched.items() if _split(key) in _SPLITS}
-    rejected += [Finding(key, "", "in no split") for key in matched if key not in named]
+    rejected += [Finding(shown(key), "", "in no split") for key in matched if key not in named]
     if not named:
         raise UserError(f"--raw_dir: no image of {options.raw_dir}/{_IMAGES} has a mask in {kind}")
     given = ChosenSplits(lambda key: _SPLITS[_split(key)], "the data set's own splits")
@@ -78,7 +81,7 @@ def list_cityscapes(options: SourceOptions) -> SourceListing:
     return SourceListing(
         annotated_listing.examples_of(pairs, chosen),
         tuple(rejected),
-        MaskRules(dict(enumerate(NAMES))),
+        _mask_rules(options.mask_rules.ignored),
         (annotated_listing.CLASS_NAME,),
         chosen.split_by,
         chosen.hashed,
@@ -87,10 +90,19 @@ def list_cityscapes(options: SourceOptions) -> SourceListing:
 
 CITYSCAPES = Source(
     list_examples=list_cityscapes,
-    options=("masks",),
+    options=("masks", "ignore_id"),
     default_name="cityscapes",
     raw_labels=dict(enumerate(NAMES)),
 )
+
+
+def _mask_rules(ignored: int | None) -> MaskRules:
+    names = dict(enumerate(NAMES))
+    if ignored in names:
+        raise UserError(
+            f"--ignore_id={ignored} is '{names[ignored]}' in cityscapes; label maps ignore classes"
+        )
+    return MaskRules(names if ignored is None else {**names, ignored: IGNORED}, ignored=ignored)
 
 
 def _default_masks(raw_dir: str) -> str:

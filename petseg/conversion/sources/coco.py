@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import pydantic
 
-from petseg.conversion import annotated_listing, annotation_files, json_stream, rle, shapes
+from petseg.conversion import annotated_listing, annotation_files, json_stream, shapes
 from petseg.conversion.annotation_files import TOLERANT
 from petseg.conversion.annotation_labels import Labels, choose_labels
 from petseg.conversion.drawn_pair import DrawnPair, Size, findings_of, upright_size
@@ -99,6 +99,11 @@ class StoredInstances:
         """The size of all annotations, in bytes."""
         return sum(self.spans[1::2])
 
+    @property
+    def path(self) -> str:
+        """The file that says them."""
+        return self.file.path
+
     def read(self, image: bytes) -> tuple[Size, list[Shape]]:
         """Reads the annotations; raises Unreadable, BadShape or BadFile."""
         size = self.size or upright_size(image)
@@ -125,7 +130,7 @@ def list_coco(options: SourceOptions) -> SourceListing:
       UserError: A file cannot be read, or is not COCO's; or no image is there.
     """
     annotation_files.require_some(options, "coco")
-    paths = _paths(options)
+    place, paths = options.annotations or options.raw_dir, _paths(options)
     index = ImageIndex(*annotation_files.folder_of_images(options, paths))
     rejected = list(index.findings)
     contents = [_read_file(path, rejected) for path in paths]
@@ -133,9 +138,10 @@ def list_coco(options: SourceOptions) -> SourceListing:
     pairs: dict[str, DrawnPair] = {}
     known: dict[str, str] = {}
     for content in contents:
-        split = annotated_listing.split_of_file(content.path)
+        split = annotated_listing.split_of_file(content.path, place)
         file = _File(content.path, _names(content))
-        for image in _listed_once(content, rejected):
+        keys: dict[Id, str] = {}
+        for image in _listed_once(content, split, rejected):
             path, reason = index.find(image.file_name, content.path.rpartition("/")[0], split)
             key = index.key_of(path) if path else image.file_name
             if not path or key in pairs:
@@ -144,7 +150,8 @@ def list_coco(options: SourceOptions) -> SourceListing:
             spans = content.spans.get(image.id, array.array("q"))
             annotation = StoredInstances(file, image.id, _size_of(image), spans)
             pairs[key] = DrawnPair(stored_file(path), annotation, labels, smaller_on_top=True)
-            known[key] = split
+            keys[image.id], known[key] = key, split
+        rejected += content.without_pixels(keys)
     rejected += index.unused({pair.image.path for pair in pairs.values()})
     by = "the annotation files"
     return annotated_listing.list_drawn(pairs, known, by, labels, options, rejected)
@@ -211,8 +218,12 @@ class _Content:
         if not is_within or max(map(len, outline)) < 2 * shapes.MIN_POINTS["polygon"]:
             self.doubtful.append(annotation)
 
-    def without_pixels(self) -> list[Finding]:
-        """Returns a finding for each annotation that leaves no pixel, because of its points."""
+    def without_pixels(self, keys: Mapping[Id, str]) -> list[Finding]:
+        """Returns a finding for each annotation that leaves no pixel, because of its points.
+
+        Args:
+          keys: Id -> name of each example.
+        """
         names = {category.id: category.name for category in self.categories}
         findings = []
         for annotation in self.doubtful:
@@ -224,7 +235,8 @@ class _Content:
                 continue
             label = names.get(annotation.category_id, f"category {annotation.category_id}")
             shape = Shape(label, "polygon", parts, f"annotation {annotation.id}")
-            findings += findings_of(image.file_name, [shape], size)
+            name = keys.get(annotation.image_id, image.file_name)
+            findings += findings_of(name, [shape], size)
         return findings
 
 
@@ -257,7 +269,6 @@ def _read_file(path: str, rejected: list[Finding]) -> _Content:
         reason = "ids of annotations that repeat; all are drawn: "
         reason += f"{len(repeated):,} ids, the first {repeated[0]}"
         rejected.append(Finding(shown(path), "", reason))
-    rejected += content.without_pixels()
     _report_strangers(content, rejected)
     return content
 
@@ -298,10 +309,9 @@ def _names(content: _Content) -> dict[int, str]:
     return names
 
 
-def _listed_once(content: _Content, rejected: list[Finding]) -> list[_Image]:
+def _listed_once(content: _Content, split: str, rejected: list[Finding]) -> list[_Image]:
     """Returns the images but those whose id repeats, and all but the first of one file name."""
     count = collections.Counter(image.id for image in content.listed)
-    split = annotated_listing.split_of_file(content.path) or "train"
     kept: dict[str, _Image] = {}
     for image in content.listed:
         if count[image.id] > 1:
@@ -311,7 +321,7 @@ def _listed_once(content: _Content, rejected: list[Finding]) -> list[_Image]:
         else:
             kept[image.file_name] = image
             continue
-        rejected.append(Finding(shown(image.file_name), split, reason))
+        rejected.append(Finding(shown(image.file_name), split or "train", reason))
     return list(kept.values())
 
 
@@ -362,7 +372,6 @@ def _shape(content: bytes, image_id: Id, names: Mapping[int, str], size: Size) -
         if tuple(outline.size) != size:
             (height, width), (rows, columns) = size, outline.size
             raise BadShape(f"RLE of another size: {columns}x{rows} px, its image {width}x{height}")
-        corner = (shapes.to_points([0, 0]),)
-        return Shape(label, "mask", corner, place, rle.decode(outline.counts, size))
+        return Shape(label, "rle", (), place, counts=outline.counts)
     except BadShape as error:
         raise error.at(place) from error

@@ -62,7 +62,7 @@ def list_folders(options: SourceOptions) -> SourceListing:
         pairs, splits = pair_lists.pair_by_lists(lines, options.raw_dir, rejected)
         return _listed(pairs, splits, options.mask_rules, options, rejected)
     image_flag, mask_flag = _patterns(options)
-    is_merged = options.several_masks or files.CLASS in mask_flag
+    is_merged = options.several_masks or files.has_class(mask_flag)
     if is_merged and any(line.has_mask for line in lines):
         raise UserError("--several_masks and {class} need lists of images alone, without masks")
     table = PictureTable()
@@ -73,7 +73,7 @@ def list_folders(options: SourceOptions) -> SourceListing:
     if (told_apart := table.told_apart()) is None:
         raise pairing.same_pictures(table.whole()[0], image_flag, mask_flag)
     rules, value_of = options.mask_rules, None
-    if files.CLASS in mask_flag:
+    if files.has_class(mask_flag):
         paths = told_apart.paths(MASKS)
         rules, value_of = merged_masks.rules_of_classes(rules, mask_flag, paths)
     elif is_merged:

@@ -66,6 +66,11 @@ class StoredLabelMe:
         """The size of the file, in bytes."""
         return self.file.bytes
 
+    @property
+    def path(self) -> str:
+        """The file that says them."""
+        return self.file.path
+
     def read(self, image: bytes) -> tuple[Size, list[Shape]]:
         """Reads the shapes; raises Unreadable, BadShape or BadFile."""
         try:

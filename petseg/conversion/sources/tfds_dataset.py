@@ -115,7 +115,7 @@ def list_tfds(options: SourceOptions) -> SourceListing:
     if "validation" not in splits.values() and validation_fraction:
         split_by += CARVED
         hashed = ("train", "validation")
-        listed = _carved(examples, validation_fraction)
+        listed = carved(examples, validation_fraction)
     rules = options.mask_rules
     if rules.names is None:
         rules = _mask_rules_of(dataset, builder.name, rules.ignored)
@@ -247,7 +247,8 @@ def _bytes(features: Mapping, key: str) -> bytes:
     return features[key].bytes_list.value[0]
 
 
-def _carved(examples: UniqueNames, fraction: float) -> Iterator[SourceExample]:
+def carved(examples: Iterable[SourceExample], fraction: float) -> Iterator[SourceExample]:
+    """Yields examples of which a share of train, by a hash of each name, is validation."""
     of_train = carve((e.name for e in examples if e.split == "train"), fraction)
     for example in examples:
         is_train = example.split == "train"

@@ -1,8 +1,9 @@
 """The source `tfrecord`: records of DeepLab or TF Model Garden, without TFDS's files."""
 
 import collections
+import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import tensorflow as tf
 from etils import epath
@@ -12,20 +13,24 @@ from petseg.conversion import annotated_listing, files
 from petseg.conversion.files import StoredFile
 from petseg.conversion.sources.base import (
     Source,
+    SourceExample,
     SourceListing,
     SourceOptions,
+    check_fractions,
     require_raw_dir,
 )
-from petseg.conversion.sources.tfds_dataset import RecordPair
+from petseg.conversion.sources.tfds_dataset import RecordPair, carved
+from petseg.conversion.splits import CARVED, OUTSIDE, ChosenSplits, choose_splits
+from petseg.conversion.unique_names import UniqueNames
 from petseg.data import record, tfrecord
 from petseg.data.manifest import Finding
 from petseg.errors import FaultFound, UserError, shown
 
 # 'x.tfrecord', 'x.tfrecord-00000-of-00010', 'x-00000-of-00010', 'x.tfrec', 'x.record'
 _NAME = re.compile(r".+(\.tfrecords?|\.tfrec|\.records?|-\d{5}-of-\d{5})", re.IGNORECASE)
-_SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _GZIP = b"\x1f\x8b"
 _NAMED = 12
+_BY_FILES = "the names of the files"
 
 
 def list_tfrecord(options: SourceOptions) -> SourceListing:
@@ -44,12 +49,13 @@ def list_tfrecord(options: SourceOptions) -> SourceListing:
     require_raw_dir(options, "tfrecord")
     image_key = options.image_feature or record.IMAGE
     mask_key = options.mask_feature or record.MASK
-    pairs: dict[str, RecordPair] = {}
-    known: dict[str, str] = {}
+    check_fractions(options.validation_fraction, options.test_fraction)
+    examples = UniqueNames()
+    known: set[str] = set()
     rejected: list[Finding] = []
     there: collections.Counter = collections.Counter()
     for path in _paths(options.raw_dir):
-        split, stem = annotated_listing.split_of_file(path), _SHARD.sub("", path.rpartition("/")[2])
+        split = annotated_listing.split_of_file(path, options.raw_dir)
         for index, (stored, features) in enumerate(_records(path)):
             there.update(list(features))
             if lacking := [k for k in (image_key, mask_key) if not _bytes(features, k)]:
@@ -59,32 +65,73 @@ def list_tfrecord(options: SourceOptions) -> SourceListing:
                 continue
             name, file_name = _names(features)
             name = name or f"{path.rpartition('/')[2]}-{index:07d}"
-            if name in pairs:
-                name = f"{split or stem}/{name}-{len(pairs):07d}"
-            pairs[name] = RecordPair(stored, image_key, mask_key, file_name or name)
-            known[name] = split
-    if not pairs:
+            pair = RecordPair(stored, image_key, mask_key, file_name or name)
+            known.add(split)
+            text = annotated_listing.CLASS_NAME
+            examples.add(SourceExample(name, split, pair, class_text=text))
+    if not examples:
         keys = ", ".join(sorted(map(shown, there))[:_NAMED]) or "no records"
         raise UserError(
             f"--raw_dir: no record of {options.raw_dir} has {image_key} and {mask_key}; there are "
             f"{keys}; see --image_feature and --mask_feature"
         )
-    by = "the names of the files"
-    chosen = annotated_listing.choose(pairs, known, by, options, rejected)
-    return SourceListing(
-        annotated_listing.examples_of(pairs, chosen),
-        tuple(rejected),
-        options.mask_rules,
-        (annotated_listing.CLASS_NAME,),
-        chosen.split_by,
-        chosen.hashed,
-    )
+    if any(known):
+        listed, split_by, hashed = _by_files(examples, known, options)
+    else:
+        names = _Names(examples)
+        chosen = choose_splits(names, None, options, rejected)
+        listed, split_by, hashed = _chosen(examples, chosen), chosen.split_by, chosen.hashed
+        rejected += [
+            Finding(shown(name), "", OUTSIDE) for name in names if not chosen.split_of(name)
+        ]
+    classes = (annotated_listing.CLASS_NAME,)
+    return SourceListing(listed, tuple(rejected), options.mask_rules, classes, split_by, hashed)
 
 
 TFRECORD = Source(
     list_examples=list_tfrecord,
-    options=("classes", "ignore_id", "image_feature", "mask_feature", "test_fraction"),
+    options=(
+        *("classes", "ignore_id", "binary", "threshold"),
+        *("image_feature", "mask_feature", "test_fraction"),
+    ),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Names:
+    """The names of examples; iterating gives them, as often as wanted."""
+
+    examples: UniqueNames
+
+    def __iter__(self) -> Iterator[str]:
+        return (example.name for example in self.examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OrTrain:
+    """Examples, of train if no file says their split; iterating gives them, as often as wanted."""
+
+    examples: UniqueNames
+
+    def __iter__(self) -> Iterator[SourceExample]:
+        return (e if e.split else dataclasses.replace(e, split="train") for e in self.examples)
+
+
+def _by_files(
+    examples: UniqueNames, known: set[str], options: SourceOptions
+) -> tuple[Iterable[SourceExample], str, tuple[str, ...]]:
+    """Returns the examples with the splits of their files, all others of train; how; hashed."""
+    listed = _OrTrain(examples)
+    fraction = 0.0 if options.test_fraction == 1 else options.validation_fraction
+    if "validation" in known or not fraction:
+        return listed, _BY_FILES, ()
+    return carved(listed, fraction), f"{_BY_FILES}{CARVED}", ("train", "validation")
+
+
+def _chosen(examples: UniqueNames, chosen: ChosenSplits) -> Iterator[SourceExample]:
+    for example in examples:
+        if split := chosen.split_of(example.name):
+            yield dataclasses.replace(example, split=split)
 
 
 def _paths(place: str) -> list[str]:

@@ -21,7 +21,7 @@ from petseg.conversion.files import stored_file
 from petseg.conversion.image_index import SECOND_ANNOTATION, ImageIndex
 from petseg.conversion.shapes import BadShape, Shape
 from petseg.conversion.sources.base import Source, SourceListing, SourceOptions
-from petseg.data import json_file, regular_file
+from petseg.data import json_file
 from petseg.data.manifest import Finding
 from petseg.data.picture_file import BadFile
 from petseg.errors import UserError, shown
@@ -55,9 +55,11 @@ class BadRegions:
     """Stands for regions that cannot be drawn, so that their image is rejected.
 
     Attributes:
+      path: The file that says them.
       reason: Why.
     """
 
+    path: str
     reason: str
 
     @property
@@ -96,7 +98,7 @@ def list_via(options: SourceOptions) -> SourceListing:
     known: dict[str, str] = {}
     used: set[str | None] = set()
     for path, entry in entries:
-        split = annotated_listing.split_of_file(path)
+        split = annotated_listing.split_of_file(path, place)
         image, reason = index.find(entry.filename, path.rpartition("/")[0], split)
         key = index.key_of(image) if image else entry.filename
         used.add(image)
@@ -105,7 +107,7 @@ def list_via(options: SourceOptions) -> SourceListing:
         elif not entry.regions:
             rejected.append(Finding(shown(key), "", _UNDRAWN))
         else:
-            drawn[key] = image, _shapes(entry, attribute)
+            drawn[key] = image, _shapes(path, entry, attribute)
             known[key] = split
             rejected += _without_pixels(key, *drawn[key])
     rejected += index.unused(used)
@@ -137,15 +139,14 @@ def _read(path: str) -> list[_Entry]:
 def _entry(content: object, where: str) -> _Entry:
     try:
         return json_file.parse(json.dumps(content), _Entry)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not VIA's: {shown(where)}: {error}") from error
 
 
 def _entries_of_csv(path: str) -> Iterator[_Entry]:
     """Yields the images of a CSV file, which has a row for each region."""
     csv.field_size_limit(_MAX_FIELD)
-    with regular_file.open_regular(path, json_file.MAX_FILE_BYTES):
-        lines = text_files.read_lines(path)
+    lines = text_files.to_lines(json_file.read_bytes(path))
     rows = csv.DictReader(line + "\n" for line in lines)
     names = {name.lstrip("#").strip(): name for name in rows.fieldnames or ()}
     if lacking := [name for name in _COLUMNS if name not in names]:
@@ -165,7 +166,7 @@ def _entries_of_csv(path: str) -> Iterator[_Entry]:
 def _json_of(text: str | None, where: str) -> object:
     try:
         return json.loads(text or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: JSON is broken: {error}") from error
 
 
@@ -191,7 +192,7 @@ def _attribute(entries: Sequence[tuple[str, _Entry]], wanted: str) -> str:
     return wanted or next(iter(count), "")
 
 
-def _shapes(entry: _Entry, attribute: str) -> StoredShapes | BadRegions:
+def _shapes(path: str, entry: _Entry, attribute: str) -> StoredShapes | BadRegions:
     found = []
     for number, region in enumerate(_regions(entry)):
         place = f"region {number}"
@@ -200,8 +201,8 @@ def _shapes(entry: _Entry, attribute: str) -> StoredShapes | BadRegions:
             kind, points = _outline(region.shape_attributes)
             found.append(Shape(label, kind, (points,), place))
         except BadShape as error:
-            return BadRegions(str(error.at(place)))
-    return StoredShapes(None, tuple(found))
+            return BadRegions(path, str(error.at(place)))
+    return StoredShapes(path, None, tuple(found))
 
 
 def _label(attributes: Mapping[str, Any], attribute: str) -> str:

@@ -3,10 +3,9 @@
 Everingham et al., "The Pascal Visual Object Classes Challenge: A Retrospective", IJCV 2015.
 """
 
-import re
 from collections.abc import Mapping
 
-from petseg.conversion import annotated_listing, files, text_files
+from petseg.conversion import annotated_listing, class_file, files, text_files
 from petseg.conversion.annotated_listing import split_of_file
 from petseg.conversion.annotation_labels import BACKGROUND
 from petseg.conversion.files import stored_file
@@ -33,7 +32,6 @@ VOID = 255  # the value of outlines and of difficult objects
 _IMAGES, _MASKS, _LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 _LABEL_MAP = "labelmap.txt"
 _TRAINVAL = "trainval"
-_COLOUR = re.compile(r"(\d{1,3}),(\d{1,3}),(\d{1,3})")
 
 
 def list_voc(options: SourceOptions) -> SourceListing:
@@ -56,19 +54,26 @@ def list_voc(options: SourceOptions) -> SourceListing:
     known = {} if options.lists else _read_lists(root, masks, rejected)
     names = known or dict.fromkeys(masks, "")
     pairs: dict[str, FilePair] = {}
-    for name, split in names.items():
+    why_not: dict[str, str] = {}
+    for name in names:
         if reason := _why_not(images.get(name, []), masks.get(name, [])):
-            rejected.append(Finding(shown(name), split or "train", reason))
+            why_not[name] = reason
         else:
             pairs[name] = FilePair(stored_file(images[name][0]), stored_file(masks[name][0]))
-    if unlisted := len(images.keys() - names.keys()):
-        reason = f"images without a mask, in no list of segmentation: {unlisted:,}"
-        rejected.append(Finding(_IMAGES, "", reason))
-    rejected += [Finding(shown(n), "", "mask in no list") for n in masks if n not in names]
-    if not pairs:
+    if not pairs and not options.lists:
         raise UserError(f"--raw_dir: no listed image of {root} has a mask")
     by = f"the lists of {_LISTS}"
     chosen = annotated_listing.choose(pairs, known, by, options, rejected, images, masks)
+    if options.lists:  # their lines may pair other names, and choosing says which ones fail
+        used = {pair.mask.path for pair in pairs.values()}
+        unused = [name for name in why_not if used.isdisjoint(masks[name])]
+        rejected += [Finding(shown(name), "", "mask in no list") for name in unused]
+    else:
+        rejected += [Finding(shown(n), names[n] or "train", why) for n, why in why_not.items()]
+    if unlisted := len(images.keys() - names.keys() - pairs.keys()):
+        reason = f"images without a mask, in no list of segmentation: {unlisted:,}"
+        rejected.append(Finding(_IMAGES, "", reason))
+    rejected += [Finding(shown(n), "", "mask in no list") for n in masks if n not in names]
     return SourceListing(
         annotated_listing.examples_of(pairs, chosen),
         tuple(rejected),
@@ -82,7 +87,7 @@ def list_voc(options: SourceOptions) -> SourceListing:
 VOC = Source(
     list_examples=list_voc,
     options=(
-        *("images", "masks", "classes", "ignore_id", "test_fraction"),
+        *("images", "masks", "classes", "ignore_id", "binary", "threshold", "test_fraction"),
         *(f"{split}_list" for split in SPLITS),
     ),
 )
@@ -112,11 +117,11 @@ def _read_lists(
     folder = f"{root}/{_LISTS}"
     paths = sorted(files.names_in(folder)) if files.is_folder(folder) else []
     paths = [f"{folder}/{name}" for name in paths if name.endswith(".txt")]
-    if any(split_of_file(path) == "train" for path in paths):
+    if any(split_of_file(path, folder) == "train" for path in paths):
         paths = [path for path in paths if not _is_trainval(path)]
     splits: dict[str, str] = {}
     for path in paths:
-        split = split_of_file(path) or ("train" if _is_trainval(path) else "")
+        split = split_of_file(path, folder) or ("train" if _is_trainval(path) else "")
         names = [line.split()[0] for line in _lines(path) if line.strip()]
         if split == "test" and masks.keys().isdisjoint(names):
             reason = f"list of images whose masks are not there: {len(names):,} images"
@@ -155,26 +160,17 @@ def _mask_rules(root: str, given: MaskRules) -> MaskRules:
     if given.names is not None:
         return given
     if files.is_folder(root) and _LABEL_MAP in files.names_in(root):
-        names, colours = _read_label_map(f"{root}/{_LABEL_MAP}")
-        return MaskRules(names, colours, ignored)
+        return _read_label_map(f"{root}/{_LABEL_MAP}", ignored)
     void = VOID if ignored is None else ignored
     return MaskRules({**dict(enumerate(CLASSES)), VOID: IGNORED, void: IGNORED}, {}, void)
 
 
-def _read_label_map(path: str) -> tuple[dict[int, str], dict[tuple[int, int, int], int]]:
-    """Returns value -> name and colour -> value: background is 0, then in the file's order."""
-    colours: dict[str, tuple[int, int, int]] = {}
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        fields = line.split(":")
-        match = _COLOUR.fullmatch(fields[1].strip()) if len(fields) > 1 else None
-        colour = tuple(map(int, match.groups())) if match else ()
-        if not colour or max(colour) > 255 or fields[0] in colours:
-            raise UserError(
-                f"--raw_dir: {path}, line {number}: {shown(line)!r} is not "
-                "'label:r,g,b:parts:actions', or its label is duplicated"
-            )
-        colours[fields[0].strip()] = colour
-    names = sorted(colours, key=lambda name: name != BACKGROUND)
-    return dict(enumerate(names)), {colours[name]: value for value, name in enumerate(names)}
+def _read_label_map(path: str, ignored: int | None) -> MaskRules:
+    """Returns the rules of CVAT's file: background is 0, then in the file's order."""
+    rules = class_file.read_mask_rules(path, None)
+    order = sorted(rules.names, key=lambda value: rules.names[value] != BACKGROUND)
+    names = {place: rules.names[value] for place, value in enumerate(order)}
+    colours = {c: order.index(value) for c, value in rules.values_of_colours.items()}
+    if ignored is not None:
+        names[ignored] = IGNORED
+    return MaskRules(names, colours, ignored)

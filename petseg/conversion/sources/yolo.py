@@ -48,6 +48,11 @@ class StoredYolo:
         """The size of the file, in bytes."""
         return self.file.bytes
 
+    @property
+    def path(self) -> str:
+        """The file that says them."""
+        return self.file.path
+
     def read(self, image: bytes) -> tuple[Size, list[Shape]]:
         """Reads the polygons; raises Unreadable, BadShape or BadFile."""
         size = upright_size(image)
@@ -140,18 +145,25 @@ def _names(path: str) -> dict[int, str]:
 
 def _texts(index: ImageIndex) -> dict[str, str]:
     """Returns path without suffix, in composed form -> path of each text file."""
-    found = sorted(path for _, path in files.list_pictures(index.root))
+    # With --images=toy/images the labels lie beside that folder: in toy/labels.
+    root = index.root.rstrip("/")
+    roots = [root, *(folder for folder in _moved(root) if files.is_folder(folder))]
+    found = sorted({path for each in roots for _, path in files.list_pictures(each)})
     texts = [p for p in found if p.lower().endswith(".txt") and not files.is_twin(p.split("/")[-1])]
     return {composed(path.rpartition(".")[0]): path for path in texts}
 
 
 def _places(image: str) -> list[str]:
     """Returns where an image's labels may be, without the suffix, the likeliest first."""
-    stem = composed(image.rpartition(".")[0])
-    folders = stem.split("/")
-    at = [i for i, folder in enumerate(folders[:-1]) if folder == _IMAGES]
-    moved = ["/".join([*folders[:i], _LABELS, *folders[i + 1 :]]) for i in reversed(at)]
-    return [*moved, stem]
+    folder, _, name = composed(image.rpartition(".")[0]).rpartition("/")
+    return [f"{each}/{name}" for each in (*_moved(folder), folder)]
+
+
+def _moved(folder: str) -> list[str]:
+    """Returns the folders of labels that a folder of images may have, the likeliest first."""
+    folders = folder.split("/")
+    at = [i for i, part in enumerate(folders) if part == _IMAGES]
+    return ["/".join([*folders[:i], _LABELS, *folders[i + 1 :]]) for i in reversed(at)]
 
 
 def _is_labels(text: str) -> bool:

@@ -8,6 +8,7 @@ from testing.conversion import taken
 from testing.picture_files import touch
 
 from petseg.conversion import files
+from petseg.conversion.convert import ConvertOptions, source_options
 from petseg.conversion.sources import folders
 from petseg.conversion.sources.base import SeveralMasks, SourceOptions
 from petseg.errors import UserError
@@ -201,3 +202,34 @@ def test_lines_without_a_pair_are_named_and_most_of_them_say_why_none_is(tmp_pat
     (tmp_path / "train.txt").write_text("i/a.png n/a.png\ni/b.png\ni/b.png n/b.png\n")
     with pytest.raises(UserError, match=r"2 of 3 are listed, but mask missing, such as i/a\.png"):
         taken(folders.list_folders(SourceOptions(lists=lists)))
+
+
+def test_relative_paths_begin_at_raw_dir_if_they_are_there(tmp_path, monkeypatch):
+    touch(tmp_path, ["d/img/a.png", "d/lab/a.png", "d/l.txt", "here/img/b.png"])
+    (tmp_path / "l.txt").write_text("")
+    monkeypatch.chdir(tmp_path)
+
+    def asked(**flags) -> SourceOptions:
+        options = ConvertOptions(output_dir="out", source="folders", **flags)
+        return source_options(options, "work", show_progress=False)
+
+    found = asked(raw_dir="d/", images="img", masks="*/a.png", train_list="l.txt")
+    assert (found.images, found.masks) == ("d/img", "d/*/a.png")
+    assert found.lists == {"train": "l.txt"}  # a file that is here
+    assert asked(raw_dir="d", test_list="lab/a.png").lists == {"test": "d/lab/a.png"}
+    assert asked(raw_dir="d", images="here/img").images == "here/img"
+    assert asked(raw_dir="d", images=str(tmp_path / "img")).images == str(tmp_path / "img")
+    assert asked(images="img").images == "img"
+
+
+def test_a_raw_dir_without_images_says_what_it_holds_or_which_source_reads_it(tmp_path):
+    touch(tmp_path, ["a/train/x.png", "a/labels/x.png", "v/JPEGImages/x.jpg"])
+    touch(tmp_path, ["v/SegmentationClass/x.png", "c/leftImg8bit/x.png", "c/gtFine/x.png"])
+    for name, said in (
+        ("a", "has no images/ and masks/ in it (it holds labels/, train/); name the folders"),
+        ("v", "v has PASCAL VOC's layout, which --source=voc reads"),
+        ("c", "c has Cityscapes's layout, which --source=cityscapes reads"),
+    ):
+        with pytest.raises(UserError) as raised:
+            folders.list_folders(SourceOptions(raw_dir=str(tmp_path / name)))
+        assert said in str(raised.value)

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from petseg.inference.tta import TtaOptions
 
 # Of ConvertOptions, besides the two folders.
-_PATH_OPTIONS = {"images", "masks", "classes", "train_list", "validation_list", "test_list"}
+_PATH_OPTIONS = {
+    *("images", "masks", "annotations", "classes"),
+    *("train_list", "validation_list", "test_list"),
+}
 
 
 def convert(

@@ -238,9 +238,21 @@ class _Writer:
         self._folder, self._inputs = folder, inputs
         self._tasks = iter(tasks)
         self._file: BinaryIO | None = None
+        self._has_failed = False
 
     def add(self, batch: Mapping[str, np.ndarray], encoded: Mapping[str, np.ndarray]) -> None:
-        """Appends a batch of views.read_view with the features of its images."""
+        """Appends a batch of views.read_view with the features of its images.
+
+        After a failure it appends nothing: batches that were on their way would end a shard that
+        lacks examples.
+        """
+        if self._has_failed:
+            return
+        self._has_failed = True
+        self._add(batch, encoded)
+        self._has_failed = False
+
+    def _add(self, batch: Mapping[str, np.ndarray], encoded: Mapping[str, np.ndarray]) -> None:
         for row, index in enumerate(batch["index"].tolist()):
             if self._file is None:
                 self._begin_shard()

@@ -47,6 +47,8 @@ def test_an_error_of_petseg_itself_is_raised():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_unwinds_the_stack(number, capfd):
+    if signal.getsignal(number) == signal.SIG_IGN:  # the tests run under nohup
+        signal.signal(number, signal.SIG_DFL)
     before, unwound = signal.getsignal(number), []
 
     def main(_):

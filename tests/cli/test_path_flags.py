@@ -9,7 +9,9 @@ from petseg import cli
 from petseg.cli import path_flags
 
 # How the flags are called that are paths.
-_IS_PATH = re.compile(r"dir$|_list|^images$|^masks$|^classes$|^curves$|^contact_sheet$|^weights$")
+_IS_PATH = re.compile(
+    r"dir$|_list|^(images|masks|annotations|classes|curves|contact_sheet|weights)$"
+)
 
 
 def _text(node: ast.expr) -> str:

@@ -151,7 +151,10 @@ def test_a_source_from_outside_converts_with_the_options_that_it_takes(tmp_path)
         ),
         ({"raw_dir": ""}, "--source=oxford_iiit_pet needs --raw_dir"),
         ({"image_range": "5,1"}, "--image_range=5,1 needs the first number below the second"),
-        ({"binary": True}, "--binary is of --source=folders, tfds; not of oxford_iiit_pet"),
+        (
+            {"binary": True},
+            "--binary is of --source=folders, tfds, voc, tfrecord; not of oxford_iiit_pet",
+        ),
         ({"source": "folders", "threshold": 0}, "--threshold=0 must be from 1 to 65535"),
     ],
 )

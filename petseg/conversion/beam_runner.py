@@ -122,7 +122,7 @@ def _list(list_source: Callable[[], SourceListing], folder: str) -> Iterator[tup
     try:
         listing = list_source()
         for example in listing.examples:
-            name_hash = plan.hash_of(example.name)
+            name_hash = spill.hash_of(example.name)
             yield spill.bucket_of(name_hash), (name_hash, example)
         found = dataclasses.replace(listing, examples=(), rejected=tuple(listing.rejected))
     except (UserError, FaultFound) as error:

@@ -1,14 +1,13 @@
 """The images and masks of folders or patterns, by the keys that pair them."""
 
 import collections
-import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 
 from etils import epath
 
-from petseg.conversion import files
+from petseg.conversion import files, spill
 from petseg.conversion.sources.base import twins_finding
 from petseg.conversion.spill import Buckets, SpilledList
 from petseg.data.manifest import Finding
@@ -30,7 +29,7 @@ class PictureTable:
 
     def add(self, side: str, key: str, path: str) -> None:
         """Adds a picture of IMAGES or MASKS."""
-        digest = hashlib.sha256(composed(key).encode(errors="surrogateescape")).digest()
+        digest = spill.hash_of(composed(key))
         self._buckets.add(digest, (side, key, path))
         folder = path.rpartition("/")[0]
         if folder not in self._folders[side]:
@@ -103,7 +102,7 @@ class PictureTable:
             for _, (side, key, path) in items:
                 folder, _, name = path.rpartition("/")
                 real = f"{self._folders[side][folder]}/{name}"
-                digest = hashlib.sha256(real.encode(errors="surrogateescape")).digest()
+                digest = spill.hash_of(real)
                 by_path.add(digest, (side, key, path, real))
         of_images = of_masks = both = 0
         for _, items in by_path:

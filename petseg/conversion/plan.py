@@ -7,7 +7,6 @@ thousand. Workers read the examples of their shard from the plan.
 
 import collections
 import dataclasses
-import hashlib
 import itertools
 import pickle
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -157,15 +156,10 @@ def make_plan(examples: Iterable[SourceExample], folder: str) -> Plan:
     """
     buckets: Buckets[SourceExample] = Buckets()
     for example in examples:
-        buckets.add(hash_of(example.name), example)
+        buckets.add(spill.hash_of(example.name), example)
     for number, items in buckets:
         write_bucket(folder, number, items)
     return Plan(folder)
-
-
-def hash_of(name: str) -> bytes:
-    """Returns the sort key of a name; see base.hash_order."""
-    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
 
 
 def write_bucket(folder: str, bucket: int, items: Iterable[Hashed]) -> None:

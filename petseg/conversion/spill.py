@@ -1,6 +1,7 @@
 """Collections that move to a local disk when they outgrow memory."""
 
 import collections
+import hashlib
 import pickle
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,11 @@ T = TypeVar("T")
 IN_MEMORY = 20_000  # items
 _BUCKETS = 1024
 _BATCH = 1000
+
+
+def hash_of(text: str) -> bytes:
+    """Returns the SHA-256 of a text, such as a name or a path that need not be valid Unicode."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
 
 
 def bucket_of(digest: bytes) -> int:

@@ -2,10 +2,10 @@
 
 import collections
 import dataclasses
-import hashlib
 import re
 from collections.abc import Iterator
 
+from petseg.conversion import spill
 from petseg.conversion.sources.base import SourceExample
 from petseg.conversion.spill import Buckets
 
@@ -24,7 +24,7 @@ class UniqueNames:
         """Adds the next example of the source."""
         # By what follows a prefix, so that all names that renaming could meet are together.
         stem = _PREFIX.sub("", example.name, count=1)
-        digest = hashlib.sha256(stem.encode(errors="surrogateescape")).digest()
+        digest = spill.hash_of(stem)
         self._buckets.add(digest, (self._count, example))
         self._count += 1
 

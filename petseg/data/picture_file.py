@@ -265,31 +265,25 @@ def _by_range(
     picture: Image.Image, value_range: ImageRange
 ) -> Callable[[Image.Image], Image.Image]:
     limits = value_range.limits(np.asarray(picture))
-    tags = getattr(picture, "tag_v2", {})
-    is_inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    transparent = picture.info.get("transparency")
-
-    def convert(strip: Image.Image) -> Image.Image:
-        values = np.asarray(strip)
-        grey = image_range.to_grey(values, *limits)
-        if is_inverted:
-            grey = 255 - grey
-        if transparent is not None:
-            grey[values == transparent] = 255
-        return Image.fromarray(grey).convert("RGB")
-
-    return convert
+    return _by_grey(picture, lambda values: image_range.to_grey(values, *limits))
 
 
 def _from_16_bits(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
     tags = getattr(picture, "tag_v2", {})
     bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]  # 12 is possible
-    is_inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    return _by_grey(picture, lambda values: (values >> (bits - 8)).astype(np.uint8))
+
+
+def _by_grey(
+    picture: Image.Image, to_grey: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[Image.Image], Image.Image]:
+    """Converts strips by their grey values; what is transparent is white."""
+    is_inverted = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     transparent = picture.info.get("transparency")
 
     def convert(strip: Image.Image) -> Image.Image:
         values = np.asarray(strip)
-        grey = (values >> (bits - 8)).astype(np.uint8)
+        grey = to_grey(values)
         if is_inverted:
             grey = 255 - grey
         if transparent is not None:

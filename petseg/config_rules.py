@@ -228,6 +228,12 @@ def _validate_feature_cache(config: Config) -> None:
         data.service_address,
         f"be '' with {FEATURE_CACHE_DIR}",
     )
+    _require(
+        not registry.DECODERS.get(config.model.decoder).needs_images,
+        "config.model.decoder",
+        config.model.decoder,
+        f"be another one with {FEATURE_CACHE_DIR}: this one reads features as large as the images",
+    )
     first = registry.ENCODERS.get(config.model.encoder).stages[0]
     for index, stage in enumerate(config.stages()):
         name = f"config.train.stages[{index}]" if config.train.stages else "config.train"

@@ -36,7 +36,7 @@ def changed(**values) -> Config:
         ({"model__decoder": "wide"}, "'wide' is now called 'fpn'"),
         ({"model__decoder": "five_tap"}, "'five_tap' is now called 'fcn2s'"),
         ({"train__trainable": "head"}, "'head' is now called 'decoder'"),
-        ({"train__trainable": "block6"}, "one of decoder, block1, .*, block5, all"),
+        ({"train__trainable": "block6"}, "one of decoder, block1, .*, block5, pool5, all"),
         ({"train__best_metric": "iou"}, "best_metric='iou' must be one of .*mean_iou.*iou/CLASS"),
         ({"train__best_metric": "mean_iou/pet"}, "best_metric"),
         ({"optimizer__microbatches": 17}, "microbatches=17 must be at most .*batch_size=16"),

@@ -29,7 +29,8 @@ from petseg.feature_cache.views import ViewOptions
 from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.losses.terms import parse_loss
 from petseg.models import segmentation_model
-from petseg.models.segmentation_model import IMAGE, SegmentationModel
+from petseg.models.encoders.base import IMAGE
+from petseg.models.segmentation_model import SegmentationModel
 from petseg.run_dir.trained_model import model_options
 from petseg.training import data, distribution, setup, trainer
 

@@ -18,7 +18,7 @@ from petseg.feature_cache.views import ViewOptions
 from petseg.input_pipeline import reading, shard_cache
 from petseg.input_pipeline.reading import Shards
 from petseg.input_pipeline.verified_shards import VerifiedShards
-from petseg.models.encoders.base import Encoder
+from petseg.models.encoders.base import IMAGE, Encoder
 from petseg.models.segmentation_model import SegmentationModel
 
 
@@ -106,7 +106,7 @@ def open_feature_cache(
     stages = _choose_stages(folder, model, trainables, finished)
     _check_dtype(options.dtype, encoder, stages)
     key = {**key, store.STAGES: store.join_stages(stages)}
-    shapes = {stage: tuple(encoder.stages[stage].output.shape[1:]) for stage in stages}
+    shapes = {stage: model.output_shape(stage) for stage in stages}
     layout = Layout(options.image_size, shapes, options.dtype)
     views = feature_views.views_of(options.augmentation, options.crops)
     parts = store.plan_parts(views, data.splits["train"], data.splits["validation"])
@@ -183,7 +183,7 @@ def _choose_stages(
                 "feature can be cached; train a later stage, or leave the cache out"
             )
         needed.update(cacheable)
-    ordered = tuple(stage for stage in model.encoder.stages if stage in needed)
+    ordered = tuple(stage for stage in (IMAGE, *model.encoder.stages) if stage in needed)
     if not finished:
         return ordered
     stored = store.split_stages(finished.source)
@@ -198,6 +198,7 @@ def _choose_stages(
 def _check_dtype(dtype: str, encoder: Encoder, stages: Sequence[str]) -> None:
     """Raises UserError if a stage's output may be negative and is to be stored as uint8."""
     non_negative = {level.stage for level in encoder.levels.values() if level.non_negative}
+    non_negative.add(IMAGE)
     signed = [stage for stage in stages if stage not in non_negative]
     if dtype == "uint8" and signed:
         raise UserError(

@@ -23,7 +23,8 @@ from petseg.feature_cache.store import SETTING, Key, Part, Task
 from petseg.feature_cache.views import ViewOptions
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.models import features
-from petseg.models.segmentation_model import IMAGE, SegmentationModel
+from petseg.models.encoders.base import IMAGE
+from petseg.models.segmentation_model import SegmentationModel
 from petseg.progress import Progress
 
 _IMAGES_AT_ONCE = 16  # per replica

@@ -14,6 +14,7 @@ import tensorflow as tf
 from petseg.data import record
 from petseg.data.label_map import IGNORE
 from petseg.input_pipeline.class_ids import to_class_ids
+from petseg.models.encoders.base import IMAGE
 from petseg.models.features import features_key, scale_key
 
 _MASK = "mask"
@@ -26,8 +27,8 @@ class Layout:
 
     Attributes:
       image_size: Height and width of the images and of the masks, in pixels.
-      stages: Stage of the encoder -> height, width and channels of its output.
-      dtype: 'uint8' or 'float16'; see models.features.encode.
+      stages: Stage of the encoder, or IMAGE -> height, width and channels of its output.
+      dtype: Of features, 'uint8' or 'float16'; see models.features.encode.
     """
 
     image_size: int
@@ -37,8 +38,14 @@ class Layout:
     @property
     def record_bytes(self) -> int:
         """Approximate size of a record."""
-        values = sum(math.prod(shape) for shape in self.stages.values())
-        return values * tf.as_dtype(self.dtype).size + self.image_size**2
+        features_bytes = sum(
+            math.prod(shape) * self.dtype_of(stage).size for stage, shape in self.stages.items()
+        )
+        return features_bytes + self.image_size**2
+
+    def dtype_of(self, stage: str) -> tf.DType:
+        """The type in which a stage's output is stored; images are uint8."""
+        return tf.as_dtype("uint8" if stage == IMAGE else self.dtype)
 
 
 def encode_record(
@@ -78,9 +85,10 @@ def parse_records(
       stage what models.features.encode gave.
     """
     size = layout.image_size
-    arrays = {features_key(s): (tf.as_dtype(layout.dtype), layout.stages[s]) for s in stages}
+    arrays = {features_key(s): (layout.dtype_of(s), layout.stages[s]) for s in stages}
     if layout.dtype == "uint8":
-        arrays |= {scale_key(s): (tf.float32, layout.stages[s][2:]) for s in stages}
+        scaled = [stage for stage in stages if stage != IMAGE]
+        arrays |= {scale_key(s): (tf.float32, layout.stages[s][2:]) for s in scaled}
     texts = {key: tf.io.FixedLenFeature([], tf.string) for key in (*arrays, _MASK)}
     fields = tf.io.parse_example(
         serialized, {**texts, _SIDES: tf.io.FixedLenFeature([2], tf.int64)}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from petseg.models.segmentation_model import IMAGE
+from petseg.models.encoders.base import IMAGE
 
 _FEATURES, _SCALE = "features/", "scale/"
 _STEPS = 255.0
@@ -28,15 +28,19 @@ def encode(outputs: Mapping[str, tf.Tensor], dtype: str) -> dict[str, tf.Tensor]
     """Features in the form in which they are stored.
 
     Args:
-      outputs: By stage, float [batch, height, width, channels], not negative for uint8.
+      outputs: By stage, float [batch, height, width, channels], not negative for uint8; the
+        image, under IMAGE, is uint8 and stays so.
       dtype: 'uint8' or 'float16'.
 
     Returns:
       By features_key, uint8 or float16 of the output's shape; with uint8 also by scale_key,
-      float32 [batch, channels].
+      float32 [batch, channels], but for the image.
     """
     encoded = {}
     for stage, output in outputs.items():
+        if stage == IMAGE:
+            encoded[features_key(stage)] = output
+            continue
         values = tf.cast(output, tf.float32)
         if dtype == "float16":
             encoded[features_key(stage)] = tf.saturate_cast(values, tf.float16)
@@ -63,6 +67,9 @@ def decode(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     for key, values in batch.items():
         if key.startswith(_FEATURES):
             stage = key.removeprefix(_FEATURES)
+            if stage == IMAGE:
+                outputs[stage] = values
+                continue
             output = tf.cast(values, tf.float32)
             scale = batch.get(scale_key(stage))
             outputs[stage] = output if scale is None else output * scale[:, None, None, :]

@@ -14,11 +14,19 @@ from keras.src.backend.common import global_state
 from keras.src.utils.naming import reset_uids
 
 from petseg.errors import UserError
+from petseg.image_size import ImageSize, sides_of
 from petseg.models.decoders.base import DecoderOptions, build_decoder, unmoved_state
-from petseg.models.encoders.base import Encoder, EncoderOptions, EncoderSpec
+from petseg.models.encoders.base import (
+    IMAGE,
+    IMAGE_CHANNELS,
+    IMAGE_LEVEL,
+    Encoder,
+    EncoderOptions,
+    EncoderSpec,
+    Level,
+)
 from petseg.registry import DECODERS, ENCODERS
 
-IMAGE = "image"  # the key of images among features
 DECODER, ALL = "decoder", "all"  # what can be trained, beside an encoder's stages
 _NAME_COUNTS = "object_name_uids"  # Keras: how often a layer's name was given
 STRIDE_PX = 32  # image sizes are multiples of the deepest level's stride
@@ -31,16 +39,16 @@ class SegmentationModel:
     Attributes:
       encoder: Gives features.
       decoder: A list of the levels' features, from deep to shallow -> logits, float32
-        [batch, image_size, image_size, classes].
-      levels: The levels that the decoder reads, from deep to shallow.
+        [batch, height, width, classes].
+      levels: The levels that the decoder reads, from deep to shallow, by name.
     """
 
     encoder: Encoder
     decoder: keras.Model
-    levels: tuple[str, ...]
+    levels: Mapping[str, Level]
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """uint8 RGB [batch, size, size, 3] -> logits float32 [batch, size, size, classes]."""
+        """uint8 RGB [batch, height, width, 3] -> logits float32 [..., classes]."""
         return self.logits({IMAGE: images})
 
     def logits(self, known: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -57,37 +65,45 @@ class SegmentationModel:
             known follows from the one before it.
           stages: The wanted ones; by default those of the decoder's levels, in its order.
         """
-        stages, outputs, before = stages or self.level_stages, dict(known), IMAGE
-        left = set(stages) - outputs.keys()
-        for name, stage in self.encoder.stages.items():
-            if left and name not in outputs and before in outputs:
-                outputs[name] = stage(outputs[before], training=False)
-                left.discard(name)
-            before = name
-        return [outputs[name] for name in stages]
+        order, outputs = [IMAGE, *self.encoder.stages], dict(known)
+
+        def output(name: str) -> tf.Tensor:
+            if name not in outputs and name != IMAGE:
+                before = output(order[order.index(name) - 1])
+                outputs[name] = self.encoder.stages[name](before, training=False)
+            return outputs[name]
+
+        return [output(name) for name in stages or self.level_stages]
 
     @property
     def level_stages(self) -> tuple[str, ...]:
-        """The stages whose outputs the decoder reads, from deep to shallow."""
-        return tuple(self.encoder.levels[level].stage for level in self.levels)
+        """The stages whose outputs the decoder reads, from deep to shallow; IMAGE is one."""
+        return tuple(level.stage for level in self.levels.values())
+
+    def output_shape(self, stage: str) -> tuple[int, int, int]:
+        """Height, width and channels of a stage's output, or of IMAGE."""
+        first, *_ = self.encoder.stages.values()
+        tensor = first.input if stage == IMAGE else self.encoder.stages[stage].output
+        return tuple(tensor.shape[1:])
 
     def cacheable_stages(self, trainable: str) -> tuple[str, ...]:
         """The stages whose outputs stay the same while something is trained.
 
-        With these outputs no image is needed; stages in between are left out.
+        With these outputs nothing else is needed; stages in between are left out.
 
         Args:
           trainable: DECODER, a stage of the encoder (it, and all that follows), or ALL.
 
         Returns:
-          Names of stages, from shallow to deep; () if the first stage is trained.
+          Names of stages, from shallow to deep, IMAGE being one if the decoder reads it; () if
+          the first stage is trained.
         """
-        order = list(self.encoder.stages)
+        order = [IMAGE, *self.encoder.stages]
         needed = set(self.level_stages)
         if trainable == DECODER:
             return tuple(name for name in order if name in needed)
-        first = 0 if trainable == ALL else order.index(trainable)
-        if first == 0:
+        first = 1 if trainable == ALL else order.index(trainable)
+        if first == 1:
             return ()
         return tuple(n for n in order[:first] if n in needed or n == order[first - 1])
 
@@ -112,14 +128,9 @@ class SegmentationModel:
 
     def keras_model(self) -> keras.Model:
         """One Keras model that shares all variables: uint8 images -> logits."""
-        side = self.decoder.output_shape[1]
-        images = x = keras.Input((side, side, 3), dtype="uint8", name=IMAGE)
-        outputs = {}
-        for name, stage in self.encoder.stages.items():
-            if outputs.keys() >= set(self.level_stages):
-                break
-            outputs[name] = x = stage(x, training=False)
-        logits = self.decoder([outputs[name] for name in self.level_stages])
+        sides = self.decoder.output_shape[1:3]
+        images = keras.Input((*sides, IMAGE_CHANNELS), dtype="uint8", name=IMAGE)
+        logits = self.decoder(self.features({IMAGE: images}))
         return keras.Model(images, logits, name=f"{self.encoder.name}_segmentation")
 
 
@@ -159,7 +170,7 @@ def build_model(
     options: ModelOptions,
     *,
     num_classes: int,
-    image_size: int,
+    image_size: ImageSize,
     weights: str,
     precision: str = "float32",
 ) -> SegmentationModel:
@@ -168,7 +179,7 @@ def build_model(
     Args:
       options: See ModelOptions.
       num_classes: Logits of each pixel.
-      image_size: Height and width of the images in pixels, a multiple of 32.
+      image_size: Height and width of the images in pixels, multiples of 32.
       weights: The encoder's: 'imagenet' (Keras downloads them), 'none' or a file's path.
       precision: 'float32', 'mixed_bfloat16' or 'mixed_float16'; weights and logits are
         float32 in any case.
@@ -183,31 +194,40 @@ def build_model(
     with _layer_settings(precision):
         encoder = encoder_spec.build(
             EncoderOptions(
-                image_size, weights, options.encoder_width, options.encoder_convs, options.seed
+                image_size,
+                weights,
+                options.encoder_width,
+                options.encoder_convs,
+                options.seed,
+                decoder_spec.output_stride,
             )
         )
         _check_encoder(encoder, encoder_spec, image_size)
         _refuse_unmoved_state(encoder)
+        levels = {IMAGE_LEVEL: Level(IMAGE, 1, IMAGE_CHANNELS), **encoder.levels}
         decoder = build_decoder(
             options.decoder,
             decoder_spec,
-            encoder.levels,
+            levels,
             image_size,
             DecoderOptions(num_classes, options.decoder_channels, options.seed),
         )
-    model = SegmentationModel(encoder, decoder, decoder_spec.levels)
+    model = SegmentationModel(
+        encoder, decoder, {name: levels[name] for name in decoder_spec.levels}
+    )
     _refuse_equal_names(model)
     return model
 
 
-def _check_encoder(encoder: Encoder, spec: EncoderSpec, image_size: int) -> None:
+def _check_encoder(encoder: Encoder, spec: EncoderSpec, image_size: ImageSize) -> None:
     """Checks that an encoder is what its specification and its levels say."""
     where = f"config.model.encoder={encoder.name}"
     if tuple(encoder.stages) != spec.stages:
         raise UserError(f"{where}: it has stages {tuple(encoder.stages)}, not {spec.stages}")
+    height, width = sides_of(image_size)
     for name, level in encoder.levels.items():
-        side = image_size // level.stride
-        shape, expected = encoder.stages[level.stage].output.shape, (side, side, level.channels)
+        shape = encoder.stages[level.stage].output.shape
+        expected = (height // level.stride, width // level.stride, level.channels)
         if tuple(shape[1:]) != expected:
             raise UserError(
                 f"{where}: stage '{level.stage}' gives {tuple(shape[1:])}, but level {name} says "

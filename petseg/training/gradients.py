@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from petseg.losses.terms import choose_losses
+from petseg.models.encoders.base import IMAGE
 from petseg.models.segmentation_model import SegmentationModel
 
 
@@ -102,7 +103,8 @@ def make_gradients(
       compile_losses: Compile at least the losses and their gradient with XLA.
     """
     chosen = choose_losses(losses.terms, losses.class_weights, losses.label_smoothing)
-    channels = [model.encoder.levels[level].channels for level in model.levels]
+    # Only what the encoder computes is dropped, not parts of the image.
+    channels = [0 if level.stage == IMAGE else level.channels for level in model.levels.values()]
 
     def compute_losses(
         logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor, scale: tf.Tensor
@@ -126,7 +128,7 @@ def make_gradients(
         values: list[tf.Tensor],
         known: dict[str, tf.Tensor],
         mask: tf.Tensor,
-        factors: list[tf.Tensor],
+        factors: list[tf.Tensor | None],
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
     ) -> list[tf.Tensor]:
@@ -137,7 +139,7 @@ def make_gradients(
         ):
             tape.watch(values)
             features = [
-                feature * tf.cast(factor, feature.dtype)
+                feature if factor is None else feature * tf.cast(factor, feature.dtype)
                 for feature, factor in zip(model.features(known), factors, strict=True)
             ]
             logits = model.decoder(features, training=True)
@@ -164,7 +166,7 @@ def make_gradients(
                     lambda rows, start=part * size: tf.identity(rows[start : start + size]),
                     (known, mask),
                 )
-            factors = [tf.ones([])] * len(channels)
+            factors: list[tf.Tensor | None] = [None] * len(channels)
             if losses.dropout_rate:
                 number = replica * shares.microbatches + part
                 factors = draw_channel_factors(channels, losses.dropout_rate, seed, number, shares)
@@ -177,7 +179,7 @@ def make_gradients(
 
 def draw_channel_factors(
     channels: Sequence[int], rate: float, seed: tf.Tensor, part: tf.Tensor, shares: BatchShares
-) -> list[tf.Tensor]:
+) -> list[tf.Tensor | None]:
     """Spatial dropout: factors of each level's channels, drawn for each example.
 
     The draws are made for the global batch and cut to one part of it, so that any number of
@@ -185,17 +187,20 @@ def draw_channel_factors(
     other numbers from the same seed.
 
     Args:
-      channels: Number of channels of each level.
+      channels: Number of channels of each level; 0 drops none.
       rate: Share of channels dropped, at least 0 and below 1.
       seed: int64 [2], another one at each step.
       part: int32 [], number of the part of the global batch.
       shares: How the global batch is cut.
 
     Returns:
-      For each level float32 [images, 1, 1, channels]: 0, or 1 / (1 - rate).
+      For each level float32 [images, 1, 1, channels]: 0, or 1 / (1 - rate); or None.
     """
     factors, size = [], shares.size
     for index, count in enumerate(channels):
+        if not count:
+            factors.append(None)
+            continue
         draws = tf.random.stateless_uniform(
             [size * shares.count, count], tf.random.fold_in(seed, index)
         )

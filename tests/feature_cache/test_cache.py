@@ -133,7 +133,7 @@ def test_a_cache_holds_the_features_of_images_and_of_their_mirror_images(opener,
     opener.change(keep_aspect=keep_aspect)
     model = toy_model()
     cache = opener.open(model)
-    stages = ("block3", "block4", "block5")
+    stages = ("pool3", "pool4", "pool5")
     assert tuple(cache.layout.stages) == stages
     whole, mirrored = (all_of(shards, cache.layout) for shards in cache.train)
     validation = all_of(cache.validation, cache.layout)
@@ -193,7 +193,7 @@ def test_batches_hold_the_features_of_the_images_that_they_name(opener):
 def test_each_stage_of_a_run_finds_what_it_needs(opener):
     model = toy_model("fcn16s")
     cache = opener.open(model, (DECODER, "block4"))
-    assert tuple(cache.layout.stages) == ("block3", "block4", "block5")
+    assert tuple(cache.layout.stages) == ("pool3", "pool4", "pool5")
     source = FeatureBatches(cache, model.cacheable_stages, InputOptions(RAW, SIZE, 4))
     image = opener.images("validation")
     for trainable in (DECODER, "block4"):
@@ -286,7 +286,7 @@ def test_a_cache_is_used_again_and_grows_by_what_it_lacks(opener):
     assert set(manifest.read_manifest(str(folder)).splits) == {"train", "validation"}
     opener.change(augmentation=Augmentation(flip=True))
     fewer = toy_model("fcn16s")  # reads fewer stages than there are
-    assert tuple(opener.open(fewer).layout.stages) == ("block3", "block4", "block5")
+    assert tuple(opener.open(fewer).layout.stages) == ("pool3", "pool4", "pool5")
     after = contents(folder)
     assert {"train", "train_mirrored", "validation"} == set(
         manifest.read_manifest(str(folder)).splits
@@ -303,7 +303,7 @@ def test_the_key_holds_all_that_features_depend_on(opener):
         "data_set": opener.data.digest(),
         "encoder": "vgg16",
         "weights": feature_cache.hash_encoder(model),
-        "stages": "block3, block4, block5",
+        "stages": "pool3, pool4, pool5",
         "image_size": SIZE,
         "fitting": "squashed",
         "preprocessing": model.encoder.preprocessing,
@@ -328,8 +328,8 @@ def test_a_cache_of_other_options_is_refused_with_the_reason(opener, changes, ex
 
 @pytest.mark.parametrize(("model", "trainable", "expected"), [
     ({"seed": 7}, DECODER, "was filled with weights="),
-    ({"decoder": "fcn2s"}, DECODER, "holds stages block3, block4, block5, this run needs block1, "),
-    ({}, "block3", "this run needs block2"),
+    ({"decoder": "fcn2s"}, DECODER, "holds stages pool3, pool4, pool5, this run needs pool1, "),
+    ({}, "block3", "this run needs pool2"),
 ])  # fmt: skip
 def test_a_cache_of_another_model_is_refused_with_the_reason(opener, model, trainable, expected):
     opener.open()
@@ -451,7 +451,7 @@ def build_signed_encoder(options: EncoderOptions) -> Encoder:
 def test_signed_features_are_refused_as_uint8_and_kept_as_float16(opener):
     encoder = build_signed_encoder(EncoderOptions(SIZE))
     decoder = build_decoder("fcn8s", FCN8S, encoder.levels, SIZE, DecoderOptions(3))
-    model = SegmentationModel(encoder, decoder, FCN8S.levels)
+    model = SegmentationModel(encoder, decoder, {n: encoder.levels[n] for n in FCN8S.levels})
     with pytest.raises(UserError, match=r"'stage3' of encoder 'signed'.*feature_dtype=float16"):
         opener.open(model)
     assert not opener.folder.exists()
@@ -497,7 +497,7 @@ def written_cache(folder, records: int) -> None:
         )
         (folder / shard.name).write_bytes(content)
         splits[name] = Split((shard,))
-    source = {store.STAGES: "block1", "image_size": 32}
+    source = {store.STAGES: "pool1", "image_size": 32}
     manifest.write_manifest(str(folder), Manifest("features", source, {1: "pet"}, splits, ()))
 
 

@@ -22,8 +22,8 @@ from petseg.input_pipeline import reading
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
 from petseg.models import features
+from petseg.models.encoders.base import IMAGE
 from petseg.models.features import features_key, scale_key
-from petseg.models.segmentation_model import IMAGE
 
 RAW = np.arange(256, dtype=np.uint8)
 LAYOUT = Layout(32, {"block3": (4, 4, 8), "block5": (1, 1, 16)}, "uint8")

@@ -4,7 +4,7 @@ import tensorflow as tf
 from petseg.data.label_map import IGNORE
 from petseg.inference import eval_step
 from petseg.losses.terms import choose_losses
-from petseg.models.segmentation_model import IMAGE
+from petseg.models.encoders.base import IMAGE
 
 CLASSES, SIZE = 3, 4
 

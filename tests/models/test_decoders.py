@@ -29,7 +29,7 @@ def build(decoder, channels=32, size=64):
 )
 def test_fcn_has_the_levels_strides_and_channels_asked_for(decoder, strides, channels):
     model = build(decoder, channels)
-    assert model.levels == ("P5", "P4", "P3", "P2", "P1")[: len(strides)]
+    assert tuple(model.levels) == ("P5", "P4", "P3", "P2", "P1")[: len(strides)]
     layers = model.decoder.layers
     upsampled = [one for one in layers if isinstance(one, keras.layers.Conv2DTranspose)]
     assert [layer.strides for layer in upsampled] == [(stride, stride) for stride in strides]

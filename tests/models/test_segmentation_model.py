@@ -8,8 +8,8 @@ from petseg.errors import UserError
 from petseg.models import summary
 from petseg.models.decoders.base import Decoder
 from petseg.models.encoders import vgg
-from petseg.models.encoders.base import Encoder, EncoderOptions, EncoderSpec, Level
-from petseg.models.segmentation_model import IMAGE, ModelOptions, build_model
+from petseg.models.encoders.base import IMAGE, Encoder, EncoderOptions, EncoderSpec, Level
+from petseg.models.segmentation_model import ModelOptions, build_model
 from petseg.registry import DECODERS, ENCODERS
 
 NARROW = ModelOptions(encoder_width=2, encoder_convs=(1, 1, 1, 1, 1))
@@ -52,22 +52,22 @@ def test_features_resumed_from_any_stage_are_those_of_the_whole_encoder():
 def test_no_stage_is_computed_that_nobody_asked_for():
     model = build("fcn8s")
     with pytest.raises(KeyError):
-        model.features({"block5": np.zeros((1, 2, 2, 16))}, ["block4"])
-    (deepest,) = model.features({"block4": np.ones((1, 4, 4, 16), np.float32)}, ["block5"])
+        model.features({"pool5": np.zeros((1, 2, 2, 16))}, ["pool4"])
+    (deepest,) = model.features({"pool4": np.ones((1, 4, 4, 16), np.float32)}, ["pool5"])
     assert deepest.shape == (1, 2, 2, 16)
 
 
 @pytest.mark.parametrize(
     ("decoder", "trainable", "stages"),
     [
-        ("fcn8s", "decoder", ("block3", "block4", "block5")),
-        ("fcn8s", "block5", ("block3", "block4")),
-        ("fcn8s", "block3", ("block2",)),
-        ("fcn8s", "block2", ("block1",)),
+        ("fcn8s", "decoder", ("pool3", "pool4", "pool5")),
+        ("fcn8s", "block5", ("pool3", "pool4")),
+        ("fcn8s", "block3", ("pool2",)),
+        ("fcn8s", "block2", ("pool1",)),
         ("fcn8s", "block1", ()),
         ("fcn8s", "all", ()),
-        ("fcn2s", "block4", ("block1", "block2", "block3")),
-        ("fcn32s", "block3", ("block2",)),
+        ("fcn2s", "block4", ("pool1", "pool2", "pool3")),
+        ("fcn32s", "block3", ("pool2",)),
     ],
 )
 def test_what_stays_frozen_can_be_cached(decoder, trainable, stages):

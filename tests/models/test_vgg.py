@@ -51,13 +51,13 @@ def test_preprocessing_is_kerass_own():
 def test_levels_describe_the_outputs_of_their_stages():
     encoder = vgg.build_vgg16(EncoderOptions(64, width=4, convs=(1, 2, 1, 1, 1)))
     assert tuple(encoder.stages) == vgg.VGG16.stages
-    assert list(encoder.levels) == ["P1", "P2", "P3", "P4", "P5"]
-    for number, (stage, level) in enumerate(
-        zip(encoder.stages.values(), encoder.levels.values(), strict=True), 1
-    ):
-        assert level.stride == 2**number
+    assert list(encoder.levels) == [f"{kind}{n}" for kind in "CP" for n in range(1, 6)]
+    for name, level in encoder.levels.items():
+        number = int(name[1])
+        assert level.stride == (2**number if name[0] == "P" else 2 ** (number - 1))
         side = 64 // level.stride
-        assert stage.output.shape == (None, side, side, level.channels)
+        output = encoder.stages[level.stage].output
+        assert output.shape == (None, side, side, level.channels)
     output = images(2, 64)
     for stage in encoder.stages.values():
         output = stage(output).numpy()
@@ -70,6 +70,7 @@ def test_every_variable_belongs_to_the_stage_that_computes_with_it():
         for variable in stage.variables:
             assert encoder.stage_of(variable) == name
             assert variable.path.startswith(name)
+        assert name.startswith("block") or not stage.variables
     with pytest.raises(KeyError):
         encoder.stage_of(vgg.build_vgg16(NARROW).variables[0])
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from petseg.models.segmentation_model import IMAGE, ModelOptions, build_model
+from petseg.models.encoders.base import IMAGE
+from petseg.models.segmentation_model import ModelOptions, build_model
 from petseg.training import state
 from petseg.training.gradients import (
     BatchShares,

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 import keras
 
 from petseg.errors import UserError
-from petseg.models.encoders.base import Level
+from petseg.image_size import ImageSize, sides_of
+from petseg.models.encoders.base import IMAGE_LEVEL, Level
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class DecoderOptions:
 
 
 # Features by level, the levels' specifications by name, options -> logits
-# [batch, image_size, image_size, classes], float32 whatever the precision.
+# [batch, height, width, classes], float32 whatever the precision.
 BuildDecoder = Callable[
     [Mapping[str, keras.KerasTensor], Mapping[str, Level], DecoderOptions], keras.KerasTensor
 ]
@@ -42,19 +43,23 @@ class Decoder:
     """A decoder before it is built: what the registry DECODERS holds.
 
     Attributes:
-      levels: The levels that it reads, from deep to shallow.
+      levels: The levels that it reads, from deep to shallow; IMAGE_LEVEL is the image itself.
       build: Builds its layers.
+      output_stride: Of the encoder, see EncoderOptions.
+      needs_images: Whether features as large as images are read, which no cache should hold.
     """
 
     levels: tuple[str, ...]
     build: BuildDecoder
+    output_stride: int = 32
+    needs_images: bool = False
 
 
 def build_decoder(
     name: str,
     decoder: Decoder,
     levels: Mapping[str, Level],
-    image_size: int,
+    image_size: ImageSize,
     options: DecoderOptions,
 ) -> keras.Model:
     """Builds a decoder on an encoder's levels.
@@ -63,12 +68,12 @@ def build_decoder(
       name: Its name in the registry, for messages.
       decoder: What to build.
       levels: Of the encoder.
-      image_size: Height and width of the images in pixels.
+      image_size: Height and width of the images, in pixels.
       options: See DecoderOptions.
 
     Returns:
       A model: a list of features, one for each of decoder.levels, float32 or the policy's
-      dtype [batch, image_size / stride, image_size / stride, channels] -> logits.
+      dtype [batch, height / stride, width / stride, channels], of IMAGE_LEVEL uint8 -> logits.
 
     Raises:
       UserError: The encoder lacks a level, or the decoder has state that never moves.
@@ -79,14 +84,17 @@ def build_decoder(
             f"have: it has {', '.join(levels)}"
         )
     read = {level: levels[level] for level in decoder.levels}
+    height, width = sides_of(image_size)
     features = {
         level: keras.Input(
-            (image_size // spec.stride, image_size // spec.stride, spec.channels), name=level
+            (height // spec.stride, width // spec.stride, spec.channels),
+            dtype="uint8" if level == IMAGE_LEVEL else None,
+            name=level,
         )
         for level, spec in read.items()
     }
     logits = decoder.build(features, read, options)
-    shape, expected = tuple(logits.shape[1:]), (image_size, image_size, options.num_classes)
+    shape, expected = tuple(logits.shape[1:]), (height, width, options.num_classes)
     if shape != expected or logits.dtype != "float32":
         raise UserError(
             f"config.model.decoder={name} gives {logits.dtype} {shape}; logits must be float32 "

@@ -13,6 +13,10 @@ from collections.abc import Callable, Mapping
 
 import keras
 
+from petseg.image_size import ImageSize, sides_of
+
+IMAGE = "image"  # what the first stage takes; the key of images among features
+IMAGE_LEVEL = "P0"
 IMAGE_CHANNELS = 3
 
 
@@ -22,7 +26,8 @@ class Level:
 
     Attributes:
       stage: The stage whose output it is.
-      stride: Pixels of the image per feature, in rows and columns: 2**n for level 'Pn'.
+      stride: Pixels of the image per feature, in rows and columns: 2**n for level 'Pn', but no
+        more than EncoderOptions.output_stride.
       channels: Number of channels.
       scale: Root mean square of the features over natural images. Decoders divide by it, so
         that one learning rate fits all levels; 1 where the features are normalised.
@@ -41,19 +46,27 @@ class EncoderOptions:
     """What an encoder is built with.
 
     Attributes:
-      image_size: Height and width of the images in pixels, a multiple of 32.
+      image_size: Height and width of the images in pixels, multiples of 32.
       weights: 'imagenet' (Keras downloads them), 'none' (random), or the path of a Keras
         weights file without the top.
       width: Channels of the first stage; 0 is the published network's.
       convs: Convolutions of each stage; () is the published network's.
       seed: Seed of random weights.
+      output_stride: 32, or 16: the deepest level then has the stride of the one before it, by
+        dilated convolutions with the same weights (Chen et al. 2018, DeepLab).
     """
 
-    image_size: int
+    image_size: ImageSize
     weights: str = "none"
     width: int = 0
     convs: tuple[int, ...] = ()
     seed: int = 0
+    output_stride: int = 32
+
+    def image(self) -> keras.KerasTensor:
+        """The first stage's input: uint8 RGB [batch, height, width, 3]."""
+        shape = (*sides_of(self.image_size), IMAGE_CHANNELS)
+        return keras.Input(shape, dtype="uint8", name=IMAGE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +75,10 @@ class Encoder:
 
     Attributes:
       name: Its name in the registry.
-      levels: 'P1', 'P2', ... -> level, from shallow to deep.
+      levels: 'P1', 'P2', ... -> level, from shallow to deep. An encoder with maximum pooling
+        also has 'C1', 'C2', ...: what 'P1', 'P2', ... are pooled from, at half their stride.
       stages: Stage -> model, in the order of computation. The first takes uint8 RGB images
-        [batch, image_size, image_size, 3] and preprocesses them itself; each other one takes
+        [batch, height, width, 3] and preprocesses them itself; each other one takes
         the output of the stage before it.
       preprocess: uint8 RGB images -> what the weights expect; part of the first stage.
       preprocessing: The same in words; feature caches are keyed by it.

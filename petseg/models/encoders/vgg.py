@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.errors import UserError
+from petseg.image_size import sides_of
 from petseg.models.encoders.base import (
     IMAGE_CHANNELS,
     Encoder,
@@ -19,7 +20,9 @@ from petseg.models.encoders.base import (
     Level,
 )
 
-STAGES = ("block1", "block2", "block3", "block4", "block5")
+_BLOCKS = 5
+# The convolutions of a block, and the pool behind them.
+STAGES = tuple(name for n in range(1, _BLOCKS + 1) for name in (f"block{n}", f"pool{n}"))
 _WIDTH = 64
 _CONVS = (2, 2, 3, 3, 3)
 _WIDTH_FACTORS = (1, 2, 4, 8, 8)
@@ -29,22 +32,29 @@ _IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 def build_vgg16(options: EncoderOptions) -> Encoder:
-    """VGG16's five blocks as stages; levels P1 to P5 are the outputs of their pools.
+    """VGG16's blocks and pools as stages; levels C1 to C5 and P1 to P5 are their outputs.
 
     Raises:
       UserError: The weights cannot be downloaded, read or fitted.
     """
     vgg16 = build_keras_model(options)
-    stages, levels = {}, {}
-    inputs = keras.Input((options.image_size, options.image_size, IMAGE_CHANNELS), dtype="uint8")
+    stages, pools, levels = {}, {}, {}
+    inputs = options.image()
     x = preprocess(inputs)
-    for number, (stage, scale) in enumerate(zip(STAGES, _SCALES, strict=True), 1):
-        for layer in vgg16.layers:
-            if layer.name.startswith(f"{stage}_"):
+    for number, scale in enumerate(_SCALES, 1):
+        *convolutions, pool = (
+            layer for layer in vgg16.layers if layer.name.startswith(f"block{number}_")
+        )
+        for name, layers in ((f"block{number}", convolutions), (f"pool{number}", [pool])):
+            for layer in layers:
                 x = layer(x)
-        stages[stage] = keras.Model(inputs, x, name=stage)
-        levels[f"P{number}"] = Level(stage, 2**number, x.shape[-1], scale, non_negative=True)
-        inputs = x = keras.Input(x.shape[1:], dtype=x.dtype)
+            stages[name] = keras.Model(inputs, x, name=name)
+            inputs = x = keras.Input(x.shape[1:], dtype=x.dtype)
+        stride, channels = 2**number, x.shape[-1]
+        levels[f"C{number}"] = Level(f"block{number}", stride // 2, channels, scale, True)
+        stride = min(stride, options.output_stride)
+        pools[f"P{number}"] = Level(f"pool{number}", stride, channels, scale, True)
+    levels |= pools
     preprocessing = f"BGR minus {_IMAGENET_MEAN_BGR}"
     return Encoder("vgg16", levels, stages, preprocess, preprocessing)
 
@@ -66,13 +76,12 @@ def build_keras_model(options: EncoderOptions) -> keras.Model:
       UserError: The weights cannot be downloaded, read or fitted.
     """
     width, convs = options.width or _WIDTH, options.convs or _CONVS
-    if len(convs) != len(STAGES):
+    if len(convs) != _BLOCKS:
         raise UserError(
-            f"config.model.encoder_convs={convs} must hold {len(STAGES)} numbers for vgg16, one "
+            f"config.model.encoder_convs={convs} must hold {_BLOCKS} numbers for vgg16, one "
             "for each block"
         )
-    side = options.image_size
-    inputs = x = keras.Input((side, side, IMAGE_CHANNELS), name="bgr")
+    inputs = x = keras.Input((*sides_of(options.image_size), IMAGE_CHANNELS), name="bgr")
     for block, (factor, count) in enumerate(zip(_WIDTH_FACTORS, convs, strict=True), 1):
         for conv in range(1, count + 1):
             seed = options.seed + 10 * block + conv
@@ -84,7 +93,8 @@ def build_keras_model(options: EncoderOptions) -> keras.Model:
                 kernel_initializer=keras.initializers.HeNormal(seed=seed),
                 name=f"block{block}_conv{conv}",
             )(x)
-        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+        stride = 2 if 2**block <= options.output_stride else 1
+        x = keras.layers.MaxPooling2D(2, stride, "same", name=f"block{block}_pool")(x)
     model = keras.Model(inputs, x, name="vgg16")
     if options.weights == "imagenet":
         _load_imagenet(model)

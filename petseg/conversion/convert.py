@@ -22,6 +22,15 @@ from petseg.registry import SOURCES
 ON_BAD = ("skip", "fail")
 _MIN_SHORT_SIDE_PX = 32
 
+# Options that a source takes only if it lists them.
+OF_SOME_SOURCES = frozenset(
+    (
+        *("images", "masks", "annotations", "attribute", "image_feature", "mask_feature"),
+        *("classes", "ignore_id", "binary", "threshold", "several_masks"),
+        *("train_list", "validation_list", "test_list", "test_fraction"),
+    )
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ConvertOptions:
@@ -202,17 +211,15 @@ def check_options(options: ConvertOptions) -> None:
 
 def check_source_takes(options: ConvertOptions, source: Source) -> None:
     """Raises UserError for an option that is given and that only other sources take."""
-    of_sources: dict[str, list[str]] = {}
-    for name, other in SOURCES.items():
-        for option in other.options:
-            of_sources.setdefault(option, []).append(name)
-    for field in dataclasses.fields(options):
-        is_given = getattr(options, field.name) != field.default
-        if is_given and field.name in of_sources and field.name not in source.options:
-            raise UserError(
-                f"--{field.name} is of --source={', '.join(of_sources[field.name])}; "
-                f"not of {options.source}"
-            )
+    foreign = [
+        field.name
+        for field in dataclasses.fields(options)
+        if getattr(options, field.name) != field.default
+        and field.name in OF_SOME_SOURCES - {*source.options}
+    ]
+    for option in foreign:  # only now all sources are imported, which takes a while
+        takers = [name for name, other in SOURCES.items() if option in other.options]
+        raise UserError(f"--{option} is of --source={', '.join(takers)}; not of {options.source}")
 
 
 def record_options(options: ConvertOptions, listing: SourceListing) -> RecordOptions:

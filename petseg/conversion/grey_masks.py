@@ -48,7 +48,7 @@ def to_labels(grey: np.ndarray, bits: int, rules: MaskRules) -> tuple[np.ndarray
         return classes[grey], _AS_COLOURS
     if is_spread:
         return grey, _SPREAD[bits]
-    return grey // np.uint8(divisor), _AS_BITS.get(bits)
+    return grey if divisor == 1 else grey // np.uint8(divisor), _AS_BITS.get(bits)
 
 
 def have_colours(rules: MaskRules) -> bool:

@@ -34,7 +34,11 @@ class CheckedImage:
 
 
 def check_image(
-    content: bytes, *, decode: bool = True, value_range: ImageRange | None = None
+    content: bytes,
+    *,
+    decode: bool = True,
+    value_range: ImageRange | None = None,
+    small: np.ndarray | None = None,
 ) -> CheckedImage:
     """Checks an image file; re-encodes it if it is not an RGB JPEG.
 
@@ -44,6 +48,7 @@ def check_image(
       content: The bytes of the file.
       decode: Decode the picture, not only its header.
       value_range: What becomes 0 and 255; see picture_file.rgb_strips.
+      small: What jpeg.decode_small gave for it, if that is known.
 
     Raises:
       BadFile: The file is empty, no picture, or damaged.
@@ -54,7 +59,7 @@ def check_image(
     if (size := picture_file.size_of_plain_jpeg(content)) is not None:
         check_size(*size, "image")
         if decode:
-            _check_content(content, *size)
+            _check_content(content, *size, small)
         return CheckedImage(content, *size, repair=None)
     with open_picture(content, "image") as picture:
         orientation = picture_file.orientation_of(picture)
@@ -117,12 +122,15 @@ def to_jpeg(picture: Image.Image, quality: int, subsampling: str) -> bytes:
     return encoded.getvalue()
 
 
-def _check_content(content: bytes, height: int, width: int) -> None:
-    try:
-        small = jpeg.decode_small(content).shape
-    except jpeg.DamagedJpeg as reason:
-        raise BadFile(f"image is a damaged JPEG: {reason}") from reason
-    if small != (-(-height // 8), -(-width // 8)):
+def _check_content(
+    content: bytes, height: int, width: int, small: np.ndarray | None = None
+) -> None:
+    if small is None:
+        try:
+            small = jpeg.decode_small(content)
+        except jpeg.DamagedJpeg as reason:
+            raise BadFile(f"image is a damaged JPEG: {reason}") from reason
+    if small.shape != (-(-height // 8), -(-width // 8)):
         raise BadFile("image is a damaged JPEG: it has two sizes")
 
 

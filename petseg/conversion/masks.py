@@ -57,7 +57,9 @@ class CheckedMask:
     repair: str | None = None
 
 
-def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> CheckedMask:
+def check_mask(
+    content: bytes, rules: MaskRules, *, decode: bool = True, known: np.ndarray | None = None
+) -> CheckedMask:
     """Checks a mask file, counts its raw labels, and re-encodes all but 8-bit grey PNG.
 
     - One channel of 1, 2, 4 or 8 bits: the values are the labels, or grey colours; see
@@ -72,6 +74,7 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
       content: The bytes of the file.
       rules: What the mask may contain.
       decode: Decode a mask that need not be re-encoded, not only its header.
+      known: uint8 [height, width], what a mask of which is_grey_png holds decodes to, if known.
 
     Raises:
       BadFile: The file is none of these, is damaged, or contains a value or colour of no
@@ -86,9 +89,8 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
         blurs = ", which blurs labels; masks must be lossless" if kind in _LOSSY else ""
         one_class = ", or of one class and read with --threshold=128" if blurs else ""
         raise BadFile(f"mask is not a PNG ({kind}{blurs}{one_class})")
-    is_grey_png = kind == "PNG" and content[24:26] == bytes([8, _PNG_GREY])
-    if is_grey_png and len(content) > _IHDR_BYTES and rules.threshold is None:
-        return _check_grey_png(content, rules, decode)
+    if is_grey_png(content, rules):
+        return _check_grey_png(content, rules, decode, known)
     with open_picture(content, "mask") as picture:
         _check_lossless(picture, rules)
         note = _check_frames(picture)
@@ -97,6 +99,12 @@ def check_mask(content: bytes, rules: MaskRules, *, decode: bool = True) -> Chec
     changes = [change for change in (what, note) if change]
     repair = f"mask: {kind}, {', '.join(changes)}{shown}" if changes else None
     return _checked(labels, rules, repair)
+
+
+def is_grey_png(content: bytes, rules: MaskRules) -> bool:
+    """Whether a file claims to be what masks are stored as, and is read as such."""
+    is_grey = content[24:26] == bytes([8, _PNG_GREY]) and len(content) > _IHDR_BYTES
+    return is_grey and picture_format(content) == "PNG" and rules.threshold is None
 
 
 def _check_array(values: np.ndarray, kind: str, rules: MaskRules) -> CheckedMask:
@@ -188,7 +196,9 @@ def _count_each(labels: np.ndarray, values: Iterable[int]) -> dict[int, int]:
     return {value: int(np.count_nonzero(labels == value)) for value in values}
 
 
-def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMask:
+def _check_grey_png(
+    content: bytes, rules: MaskRules, decode: bool, values: np.ndarray | None
+) -> CheckedMask:
     width, height, crc = struct.unpack_from(">II5xI", content, 16)
     if zlib.crc32(content[12:29]) != crc or b"IEND" not in content[-16:]:
         raise BadFile("mask is a damaged PNG")
@@ -198,11 +208,12 @@ def _check_grey_png(content: bytes, rules: MaskRules, decode: bool) -> CheckedMa
             _check_frames(picture)
     if not decode and not grey_masks.have_colours(rules) and not rules.stored_as:
         return CheckedMask(content, height, width, {})
-    try:
-        # The decoder of training. asarray shares the tensor's memory.
-        values = np.asarray(record.decode_mask(content))[..., 0]
-    except tf.errors.InvalidArgumentError as error:
-        raise BadFile("mask is a damaged PNG") from error
+    if values is None:
+        try:
+            # The decoder of training. asarray shares the tensor's memory.
+            values = np.asarray(record.decode_mask(content))[..., 0]
+        except tf.errors.InvalidArgumentError as error:
+            raise BadFile("mask is a damaged PNG") from error
     labels, what = grey_masks.to_labels(values, 8, rules)
     if what or _merged(labels, rules) is not labels:
         return _checked(labels, rules, f"mask: PNG, {what}" if what else None)

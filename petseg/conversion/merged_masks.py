@@ -20,7 +20,12 @@ _NOT_IN_NAMES = ";=,"  # as in a class file
 
 
 def check_masks(
-    example: SourceExample, mask_files: Sequence[bytes], rules: MaskRules, *, decode: bool = True
+    example: SourceExample,
+    mask_files: Sequence[bytes],
+    rules: MaskRules,
+    *,
+    decode: bool = True,
+    known: np.ndarray | None = None,
 ) -> CheckedMask:
     """Checks an example's mask, or merges its masks to one.
 
@@ -32,13 +37,14 @@ def check_masks(
       mask_files: What its mask files contain.
       rules: What the mask may contain.
       decode: Decode a mask that need not be re-encoded; several are always decoded.
+      known: Of a single mask, see masks.check_mask.
 
     Raises:
       BadFile: A mask is damaged or not what the rules allow, or sizes differ.
     """
     if not isinstance(example.pair, SeveralMasks):
         (content,) = mask_files
-        return masks.check_mask(content, rules, decode=decode)
+        return masks.check_mask(content, rules, decode=decode, known=known)
     of_file = _rules_of_one_file(rules)
     merged: np.ndarray | None = None
     repaired = 0

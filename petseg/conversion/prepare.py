@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import google_crc32c
 
 from petseg.conversion import downscale, images, merged_masks
+from petseg.conversion.decode_ahead import PAIRS_AT_ONCE, UNKNOWN, Decoded, decode_ahead
 from petseg.conversion.sources.base import MaskRules, SeveralMasks, SourceExample, Unreadable
 from petseg.data import picture_file, record
 from petseg.data.image_range import ImageRange
 from petseg.data.picture_file import BadFile
 
 VALIDATE = ("full", "header")
+_MOST_BYTES_AT_ONCE = 8 << 20  # 8 MiB of files, before no further pair is read with them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +72,52 @@ class Prepared:
     rejected: str | None = None
 
 
+def prepare_examples(
+    examples: Iterable[SourceExample], options: RecordOptions
+) -> Iterator[Prepared]:
+    """Reads, checks and serializes examples, in order; a bad one comes as rejected."""
+    for several in _read_several(examples):
+        decoded = [UNKNOWN] * len(several)
+        if options.validate == "full" and len(several) > 1:
+            files = [() if isinstance(found, Unreadable) else found for *_, found in several]
+            decoded = decode_ahead(files, options.masks)
+        for (example, inputs, found), known in zip(several, decoded, strict=True):
+            yield _prepare_example(example, inputs, found, known, options)
+
+
 def prepare_example(example: SourceExample, options: RecordOptions) -> Prepared:
-    """Reads, checks and serializes an example; returns a bad one as rejected."""
-    inputs, contents = read_inputs(example)
-    if isinstance(contents, Unreadable):
-        return Prepared(example, inputs, rejected=str(contents))
+    """Prepares a single example; see prepare_examples."""
+    (prepared,) = prepare_examples([example], options)
+    return prepared
+
+
+def _read_several(
+    examples: Iterable[SourceExample],
+) -> Iterator[list[tuple[SourceExample, str, tuple[bytes, ...] | Unreadable]]]:
+    """Reads examples, and yields a few at a time; fewer of large ones, which bounds memory."""
+    several, size_bytes = [], 0
+    for example in examples:
+        inputs, found = read_inputs(example)
+        several.append((example, inputs, found))
+        size_bytes += 0 if isinstance(found, Unreadable) else sum(map(len, found))
+        if len(several) == PAIRS_AT_ONCE or size_bytes > _MOST_BYTES_AT_ONCE:
+            yield several
+            several, size_bytes = [], 0
+    if several:
+        yield several
+
+
+def _prepare_example(
+    example: SourceExample,
+    inputs: str,
+    found: tuple[bytes, ...] | Unreadable,
+    known: Decoded,
+    options: RecordOptions,
+) -> Prepared:
+    if isinstance(found, Unreadable):
+        return Prepared(example, inputs, rejected=str(found))
     try:
-        return _prepare(example, inputs, contents, options)
+        return _prepare(example, inputs, found, known, options)
     except BadFile as reason:
         return Prepared(example, inputs, rejected=str(reason))
 
@@ -96,14 +137,22 @@ def read_inputs(example: SourceExample) -> tuple[str, tuple[bytes, ...] | Unread
 
 
 def _prepare(
-    example: SourceExample, inputs: str, contents: tuple[bytes, ...], options: RecordOptions
+    example: SourceExample,
+    inputs: str,
+    contents: tuple[bytes, ...],
+    known: Decoded,
+    options: RecordOptions,
 ) -> Prepared:
     decode = options.validate == "full"
     image_file, *mask_files = contents
     for mask_file in mask_files:
         _compare_sizes(image_file, mask_file)
-    image = images.check_image(image_file, decode=decode, value_range=options.image_range)
-    mask = merged_masks.check_masks(example, mask_files, options.masks, decode=decode)
+    image = images.check_image(
+        image_file, decode=decode, value_range=options.image_range, small=known.image
+    )
+    mask = merged_masks.check_masks(
+        example, mask_files, options.masks, decode=decode, known=known.mask
+    )
     image = images.fit_to_mask(image, image_file, mask.height, mask.width, options.image_range)
     if options.short_side_px:
         image, mask = downscale.make_smaller(

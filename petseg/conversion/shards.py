@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from petseg.conversion.plan import ShardTask
-from petseg.conversion.prepare import Prepared, RecordOptions, prepare_example, read_inputs
+from petseg.conversion.prepare import Prepared, RecordOptions, prepare_examples, read_inputs
 from petseg.data import manifest, shard_files
 from petseg.data.manifest import Finding, Shard
 from petseg.errors import FaultFound, shown
@@ -60,11 +60,12 @@ def write_part(
         shard_files.removed_on_failure(path),
         path.open("wb") as file,
     ):
-        for example in part.examples():
-            item = prepare_example(example, options)
+        writeback = shard_files.Writeback(file)
+        for item in prepare_examples(part.examples(), options):
             if item.rejected and fail_on_bad:
-                raise _bad_input(shown(example.name), item.rejected)
+                raise _bad_input(shown(item.example.name), item.rejected)
             file.write(sums.add(item))
+            writeback.advance()
             advance()
         if part.is_whole:
             shard_files.flush(file)
@@ -136,11 +137,13 @@ def _concatenate(parts: Sequence[WrittenPart], target: epath.Path) -> str:
     """Moves the parts' files into one and returns its SHA-256."""
     digest = hashlib.sha256()
     with target.open("wb") as file:
+        writeback = shard_files.Writeback(file)
         for part in parts:
             with epath.Path(part.path).open("rb") as source:
                 while chunk := source.read(_CHUNK_BYTES):
                     digest.update(chunk)
                     file.write(chunk)
+                    writeback.advance()
             epath.Path(part.path).unlink()
         shard_files.flush(file)
     return digest.hexdigest()

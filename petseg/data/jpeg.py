@@ -44,22 +44,26 @@ def decode_small(content: bytes, reduction: int = _REDUCTION) -> np.ndarray:
     Raises:
       DamagedJpeg: The file cannot be decoded, or libjpeg says that it is corrupt.
     """
-    with _standard_error() as lines:
+    with complaints() as lines:
         try:
-            grey = tf.io.decode_jpeg(content, channels=1, ratio=reduction)
+            grey = decode_grey(content, reduction)
         except tf.errors.InvalidArgumentError as error:
             raise DamagedJpeg("it cannot be decoded") from error
-    for line in lines:
-        if line.startswith(_COMPLAINTS):
-            raise DamagedJpeg(line.removeprefix(_COMPLAINTS[0]))
+    if lines:
+        raise DamagedJpeg(lines[0])
     return np.asarray(grey)[..., 0]
 
 
-@contextlib.contextmanager
-def _standard_error() -> Iterator[list[str]]:
-    """Captures what C libraries print; the list is filled when the context ends.
+def decode_grey(content: bytes | tf.Tensor, reduction: int = _REDUCTION) -> tf.Tensor:
+    """What decode_small calls, without its checks: uint8 [height, width, 1] of a string."""
+    return tf.io.decode_jpeg(content, channels=1, ratio=reduction)
 
-    Lines that are not about a JPEG are printed then.
+
+@contextlib.contextmanager
+def complaints() -> Iterator[list[str]]:
+    """Collects libjpeg's complaints within the context; the list is filled when it ends.
+
+    What else C libraries print is printed then.
     """
     lines: list[str] = []
     standard_error.open_if_closed()
@@ -72,11 +76,13 @@ def _standard_error() -> Iterator[list[str]]:
         os.dup2(stderr, 2)
         os.close(stderr)
         if size := os.fstat(captured).st_size:
-            lines += os.pread(captured, size, 0).decode(errors="replace").splitlines()
+            printed = os.pread(captured, size, 0).decode(errors="replace").splitlines()
             os.ftruncate(captured, 0)
             os.lseek(captured, 0, os.SEEK_SET)
-            for line in lines:
-                if not line.startswith(_COMPLAINTS) and _TENSORFLOWS_SOURCE not in line:
+            for line in printed:
+                if line.startswith(_COMPLAINTS):
+                    lines.append(line.removeprefix(_COMPLAINTS[0]))
+                elif _TENSORFLOWS_SOURCE not in line:
                     print(line, file=sys.stderr)
 
 

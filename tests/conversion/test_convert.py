@@ -14,7 +14,7 @@ from testing.commands import assert_one_line_error, run_module
 from testing.conversion import files_of
 from testing.picture_files import draw_pairs
 
-from petseg.conversion.convert import ConvertOptions, convert
+from petseg.conversion.convert import OF_SOME_SOURCES, ConvertOptions, convert
 from petseg.conversion.files import stored_file
 from petseg.conversion.sources.base import (
     FilePair,
@@ -288,3 +288,8 @@ def test_a_range_of_values_is_in_the_manifest_and_in_what_is_compared(tmp_path):
     for other in ("", "1%,99%"):
         with pytest.raises(UserError, match="made from other inputs, with other flags"):
             convert(dataclasses.replace(options, image_range=other), show_progress=False)
+
+
+def test_an_option_of_some_sources_is_of_at_least_one():
+    listed = {option for _, source in SOURCES.items() for option in source.options}
+    assert listed == OF_SOME_SOURCES

@@ -136,8 +136,9 @@ def _files_of(raw_dir: str, work_dir: str, show_progress: bool) -> dict[str, Sto
             )
         if not folder:
             continue
-        for name in files.names_in(f"{root}/{folder}"):
-            path = f"{root}/{folder}/{name}"
+        where = f"{root}/{folder}"
+        for name in files.names_in(where):
+            path = f"{where}/{name}"
             if files.is_picture_name(name) or not files.is_folder(path):
                 stored[f"{folder}/{name}"] = files.stored_file(path)
     return stored

@@ -18,9 +18,7 @@ _ENDS = (1, 2, 3, 5, 6)  # the groups of blocks before each stride, and the last
 
 def _application(variant: str, width_coefficient: float, depth_coefficient: float) -> Application:
     name = f"efficientnet_v2_{variant}"
-    published = tuple(
-        efficientnet_v2.round_repeats(count, depth_coefficient) for count in _BLOCKS
-    )
+    published = tuple(efficientnet_v2.round_repeats(count, depth_coefficient) for count in _BLOCKS)
 
     def build(options: EncoderOptions, x: keras.KerasTensor) -> keras.Model:
         if options.width % _DIVISOR:
@@ -49,9 +47,7 @@ def _application(variant: str, width_coefficient: float, depth_coefficient: floa
 
     levels = {f"P{number}": (1.0, False) for number in range(1, 6)}
     title = f"EfficientNetV2{variant.upper()}"
-    return Application(
-        name, title, build, _ends, levels, to_standardised, STANDARDISED, _replace
-    )
+    return Application(name, title, build, _ends, levels, to_standardised, STANDARDISED, _replace)
 
 
 def _ends(model: keras.Model, _options: EncoderOptions) -> list[keras.KerasTensor]:

@@ -94,9 +94,7 @@ class Application:
         return _rebuild(model, replaced) if replaced else model
 
 
-def cut_stages(
-    model: keras.Model, ends: Mapping[str, keras.KerasTensor]
-) -> dict[str, keras.Model]:
+def cut_stages(model: keras.Model, ends: Mapping[str, keras.KerasTensor]) -> dict[str, keras.Model]:
     """Cuts a network into stages.
 
     Args:

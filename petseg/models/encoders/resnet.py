@@ -59,7 +59,5 @@ def _replace(layer: keras.Layer, output_stride: int) -> keras.Layer | None:
 # Every level is the output of a ReLU. Its scales were not measured: ImageNet's weights were not
 # at hand.
 _LEVELS = {f"P{number}": (1.0, True) for number in range(1, 6)}
-APPLICATION = Application(
-    _NAME, "ResNet50", _build, _ends, _LEVELS, to_caffe, CAFFE, _replace
-)
+APPLICATION = Application(_NAME, "ResNet50", _build, _ends, _LEVELS, to_caffe, CAFFE, _replace)
 RESNET50 = APPLICATION.spec()

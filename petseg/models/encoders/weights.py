@@ -3,7 +3,6 @@
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Callable
 
 import h5py
 import keras

@@ -457,8 +457,8 @@ def test_features_of_either_sign_are_kept(opener, dtype):
     cache = opener.open(model)
     decoded = features.decode(all_of(cache.validation, cache.layout))
     images = opener.images("validation")["image"]
-    for stage, output in compute(model, images, cache.layout.stages).items():
-        output = output.numpy()
+    for stage, computed in compute(model, images, cache.layout.stages).items():
+        output = computed.numpy()
         assert output.min() < 0 < output.max()
         span = output.max((1, 2), keepdims=True) - output.min((1, 2), keepdims=True)
         bound = span / 255 / 2 * 1.01 if dtype == "uint8" else 2**-10 * np.abs(output)

@@ -41,12 +41,12 @@ ENDS = {
         *("block5a_project_bn", "block6b_add"),
     ),
 }
+_ALL_LEVELS = {"P1", "P2", "P3", "P4", "P5"}
 SIGNED = {
     "mobilenet_v2": {"P5"},
-    **dict.fromkeys(
-        ("efficientnet_v2_b0", "efficientnet_v2_b3", "convnext_tiny"),
-        {"P1", "P2", "P3", "P4", "P5"},
-    ),
+    "efficientnet_v2_b0": _ALL_LEVELS,
+    "efficientnet_v2_b3": _ALL_LEVELS,
+    "convnext_tiny": _ALL_LEVELS,
 }
 
 

@@ -115,7 +115,7 @@ def _read_shapes(path: str) -> tuple[Counter[Shape], bool]:
     Optimizers, metrics and the state of random layers are left out.
     """
     with h5py.File(path, "r") as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         is_old = "layer_names" in root.attrs
         shapes: Counter[Shape] = Counter()
 
@@ -140,21 +140,25 @@ def _misfit(model: keras.Model, found: Counter[Shape]) -> str:
     if not missing:
         return f"it holds more, such as {_largest(extra)}: the network with its top"
     if Counter(map(len, found.elements())) == Counter(map(len, expected.elements())):
-        width, own_width = _stem_width(found), _stem_width(expected)
-        if width and own_width and width != own_width:
-            return (
-                f"its first convolution has {width} channels, not {own_width}: set "
-                "config.model.encoder_width by it"
-            )
-        return f"it is of another width: it has {_largest(extra)} in place of {_largest(missing)}"
-    counts = found.total(), expected.total()
-    of_other = ARRAYS.get(counts[0])
+        return _misfit_of_width(found, expected)
+    of_other = ARRAYS.get(found.total())
     if of_other and of_other != model.name:
         return f"it seems to hold {of_other} (config.model.encoder={of_other})"
     return (
-        f"it holds {counts[0]} arrays, the network {counts[1]}: another network, or another "
-        "config.model.encoder_convs"
+        f"it holds {found.total()} arrays, the network {expected.total()}: another network, or "
+        "another config.model.encoder_convs"
     )
+
+
+def _misfit_of_width(found: Counter[Shape], expected: Counter[Shape]) -> str:
+    width, own_width = _stem_width(found), _stem_width(expected)
+    if width and own_width and width != own_width:
+        return (
+            f"its first convolution has {width} channels, not {own_width}: set "
+            "config.model.encoder_width by it"
+        )
+    extra, missing = _largest(found - expected), _largest(expected - found)
+    return f"it is of another width: it has {extra} in place of {missing}"
 
 
 def _stem_width(shapes: Counter[Shape]) -> int:

@@ -59,8 +59,8 @@ class DataConfig(Section):
       feature_cache_dir: A folder for the features of every image (and, with augment.flip, of
         its mirror image), computed once: the encoder, or as much of it as stays frozen, is
         then not computed while training. '' is none.
-      feature_dtype: How features are stored: uint8 (with a scale for each image's channels) or
-        float16.
+      feature_dtype: How features are stored: uint8 (with a scale for each image's channels, and a
+        least value where they may be negative) or float16.
       feature_crops: Number of fixed windows of each image that are stored too, drawn once by
         augment.min_crop_area and augment.max_crop_aspect.
     """
@@ -88,14 +88,19 @@ class ModelConfig(Section):
     """The network.
 
     Attributes:
-      encoder: A name of registry.ENCODERS: vgg16.
+      encoder: A name of registry.ENCODERS: vgg16 and vgg19; resnet50, mobilenet_v2,
+        efficientnet_v2_b0 and _b3, convnext_tiny (without a level 1), of keras.applications; plain,
+        the convolutions and pools of a U-Net with group normalisation, to be trained from scratch.
       decoder: A name of registry.DECODERS. fcn32s, fcn16s, fcn8s and fcn2s score 1, 2, 3 and all
         5 levels and add the scores from deep to shallow; fpn adds normalised features of
         levels 5 to 2, with convolutions between.
-      encoder_weights: 'imagenet' (Keras downloads them), 'none', or the path of a Keras weights
-        file without the top.
-      encoder_width: Channels of the encoder's first stage; 0 is the published network's.
-      encoder_convs: Convolutions of each of the encoder's stages; () is the published network's.
+      encoder_weights: 'imagenet' (Keras downloads them; not for plain), 'none', or the path of a
+        Keras weights file without the top.
+      encoder_width: Channels of the encoder's first stage, by which all others grow or shrink (for
+        resnet50 of its first bottlenecks; for mobilenet_v2 and efficientnet_v2_* a multiple of 8);
+        0 is the published network's.
+      encoder_convs: Convolutions, or for resnet50, efficientnet_v2_* and convnext_tiny blocks, of
+        each of the encoder's stages; () is the published network's.
       decoder_channels: Width of the decoder: for fcn* the channels of each level's scores, where
         0 is one per class as published; for fpn the channels at its finest level, a multiple
         of 8, doubled from each level to the next deeper one.

@@ -90,7 +90,16 @@ def load_plugins(modules: Iterable[str], setting: str) -> None:
 # models.encoders.base.EncoderSpec
 ENCODERS: Registry = Registry(
     "encoder",
-    {"vgg16": "petseg.models.encoders.vgg:VGG16"},
+    {
+        "vgg16": "petseg.models.encoders.vgg:VGG16",
+        "vgg19": "petseg.models.encoders.vgg:VGG19",
+        "resnet50": "petseg.models.encoders.resnet:RESNET50",
+        "mobilenet_v2": "petseg.models.encoders.mobilenet_v2:MOBILENET_V2",
+        "efficientnet_v2_b0": "petseg.models.encoders.efficientnet_v2:EFFICIENTNET_V2_B0",
+        "efficientnet_v2_b3": "petseg.models.encoders.efficientnet_v2:EFFICIENTNET_V2_B3",
+        "convnext_tiny": "petseg.models.encoders.convnext:CONVNEXT_TINY",
+        "plain": "petseg.models.encoders.plain:PLAIN",
+    },
 )
 # models.decoders.base.Decoder
 DECODERS: Registry = Registry(

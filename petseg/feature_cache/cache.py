@@ -28,8 +28,8 @@ class FeatureCacheOptions:
 
     Attributes:
       folder: The cache's folder; it is made where it does not exist.
-      dtype: How features are stored: 'uint8' (with a scale for each image's channels) or
-        'float16'.
+      dtype: How features are stored: 'uint8' (with a scale for each image's channels, and
+        a least value where features may be negative) or 'float16'.
       crops: Number of fixed windows of each training image.
       augmentation: Whether there are mirror images, and how windows are drawn.
       image_size: Height and width of the images, in pixels.
@@ -104,10 +104,9 @@ def open_feature_cache(
     if finished:
         store.check_key(folder, finished.source, key)
     stages = _choose_stages(folder, model, trainables, finished)
-    _check_dtype(options.dtype, encoder, stages)
     key = {**key, store.STAGES: store.join_stages(stages)}
     shapes = {stage: model.output_shape(stage) for stage in stages}
-    layout = Layout(options.image_size, shapes, options.dtype)
+    layout = Layout(options.image_size, shapes, options.dtype, _signed_stages(encoder, stages))
     views = feature_views.views_of(options.augmentation, options.crops)
     parts = store.plan_parts(views, data.splits["train"], data.splits["validation"])
     if absent := _agree_on_absent(parts, finished, devices):
@@ -195,17 +194,10 @@ def _choose_stages(
     return stored
 
 
-def _check_dtype(dtype: str, encoder: Encoder, stages: Sequence[str]) -> None:
-    """Raises UserError if a stage's output may be negative and is to be stored as uint8."""
+def _signed_stages(encoder: Encoder, stages: Sequence[str]) -> frozenset[str]:
+    """Those of some stages whose outputs may be negative."""
     non_negative = {level.stage for level in encoder.levels.values() if level.non_negative}
-    non_negative.add(IMAGE)
-    signed = [stage for stage in stages if stage not in non_negative]
-    if dtype == "uint8" and signed:
-        raise UserError(
-            f"config.data.feature_dtype=uint8 holds no negative features, which stage "
-            f"'{signed[0]}' of encoder '{encoder.name}' may have; take "
-            "config.data.feature_dtype=float16"
-        )
+    return frozenset(stages) - non_negative - {IMAGE}
 
 
 def _agree_on_absent(

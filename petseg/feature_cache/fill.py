@@ -144,7 +144,8 @@ def make_extract(model: SegmentationModel, layout: Layout, devices: Devices) -> 
 
     def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = model.features({IMAGE: images}, stages)
-        return features.encode(dict(zip(stages, outputs, strict=True)), layout.dtype)
+        named = dict(zip(stages, outputs, strict=True))
+        return features.encode(named, layout.dtype, layout.signed)
 
     @tf.function(autograph=False)
     def on_replicas(images: tf.Tensor) -> dict[str, tf.Tensor]:

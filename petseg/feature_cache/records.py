@@ -15,7 +15,7 @@ from petseg.data import record
 from petseg.data.label_map import IGNORE
 from petseg.input_pipeline.class_ids import to_class_ids
 from petseg.models.encoders.base import IMAGE
-from petseg.models.features import features_key, scale_key
+from petseg.models.features import features_key, offset_key, scale_key
 
 _MASK = "mask"
 _SIDES = "mask/sides"
@@ -29,11 +29,13 @@ class Layout:
       image_size: Height and width of the images and of the masks, in pixels.
       stages: Stage of the encoder, or IMAGE -> height, width and channels of its output.
       dtype: Of features, 'uint8' or 'float16'; see models.features.encode.
+      signed: The stages whose outputs may be negative.
     """
 
     image_size: int
     stages: Mapping[str, tuple[int, int, int]]
     dtype: str
+    signed: frozenset[str] = frozenset()
 
     @property
     def record_bytes(self) -> int:
@@ -89,6 +91,8 @@ def parse_records(
     if layout.dtype == "uint8":
         scaled = [stage for stage in stages if stage != IMAGE]
         arrays |= {scale_key(s): (tf.float32, layout.stages[s][2:]) for s in scaled}
+        offset = [stage for stage in stages if stage in layout.signed]
+        arrays |= {offset_key(s): (tf.float32, layout.stages[s][2:]) for s in offset}
     texts = {key: tf.io.FixedLenFeature([], tf.string) for key in (*arrays, _MASK)}
     fields = tf.io.parse_example(
         serialized, {**texts, _SIDES: tf.io.FixedLenFeature([2], tf.int64)}

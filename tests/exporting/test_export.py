@@ -14,6 +14,8 @@ from PIL import Image
 from testing.autograph import autograph_forbidden
 from testing.commands import assert_one_line_error, run_module, run_python
 from testing.conversion import encoded
+from testing.encoders import TINY, draw_weights
+from testing.encoders import images as noise
 
 from petseg.data.label_map import IGNORE, parse_label_map
 from petseg.errors import FaultFound, UserError
@@ -84,6 +86,30 @@ def test_a_format_predicts_as_the_trained_model(run_dir, raw_pets, tmp_path, nam
     assert (predicted.dtype, predicted.shape) == (np.uint8, (3, 32, 32))
     agreement = (predicted == predict(trained.model, images)).mean()
     assert agreement > (0.9 if name == "litert_int8" else 0.999)
+
+
+FORMATS = [
+    pytest.param(name, marks=[pytest.mark.long] * (name != "saved_model"))
+    for name in formats.FORMATS
+]
+    pytest.param(n, marks=[pytest.mark.long] * (n != "saved_model")) for n in formats.FORMATS
+]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("encoder", [name for name in TINY if name != "vgg16"])
+def test_every_encoder_predicts_the_same_in_every_format(encoder, name, tmp_path):
+    width, convs = TINY[encoder]
+    options = ModelOptions(encoder, "fcn8s", width, convs, decoder_channels=4)
+    model = build_model(options, num_classes=3, image_size=64, weights="none")
+    draw_weights(model.encoder)
+    serving = ServingModel(model, parse_label_map("three_class"), 64, keep_aspect=False)
+    form, images = formats.FORMATS[name], noise(4, 64)
+    path = tmp_path / (form.file or "model")
+    form.write(serving, path, images)
+    predicted, expected = formats.load(name, path)(images), predict(model, images)
+    assert np.unique(expected).size > 1
+    assert (predicted == expected).mean() > (0.8 if name == "litert_int8" else 0.999)
 
 
 @pytest.mark.long

@@ -23,7 +23,7 @@ from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
 from petseg.models import features
 from petseg.models.encoders.base import IMAGE
-from petseg.models.features import features_key, scale_key
+from petseg.models.features import features_key, offset_key, scale_key
 
 RAW = np.arange(256, dtype=np.uint8)
 LAYOUT = Layout(32, {"block3": (4, 4, 8), "block5": (1, 1, 16)}, "uint8")
@@ -47,6 +47,38 @@ def test_uint8_is_off_by_half_a_step_of_each_channel(seed, size):
     np.testing.assert_allclose(decoded.max((1, 2)), output.max((1, 2)), rtol=1e-6)
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e4), st.floats(-1e3, 1e3), st.floats(0.1, 4))
+@settings(max_examples=50)
+def test_signed_uint8_is_off_by_half_a_step_of_each_channels_range(seed, size, shift, shape):
+    rng = np.random.default_rng(seed)
+    signs = rng.choice([-1, 1], (3, 4, 4, 5))
+    output = (size * signs * rng.gamma(shape, 1, signs.shape) + shift).astype(np.float32)
+    output[1, :, :, 2] = shift  # a channel that is the same everywhere
+    output[2] = -np.abs(output[2])  # nothing but negative
+    encoded = features.encode({"a": output, "b": np.abs(output)}, "uint8", {"a"})
+    assert set(encoded) == {
+        *(features_key("a"), scale_key("a"), offset_key("a")), features_key("b"), scale_key("b")
+    }  # fmt: skip
+    decoded = features.decode(encoded)["a"].numpy()
+    least, most = output.min((1, 2), keepdims=True), output.max((1, 2), keepdims=True)
+    half_a_step = (most - least) / 255 / 2
+    rounding = 4 * np.finfo(np.float32).eps * np.maximum(np.abs(least), np.abs(most))
+    assert (np.abs(decoded - output) <= half_a_step * 1.001 + rounding).all()
+    # The ends of each channel's range come back.
+    for ends in (np.min, np.max):
+        error = np.abs(ends(decoded, (1, 2)) - ends(output, (1, 2)))
+        assert (error <= rounding[:, 0, 0]).all()
+
+
+def test_features_without_a_sign_are_stored_as_they_always_were():
+    """Caches of before can be read, and grow by the same bytes."""
+    output = np.array([0, 0.5, 1, 100, 254.4, 255], np.float32).reshape(1, 1, 6, 1) * 2
+    encoded = numpy_of(features.encode({"a": output}, "uint8", {"b"}))
+    assert encoded.keys() == {"features/a", "scale/a"}
+    np.testing.assert_array_equal(encoded["features/a"].ravel(), [0, 0, 1, 100, 254, 255])
+    np.testing.assert_array_equal(encoded["scale/a"], [[2]])
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_float16_keeps_eleven_bits_and_does_not_become_infinite(sign):
     output = sign * np.geomspace(1e-3, 1e6, 64, dtype=np.float32).reshape(1, 2, 2, 16)
@@ -68,13 +100,14 @@ def draw_example(rng, layout):
         stage: tf.constant(rng.gamma(0.5, 9, (1, *shape)), tf.float32)
         for stage, shape in layout.stages.items()
     }
-    encoded = numpy_of(features.encode(outputs, layout.dtype))
+    encoded = numpy_of(features.encode(outputs, layout.dtype, layout.signed))
     return {name: values[0] for name, values in encoded.items()}
 
 
+@pytest.mark.parametrize("signed", [frozenset(), frozenset({"block5"})])
 @pytest.mark.parametrize("dtype", FEATURE_DTYPES)
-def test_a_record_gives_back_what_was_written(dtype):
-    layout = Layout(LAYOUT.image_size, LAYOUT.stages, dtype)
+def test_a_record_gives_back_what_was_written(dtype, signed):
+    layout = Layout(LAYOUT.image_size, LAYOUT.stages, dtype, signed)
     rng = np.random.default_rng(0)
     masks = rng.integers(0, 256, (3, 32, 32), np.uint8)
     sides = [(32, 32), (20, 32), (32, 7)]
@@ -88,7 +121,7 @@ def test_a_record_gives_back_what_was_written(dtype):
         parsed = numpy_of(feature_records.parse_records(written, layout, stages, RAW))
         keys = {"mask", *map(features_key, stages)}
         if dtype == "uint8":
-            keys |= set(map(scale_key, stages))
+            keys |= {*map(scale_key, stages), *map(offset_key, signed)}
         assert set(parsed) == keys
         for index, (mask, (rows, columns)) in enumerate(zip(masks, sides, strict=True)):
             expected = np.full_like(mask, IGNORE)

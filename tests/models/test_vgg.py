@@ -1,25 +1,33 @@
 import keras
 import numpy as np
 import pytest
+from testing.encoders import images
 
 from petseg.errors import UserError
 from petseg.models.encoders import vgg
 from petseg.models.encoders.base import EncoderOptions
 
 NARROW = EncoderOptions(32, width=2)
+VGG16 = vgg.VARIANTS["vgg16"]
 
 
-def images(count: int, size: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+def build_vgg16(options: EncoderOptions):
+    return vgg.build_vgg(VGG16, options)
+
+
+@pytest.fixture(scope="module", params=["vgg16", "vgg19"])
+def variant(request) -> vgg.Variant:
+    return vgg.VARIANTS[request.param]
 
 
 @pytest.fixture(scope="module")
-def published() -> keras.Model:
-    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(64, 64, 3))
+def published(variant) -> keras.Model:
+    build = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}[variant.name]
+    return build(include_top=False, weights=None, input_shape=(64, 64, 3))
 
 
-def test_it_is_kerass_own_vgg16(published):
-    ours = vgg.build_keras_model(EncoderOptions(64))
+def test_it_is_kerass_own(variant, published):
+    ours = vgg.build_keras_model(variant, EncoderOptions(64))
     described = [
         [(layer.name, layer.output.shape, layer.count_params()) for layer in model.layers[1:]]
         for model in (ours, published)
@@ -30,8 +38,8 @@ def test_it_is_kerass_own_vgg16(published):
     np.testing.assert_allclose(ours(x), published(x), rtol=1e-4, atol=1e-4)
 
 
-def test_its_stages_one_after_the_other_are_kerass_vgg16_on_pixels(published):
-    encoder = vgg.build_vgg16(EncoderOptions(64))
+def test_its_stages_one_after_the_other_are_kerass_on_pixels(variant, published):
+    encoder = vgg.build_vgg(variant, EncoderOptions(64))
     for variable, value in zip(encoder.variables, published.get_weights(), strict=True):
         variable.assign(value)
     x = images(2, 64)
@@ -42,14 +50,8 @@ def test_its_stages_one_after_the_other_are_kerass_vgg16_on_pixels(published):
     np.testing.assert_allclose(output, published(pixels), rtol=1e-4, atol=1e-4)
 
 
-def test_preprocessing_is_kerass_own():
-    x = images(2, 8)
-    expected = keras.applications.vgg16.preprocess_input(x.astype(np.float32).copy())
-    np.testing.assert_allclose(vgg.preprocess(x), expected, atol=1e-5)
-
-
 def test_levels_describe_the_outputs_of_their_stages():
-    encoder = vgg.build_vgg16(EncoderOptions(64, width=4, convs=(1, 2, 1, 1, 1)))
+    encoder = build_vgg16(EncoderOptions(64, width=4, convs=(1, 2, 1, 1, 1)))
     assert tuple(encoder.stages) == vgg.VGG16.stages
     assert list(encoder.levels) == [f"{kind}{n}" for kind in "CP" for n in range(1, 6)]
     for name, level in encoder.levels.items():
@@ -65,26 +67,26 @@ def test_levels_describe_the_outputs_of_their_stages():
 
 
 def test_every_variable_belongs_to_the_stage_that_computes_with_it():
-    encoder = vgg.build_vgg16(NARROW)
+    encoder = build_vgg16(NARROW)
     for name, stage in encoder.stages.items():
         for variable in stage.variables:
             assert encoder.stage_of(variable) == name
             assert variable.path.startswith(name)
         assert name.startswith("block") or not stage.variables
     with pytest.raises(KeyError):
-        encoder.stage_of(vgg.build_vgg16(NARROW).variables[0])
+        encoder.stage_of(build_vgg16(NARROW).variables[0])
 
 
 def test_convolutions_are_given_for_every_block():
     with pytest.raises(UserError, match=r"encoder_convs=\(1, 1\) must hold 5 numbers"):
-        vgg.build_vgg16(EncoderOptions(32, convs=(1, 1)))
+        build_vgg16(EncoderOptions(32, convs=(1, 1)))
 
 
 def test_weights_of_the_wrong_shape_are_one_line(tmp_path):
     path = str(tmp_path / "narrow.weights.h5")
-    vgg.build_keras_model(EncoderOptions(32, width=3)).save_weights(path)
+    vgg.build_keras_model(VGG16, EncoderOptions(32, width=3)).save_weights(path)
     with pytest.raises(UserError, match=r"encoder_weights=.*narrow") as caught:
-        vgg.build_vgg16(EncoderOptions(32, path, width=2))
+        build_vgg16(EncoderOptions(32, path, width=2))
     assert "\n" not in str(caught.value)
 
 
@@ -93,13 +95,13 @@ def test_a_file_that_holds_no_weights_is_one_line(tmp_path, content):
     path = tmp_path / "vgg16.h5"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"encoder_weights=.*vgg16\.h5") as caught:
-        vgg.build_vgg16(EncoderOptions(32, str(path), width=2))
+        build_vgg16(EncoderOptions(32, str(path), width=2))
     assert "\n" not in str(caught.value)
 
 
 def test_an_absent_weights_file_is_named():
     with pytest.raises(UserError, match="no such file"):
-        vgg.build_vgg16(EncoderOptions(32, "absent.h5", width=2))
+        build_vgg16(EncoderOptions(32, "absent.h5", width=2))
 
 
 def test_a_failed_download_says_how_to_pass_a_path(monkeypatch):
@@ -108,14 +110,14 @@ def test_a_failed_download_says_how_to_pass_a_path(monkeypatch):
 
     monkeypatch.setattr(keras.applications, "VGG16", fail)
     with pytest.raises(UserError, match=r"--config\.model\.encoder_weights=PATH") as caught:
-        vgg.build_vgg16(EncoderOptions(32, "imagenet"))
+        build_vgg16(EncoderOptions(32, "imagenet"))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.real_data
 def test_the_real_weights_load_and_give_what_vgg16_gives(real_data):
     path = str(real_data / "vgg16" / "vgg16_imagenet_notop.h5")
-    ours = vgg.build_keras_model(EncoderOptions(64, path))
+    ours = vgg.build_keras_model(VGG16, EncoderOptions(64, path))
     published = keras.applications.VGG16(include_top=False, weights=path, input_shape=(64, 64, 3))
     for one, other in zip(ours.get_weights(), published.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

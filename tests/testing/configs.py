@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from petseg.config import Config
+from testing.encoders import TINY
 
 
 def make_tiny_config(data_dir: Path) -> Config:
@@ -21,3 +22,9 @@ def make_tiny_config(data_dir: Path) -> Config:
     config.train.panel_images = 2
     config.train.bottleneck_seconds = 0.0
     return config
+
+
+def choose_tiny_encoder(config: Config, encoder: str) -> None:
+    """Takes another encoder than VGG16, as small as it can be."""
+    config.model.encoder = encoder
+    config.model.encoder_width, config.model.encoder_convs = TINY[encoder]

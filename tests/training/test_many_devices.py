@@ -13,6 +13,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 from testing.clusters import log_of, train, training, write_config
 from testing.commands import run_module
+from testing.configs import choose_tiny_encoder
 from testing.events import points
 from testing.waiting import wait_until
 from testing.weights import (
@@ -56,15 +57,23 @@ def figures(folder):
 
 
 @pytest.mark.long
-def test_a_user_can_check_replicas_on_their_own_machine(tiny_config, tmp_path):
+@pytest.mark.parametrize("encoder", ["vgg16", "mobilenet_v2"])
+def test_a_user_can_check_replicas_on_their_own_machine(tiny_config, tmp_path, encoder):
+    replicas = [2, 4]
+    if encoder == "mobilenet_v2":  # batch normalisation, all of it trained
+        choose_tiny_encoder(tiny_config, encoder)
+        tiny_config.data.batch_size, replicas = 2, [2]
+        tiny_config.train.trainable = "all"
+        # Adam makes as much of a gradient that is nothing but rounding as of any other.
+        tiny_config.optimizer.name = "sgd"
     tiny_config.data.label_map = "pet=1; background=2; ignored=3"
     tiny_config.model.dropout_rate = 0.3
     tiny_config.augment.max_rotation_degrees = 20.0
     file = write_config(tiny_config, tmp_path / "config.py")
     done = run_module("-m", "petseg.train", f"--config={file}", "--check_replicas")
     assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()[1:3]]
-    assert [int(row[0]) for row in rows] == [2, 4]
+    rows = [line.split() for line in done.stdout.splitlines()[1:-1]]
+    assert [int(row[0]) for row in rows] == replicas
     assert all(0 < float(row[1]) < 1e-5 for row in rows)
     assert "equal weights give equal counts" in done.stdout
     tiny_config.data.batch_size = 7

@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 from testing.autograph import autograph_forbidden
-from testing.configs import make_tiny_config
+from testing.configs import choose_tiny_encoder, make_tiny_config
 from testing.conversion import convert
 from testing.events import summaries
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
@@ -91,11 +91,23 @@ def test_training_learns(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+    ("number", "encoder"),
+    [
+        (signal.SIGTERM, "vgg16"),
+        pytest.param(signal.SIGINT, "vgg16", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, "mobilenet_v2", marks=pytest.mark.long),
+    ],
 )
 def test_a_stopped_run_resumes_to_the_same_end(
-    finished_run, tiny_config, tmp_path, monkeypatch, number
+    finished_run, tiny_config, tmp_path, monkeypatch, number, encoder
 ):
+    folder, _ = finished_run
+    if encoder != "vgg16":
+        choose_tiny_encoder(tiny_config, encoder)
+        tiny_config.train.trainable = "all"
+        folder = str(tmp_path / "whole")
+        trainer.train_and_evaluate(copy.deepcopy(tiny_config), folder)
+        tmp_path = tmp_path / "stopped"
     rng = np.random.default_rng()
     stop_at = int(rng.integers(1, TOTAL_STEPS))
     print("stopped at step", stop_at)
@@ -113,7 +125,6 @@ def test_a_stopped_run_resumes_to_the_same_end(
     # A call may take several steps.
     assert checkpoints.saved_steps(str(tmp_path))[-1] == len(steps)
     trainer.train_and_evaluate(tiny_config, str(tmp_path))
-    folder, _ = finished_run
     assert_same_weights(
         checkpoint_weights(str(tmp_path), TOTAL_STEPS), checkpoint_weights(folder, TOTAL_STEPS)
     )

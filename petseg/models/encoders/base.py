@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import keras
 
+from petseg.errors import UserError
 from petseg.image_size import ImageSize, sides_of
 
 IMAGE = "image"  # what the first stage takes; the key of images among features
@@ -49,8 +50,9 @@ class EncoderOptions:
       image_size: Height and width of the images in pixels, multiples of 32.
       weights: 'imagenet' (Keras downloads them), 'none' (random), or the path of a Keras
         weights file without the top.
-      width: Channels of the first stage; 0 is the published network's.
-      convs: Convolutions of each stage; () is the published network's.
+      width: Channels of the first stage, by which all others grow or shrink; 0 is the published
+        network's.
+      convs: Convolutions of each stage, or residual blocks; () is the published network's.
       seed: Seed of random weights.
       output_stride: 32, or 16: the deepest level then has the stride of the one before it, by
         dilated convolutions with the same weights (Chen et al. 2018, DeepLab).
@@ -67,6 +69,29 @@ class EncoderOptions:
         """The first stage's input: uint8 RGB [batch, height, width, 3]."""
         shape = (*sides_of(self.image_size), IMAGE_CHANNELS)
         return keras.Input(shape, dtype="uint8", name=IMAGE)
+
+
+def convs_of(
+    options: EncoderOptions, name: str, published: tuple[int, ...], of_what: str
+) -> tuple[int, ...]:
+    """The convolutions or blocks of each part of a network.
+
+    Args:
+      options: Of these `convs` counts.
+      name: The encoder's.
+      published: What () stands for.
+      of_what: What each number is of, for the message.
+
+    Raises:
+      UserError: There are too few or too many numbers.
+    """
+    convs = options.convs or published
+    if len(convs) != len(published):
+        raise UserError(
+            f"config.model.encoder_convs={convs} must hold {len(published)} numbers for {name}, "
+            f"one for {of_what}"
+        )
+    return tuple(convs)
 
 
 @dataclasses.dataclass(frozen=True)

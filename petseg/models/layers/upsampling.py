@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+# A last transpose convolution to the image from more channels takes as long as a decoder.
+REDUCED_CHANNELS = 16
 _EXTRA_CHANNEL_STDDEV = 0.01
 
 

@@ -17,7 +17,6 @@ def convolve(
     seed: int,
     *,
     kernel_size: int = 1,
-    dilation: int = 1,
     use_bias: bool = True,
     activation: str | None = None,
     dtype: str | None = None,
@@ -30,7 +29,6 @@ def convolve(
       name: Name of the layer.
       seed: Seed of the initial weights.
       kernel_size: Rows and columns of the kernel.
-      dilation: Distance of the kernel's taps, in features.
       use_bias: Whether a bias is added.
       activation: A name that Keras knows; None is none.
       dtype: Of the computation; None is the policy's.
@@ -42,7 +40,6 @@ def convolve(
         channels,
         kernel_size,
         padding="same",
-        dilation_rate=dilation,
         use_bias=use_bias,
         activation=activation,
         kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
@@ -65,13 +62,10 @@ def convolve_and_normalise(
     seed: int,
     *,
     kernel_size: int = 3,
-    dilation: int = 1,
 ) -> keras.KerasTensor:
     """A convolution, group normalisation and a ReLU; see `convolve`."""
     # The normalisation cancels a bias, and what is left of its gradient is noise.
-    x = convolve(
-        x, channels, name, seed, kernel_size=kernel_size, dilation=dilation, use_bias=False
-    )
+    x = convolve(x, channels, name, seed, kernel_size=kernel_size, use_bias=False)
     return normalise(x, name)
 
 

@@ -21,29 +21,22 @@ def unpool(x: keras.KerasTensor, unpooled: keras.KerasTensor) -> keras.KerasTens
       Of x's dtype [batch, height, width, channels].
     """
     height, width, channels = unpooled.shape[1:]
-    corners = [
-        unpooled[:, row::_POOL, column::_POOL] for row in range(_POOL) for column in range(_POOL)
-    ]
-    placed = [
-        x * keras.ops.cast(_is_first_maximum(corners, index), x.dtype)
-        for index in range(len(corners))
-    ]
-    rows = [
-        keras.ops.reshape(
-            keras.ops.stack(placed[_POOL * row : _POOL * (row + 1)], axis=3),
-            (-1, height // _POOL, width, channels),
-        )
-        for row in range(_POOL)
-    ]
-    return keras.ops.reshape(keras.ops.stack(rows, axis=2), (-1, height, width, channels))
+    pairs = keras.ops.reshape(unpooled, (-1, height, width // _POOL, _POOL, channels))
+    left, right = pairs[:, :, :, 0], pairs[:, :, :, 1]
+    is_left = left >= right
+    maxima = keras.ops.reshape(
+        keras.ops.maximum(left, right),
+        (-1, height // _POOL, _POOL, width // _POOL, channels),
+    )
+    is_top = maxima[:, :, 0] >= maxima[:, :, 1]
+    in_rows = _place(x, is_top, axis=2)
+    in_rows = keras.ops.reshape(in_rows, (-1, height, width // _POOL, channels))
+    placed = _place(in_rows, is_left, axis=3)
+    return keras.ops.reshape(placed, (-1, height, width, channels))
 
 
-def _is_first_maximum(corners: list[keras.KerasTensor], index: int) -> keras.KerasTensor:
-    """Whether a corner is above all that come before it, and not below those that follow."""
-    here, is_first = corners[index], None
-    for other, corner in enumerate(corners):
-        if other == index:
-            continue
-        holds = here > corner if other < index else here >= corner
-        is_first = holds if is_first is None else keras.ops.logical_and(is_first, holds)
-    return is_first
+def _place(x: keras.KerasTensor, is_first: keras.KerasTensor, axis: int) -> keras.KerasTensor:
+    """Stacks two copies: the first where is_first, the second elsewhere, otherwise 0."""
+    zero = keras.ops.zeros_like(x)
+    first, second = keras.ops.where(is_first, x, zero), keras.ops.where(is_first, zero, x)
+    return keras.ops.stack([first, second], axis=axis)

@@ -93,7 +93,11 @@ class ModelConfig(Section):
         the convolutions and pools of a U-Net with group normalisation, to be trained from scratch.
       decoder: A name of registry.DECODERS. fcn32s, fcn16s, fcn8s and fcn2s score 1, 2, 3 and all
         5 levels and add the scores from deep to shallow; fpn adds normalised features of
-        levels 5 to 2, with convolutions between.
+        levels 5 to 2, with convolutions between; unet concatenates features of all levels and
+        the image; segnet puts features back where max pooling found them, so it needs an encoder
+        with max pooling and does not work with feature_cache_dir; pspnet adds averages over 1,
+        2, 3 and 6 regions a side to the deepest features, from images of at least 96 pixels a
+        side; deeplab_v3_plus convolves them at several dilations and adds level 2.
       encoder_weights: 'imagenet' (Keras downloads them; not for plain), 'none', or the path of a
         Keras weights file without the top.
       encoder_width: Channels of the encoder's first stage, by which all others grow or shrink (for

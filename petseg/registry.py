@@ -110,6 +110,10 @@ DECODERS: Registry = Registry(
         "fcn8s": "petseg.models.decoders.fcn:FCN8S",
         "fcn2s": "petseg.models.decoders.fcn:FCN2S",
         "fpn": "petseg.models.decoders.fpn:FPN",
+        "unet": "petseg.models.decoders.unet:UNET",
+        "segnet": "petseg.models.decoders.segnet:SEGNET",
+        "pspnet": "petseg.models.decoders.pspnet:PSPNET",
+        "deeplab_v3_plus": "petseg.models.decoders.deeplab_v3_plus:DEEPLAB_V3_PLUS",
     },
 )
 # losses.base.Loss

@@ -53,6 +53,8 @@ class SegmentationModel:
 
     def logits(self, known: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Logits from images or from features of some stages; see `features`."""
+        # Keras takes arrays, but not arrays beside tensors.
+        known = {name: tf.convert_to_tensor(values) for name, values in known.items()}
         return self.decoder(self.features(known), training=False)
 
     def features(

@@ -124,6 +124,24 @@ def test_the_normalised_decoder_is_exported_in_every_format(tiny_config, tmp_pat
         assert card["agreement"] >= card["required_agreement"]
 
 
+_MORE_FORMATS = [pytest.param(name, marks=pytest.mark.long) for name in formats.FORMATS]
+
+
+@pytest.mark.parametrize("name", ["saved_model", *_MORE_FORMATS[1:]])
+@pytest.mark.parametrize("decoder", ["unet", "segnet", "pspnet", "deeplab_v3_plus"])
+def test_every_decoder_gives_the_same_in_every_format(tmp_path, decoder, name):
+    options = ModelOptions(
+        decoder=decoder, decoder_channels=8, encoder_width=2, encoder_convs=(1, 1, 1, 1, 1)
+    )
+    model = build_model(options, num_classes=3, image_size=96, weights="none")
+    serving = ServingModel(model, parse_label_map("three_class"), 96, keep_aspect=False)
+    images = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), np.uint8)
+    path = formats.write(name, serving, tmp_path, images)
+    agreement = (formats.FORMATS[name].load(path)(images) == predict(model, images)).mean()
+    # Random weights: no class is far above the others.
+    assert agreement > (0.9 if name == "litert_int8" else 0.9999)
+
+
 def test_a_model_that_differs_is_refused_and_leaves_nothing(run_dir, tmp_path, monkeypatch):
     def write_other(serving, path, images):
         for variable in serving.model.trainable_variables:

@@ -14,6 +14,7 @@ import keras
 from petseg.errors import UserError
 from petseg.image_size import ImageSize, sides_of
 from petseg.models.encoders.base import IMAGE_LEVEL, Level
+from petseg.registry import ENCODERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def build_decoder(
     if missing := [level for level in decoder.levels if level not in levels]:
         raise UserError(
             f"config.model.decoder={name} reads level {missing[0]}, which this encoder does not "
-            f"have: it has {', '.join(levels)}"
+            f"have: it has {', '.join(levels)}{_what_fits(missing[0])}"
         )
     read = {level: levels[level] for level in decoder.levels}
     height, width = sides_of(image_size)
@@ -103,6 +104,18 @@ def build_decoder(
     model = keras.Model(list(features.values()), logits, name="decoder")
     _refuse_unmoved_state(name, model)
     return model
+
+
+def _what_fits(level: str) -> str:
+    """Which encoders have a level that others lack by their nature."""
+    if not level.startswith("C"):
+        return ""
+    stage = level.replace("C", "pool")
+    fitting = [encoder for encoder, spec in ENCODERS.items() if stage in spec.stages]
+    return (
+        "; it unpools by where the encoder's max pooling found its maxima, so "
+        f"config.model.encoder must be {' or '.join(fitting)}"
+    )
 
 
 def _refuse_unmoved_state(name: str, model: keras.Model) -> None:

@@ -1,8 +1,10 @@
-"""Transpose convolutions that start as bilinear interpolation."""
+"""Upsampling: transpose convolutions that start as bilinear interpolation, and that itself."""
 
 import keras
 import numpy as np
 
+# A last transpose convolution to the image from more channels takes as long as a decoder.
+REDUCED_CHANNELS = 16
 _EXTRA_CHANNEL_STDDEV = 0.01
 
 
@@ -38,6 +40,22 @@ def upsample(
         dtype=dtype,
         name=name,
     )(x)
+
+
+def interpolate(x: keras.KerasTensor, stride: int, name: str) -> keras.KerasTensor:
+    """Bilinear interpolation between the centres of features; the rim is repeated.
+
+    On a CPU it takes a tenth of a transpose convolution's time at a stride of 2.
+
+    Args:
+      x: Features [batch, height, width, channels].
+      stride: Factor of upsampling.
+      name: Name of the layer.
+
+    Returns:
+      [batch, height * stride, width * stride, channels].
+    """
+    return keras.layers.UpSampling2D(stride, interpolation="bilinear", name=name)(x)
 
 
 def bilinear_kernel(stride: int, channels_out: int, channels_in: int, seed: int = 0) -> np.ndarray:

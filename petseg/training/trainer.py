@@ -408,12 +408,12 @@ class Trainer:
         run = self._run
         if not self._devices.is_first_host:
             return
-        trained = {
-            weight.path
-            for planned in run.planned
-            for weight in run.model.trainable_weights(planned.stage.trainable)
-        }
-        layers = summary.describe_model(run.model, run.config.model.decoder, trained)
+        layers = summary.describe_model(
+            run.model,
+            run.config.model.decoder,
+            [planned.stage.trainable for planned in run.planned],
+            run.data.options.batch_size,
+        )
         self._events.describe_run(
             Description(
                 name=epath.Path(self._run_dir).name,

@@ -101,7 +101,9 @@ class ModelConfig(Section):
         of 8, doubled from each level to the next deeper one.
       dropout_rate: Share of the channels of each level that is dropped while training.
       start_from: Another run's folder, whose newest weights replace encoder_weights and the
-        decoder's random ones; '' for none.
+        decoder's random ones; '' for none. The encoder must be the same; of the same decoder
+        the layers of the same shape are taken, but those of the classes only if these are the
+        same. What is not taken is initialised, and named.
     """
 
     _renamed: ClassVar = {

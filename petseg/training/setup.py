@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from petseg.config import Config
 from petseg.devices import Devices
-from petseg.errors import UserError
 from petseg.feature_cache.cache import FeatureCacheOptions, hash_encoder, open_feature_cache
 from petseg.feature_cache.feature_batches import FeatureBatches
 from petseg.input_pipeline.batch_source import BatchSource
@@ -15,7 +14,7 @@ from petseg.models import segmentation_model
 from petseg.models.segmentation_model import SegmentationModel
 from petseg.run_dir import checkpoints, run_folder
 from petseg.run_dir.checkpoints import CheckpointMetadata
-from petseg.run_dir.trained_model import model_options, served_variables
+from petseg.run_dir.trained_model import model_options
 from petseg.training import data as data_lib
 from petseg.training import distribution, precision, same_settings, stages
 from petseg.training.data import DataSet
@@ -23,6 +22,7 @@ from petseg.training.gradients import BatchShares, LossOptions
 from petseg.training.optimizers import Optimizer
 from petseg.training.schedules import ScheduleOptions
 from petseg.training.stages import StageSchedule, StageTrainer, TrainingOptions
+from petseg.training.transfer import Transfer, start_from
 
 LOSS_SCALED = "mixed_float16"  # the precision that scales losses
 
@@ -97,6 +97,11 @@ class RunSetup:
         """Steps of all stages."""
         return self.planned[-1].end_step
 
+    @property
+    def start_from(self) -> str:
+        """What the run took from another run at its start; '' without one."""
+        return str(self.metadata.run.get("start_from", ""))
+
     def epoch(self, step: int) -> str:
         """How often the first `step` steps show the training split, for people."""
         done, total = (
@@ -156,7 +161,7 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
     same_settings.check_same(config, data.manifest.digest(), devices)
     changed = run_folder.check_fits(run_dir, config, data.manifest) if run_dir else []
     step, skipped = _find_start(run_dir, devices)
-    model = _build_model(config, data, devices, is_resumed=step is not None)
+    model, transfer = _build_model(config, data, devices, is_resumed=step is not None)
     run_stages = config.stages()
     averages = {}
     if config.optimizer.average_decay:
@@ -166,7 +171,8 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
     current = stages.stage_at(planned, step or 0)
     trainer = StageTrainer(current, model, averages, devices.strategy, options)
     if step is None:
-        metadata = CheckpointMetadata(0, _describe(config, data, model), {}, {})
+        metadata = CheckpointMetadata(0, _describe(config, data, model, transfer), {}, {})
+        changed += [transfer.line()] if transfer else []
     else:
         saved = checkpoints.read_metadata(run_dir, step)
         stages.check_same_stages(saved, planned, run_dir)
@@ -258,9 +264,9 @@ def _feature_batches(
 
     def make_initial_model() -> SegmentationModel:
         # A resumed run may have trained its encoder since.
-        return (
-            model if metadata.step == 0 else _build_model(config, data, devices, is_resumed=False)
-        )
+        if hash_encoder(model) == metadata.run["encoder_sha256"]:
+            return model
+        return _build_model(config, data, devices, is_resumed=False)[0]
 
     settings = config.data
     cache = open_feature_cache(
@@ -305,8 +311,12 @@ def _find_start(run_dir: str | None, devices: Devices) -> tuple[int | None, list
 
 def _build_model(
     config: Config, data: DataSet, devices: Devices, *, is_resumed: bool
-) -> SegmentationModel:
-    # A checkpoint holds the encoder too, so its weights file is read only once.
+) -> tuple[SegmentationModel, Transfer | None]:
+    """The model as a run begins with it, and what it has from another run.
+
+    With is_resumed its weights are random: a checkpoint holds the encoder too, so the weights
+    file, or the other run, is read only once.
+    """
     is_read = not is_resumed and not config.model.start_from
     with devices.strategy.scope():
         model = segmentation_model.build_model(
@@ -316,24 +326,18 @@ def _build_model(
             weights=config.model.encoder_weights if is_read else "none",
             precision=config.devices.precision,
         )
-    if config.model.start_from and not is_resumed:
-        _start_from(config.model.start_from, model)
-    return model
+    if is_resumed or not config.model.start_from:
+        return model, None
+    return model, start_from(config, data.label_map.names, model)
 
 
-def _start_from(run_dir: str, model: SegmentationModel) -> None:
-    try:
-        step, _ = checkpoints.newest_readable(run_dir)
-        other = run_folder.read_config(run_dir)
-        checkpoints.restore(served_variables(other, model), run_dir, step)
-    except UserError as error:
-        raise UserError(f"config.model.start_from: {error}") from error
-
-
-def _describe(config: Config, data: DataSet, model: SegmentationModel) -> dict[str, object]:
+def _describe(
+    config: Config, data: DataSet, model: SegmentationModel, transfer: Transfer | None
+) -> dict[str, object]:
     """What does not change in the metadata of a run's checkpoints."""
     return {
         "label_map": config.data.label_map,
         "manifest_sha256": data.manifest.digest(),
         "encoder_sha256": hash_encoder(model),
+        "start_from": transfer.text() if transfer else "",
     }

@@ -98,7 +98,8 @@ class _Diagram:
     def __init__(self, title: str, trained: Collection[str]):
         self._lines = [
             "digraph {",
-            f"label={_quoted(f'{title}{chr(10)}{_LEGEND}')} labelloc=t fontname=Helvetica ranksep=0.3",
+            f"label={_quoted(f'{title}{chr(10)}{_LEGEND}')} labelloc=t fontname=Helvetica",
+            "ranksep=0.3",
             'node [shape=box style="filled,rounded" fillcolor=white fontname=Helvetica '
             "fontsize=12 margin=0.12]",
             "edge [fontname=Helvetica fontsize=12]",

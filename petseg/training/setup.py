@@ -22,6 +22,7 @@ from petseg.training.gradients import BatchShares, LossOptions
 from petseg.training.optimizers import Optimizer
 from petseg.training.schedules import ScheduleOptions
 from petseg.training.stages import StageSchedule, StageTrainer, TrainingOptions
+from petseg.training.teacher import Teacher, load_teacher
 from petseg.training.transfer import Transfer, start_from
 
 LOSS_SCALED = "mixed_float16"  # the precision that scales losses
@@ -167,15 +168,18 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
     if config.optimizer.average_decay:
         averages = stages.make_averages(model, run_stages, devices.strategy)
     planned = stages.plan_stages(run_stages, data.train.records, config.data.batch_size)
-    options = training_options(config, data, devices)
+    teacher = load_teacher(config, data.label_map, devices) if config.train.teacher else None
+    options = training_options(config, data, devices, teacher)
     current = stages.stage_at(planned, step or 0)
     trainer = StageTrainer(current, model, averages, devices.strategy, options)
     if step is None:
-        metadata = CheckpointMetadata(0, _describe(config, data, model, transfer), {}, {})
+        metadata = CheckpointMetadata(0, _describe(config, data, model, transfer, teacher), {}, {})
         changed += [transfer.line()] if transfer else []
     else:
         saved = checkpoints.read_metadata(run_dir, step)
         stages.check_same_stages(saved, planned, run_dir)
+        if teacher:
+            teacher.check_same(saved, config.train.teacher)
         variables = stages.model_variables(model, averages)
         if step > current.first_step:  # at a border a new optimizer begins
             was_scaled = saved.run["config"]["devices"]["precision"] == LOSS_SCALED
@@ -203,7 +207,9 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
     )
 
 
-def training_options(config: Config, data: DataSet, devices: Devices) -> TrainingOptions:
+def training_options(
+    config: Config, data: DataSet, devices: Devices, teacher: Teacher | None
+) -> TrainingOptions:
     """What all stages have in common, from the settings."""
     optimizer = config.optimizer
     return TrainingOptions(
@@ -212,6 +218,8 @@ def training_options(config: Config, data: DataSet, devices: Devices) -> Trainin
             data.class_weights,
             config.train.label_smoothing,
             config.model.dropout_rate,
+            config.train.teacher_temperature,
+            teacher.model if teacher else None,
         ),
         shares=BatchShares(config.data.batch_size, devices.replicas, optimizer.microbatches),
         optimizer=Optimizer(optimizer.name, optimizer.momentum, optimizer.weight_decay),
@@ -332,7 +340,11 @@ def _build_model(
 
 
 def _describe(
-    config: Config, data: DataSet, model: SegmentationModel, transfer: Transfer | None
+    config: Config,
+    data: DataSet,
+    model: SegmentationModel,
+    transfer: Transfer | None,
+    teacher: Teacher | None,
 ) -> dict[str, object]:
     """What does not change in the metadata of a run's checkpoints."""
     return {
@@ -340,4 +352,5 @@ def _describe(
         "manifest_sha256": data.manifest.digest(),
         "encoder_sha256": hash_encoder(model),
         "start_from": transfer.text() if transfer else "",
+        **(teacher.metadata() if teacher else {}),
     }

@@ -1,6 +1,7 @@
 """What a run takes from another one, with other classes, another decoder, another encoder."""
 
 import copy
+import hashlib
 import re
 import shutil
 
@@ -132,3 +133,12 @@ def test_a_resumed_run_does_not_read_the_other_again(started, tmp_path):
     assert not [line for line in run.notes if "start_from" in line]
     with pytest.raises(UserError, match=r"start_from: .*/old has no config\.json"):
         prepare(config)
+
+
+def test_a_feature_cache_is_keyed_by_the_weights_that_were_taken(started):
+    config, weights = started
+    config.data.label_map = "pet=1; rest=2,3"
+    run = prepare(config)
+    encoder = [weights[variable.path] for variable in run.model.encoder.variables]
+    expected = hashlib.sha256(b"".join(values.tobytes() for values in encoder)).hexdigest()
+    assert run.metadata.run["encoder_sha256"] == expected

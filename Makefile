@@ -40,7 +40,7 @@ dist: $(VENV)/installed-test
 constraints:
 	rm -rf $(VENV)-pins
 	$(PYTHON) -m venv $(VENV)-pins
-	$(VENV)-pins/bin/pip install --quiet ".[test,draw,profile]"
+	$(VENV)-pins/bin/pip install --quiet ".[test,profile]"
 	$(VENV)-pins/bin/pip freeze --all --exclude petseg --exclude pip > constraints.txt
 	rm -rf $(VENV)-pins
 

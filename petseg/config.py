@@ -110,7 +110,9 @@ class ModelConfig(Section):
         of 8, doubled from each level to the next deeper one.
       dropout_rate: Share of the channels of each level that is dropped while training.
       start_from: Another run's folder, whose newest weights replace encoder_weights and the
-        decoder's random ones; '' for none.
+        decoder's random ones; '' for none. The encoder must be the same; of the same decoder
+        the layers of the same shape are taken, but those of the classes only if these are the
+        same. What is not taken is initialised, and named.
     """
 
     _renamed: ClassVar = {
@@ -159,7 +161,12 @@ class TrainConfig(Section):
       stages: The stages of a run that has several, in order, instead of the three settings
         above; in a recipe, [Stage('decoder', 4.0, 5e-3), Stage('block5', 2.0, 1e-4)].
       loss: A sum of terms, each with a weight or without, as in cross_entropy+0.5*dice: names of
-        registry.LOSSES.
+        registry.LOSSES. distillation needs a teacher, as in cross_entropy+0.5*distillation.
+      teacher: Another run's folder, of the same classes and image size, whose newest weights the
+        term distillation follows: KL divergence between the softened probabilities of each
+        pixel. They never change, and a resumed run must have the same. '' for none.
+      teacher_temperature: By which both models' logits are divided for that; the divergence is
+        multiplied by its square.
       class_weights: For the cross-entropies: none; balanced, by the pixels that the manifest
         counts in the training split; or a number for each class, as in 1,1,2.5.
       label_smoothing: For the cross-entropies: share of the truth spread over all classes.
@@ -191,6 +198,8 @@ class TrainConfig(Section):
     learning_rate: float = setting(5e-3, above=0, resume=Resume.FREE, **_SHOWN)
     stages: list[Stage] = setting([], **_FREE)
     loss: str = setting("cross_entropy+dice", resume=Resume.FREE, **_SHOWN)
+    teacher: str = setting("", is_path=True, resume=Resume.SAME_PRESENCE)
+    teacher_temperature: float = setting(2.0, above=0, at_most=100, **_FREE)
     class_weights: str = setting("none", **_FREE)
     label_smoothing: float = setting(0.0, at_least=0, at_most=0.9, **_FREE)
     seed: int = setting(0, at_least=0, at_most=2**31 - 1, **_SHOWN)

@@ -20,7 +20,7 @@ from petseg.augmentation import Augmentation
 from petseg.config import Config, Stage
 from petseg.data import json_file, label_map
 from petseg.errors import UserError
-from petseg.losses.terms import parse_loss
+from petseg.losses.terms import parse_loss, taking_teacher
 from petseg.setting import Resume, Rules, Section, rules_of
 
 FEATURE_CACHE_DIR = "config.data.feature_cache_dir"
@@ -61,7 +61,7 @@ def validate(config: Config) -> None:
         "be imagenet, none or a path",
     )
     _validate_stages(config)
-    parse_loss(config.train.loss)
+    _validate_teacher(config)
     if config.train.class_weights not in ("none", "balanced"):
         parse_class_weights(config.train.class_weights)
     steps = config.train.profile_steps
@@ -150,6 +150,28 @@ def _validate_stages(config: Config) -> None:
     for index, stage in enumerate(config.stages()):
         name = f"config.train.stages[{index}]" if train.stages else "config.train"
         _require_choice(f"{name}.trainable", stage.trainable, trainable)
+
+
+def _validate_teacher(config: Config) -> None:
+    """Checks the loss, and that a term and the setting that need each other are both there."""
+    of_teacher, teacher = taking_teacher(parse_loss(config.train.loss)), config.train.teacher
+    if of_teacher and not teacher:
+        raise UserError(
+            f"config.train.loss={config.train.loss!r}: {of_teacher[0]} follows another run's "
+            "model; name that run's folder as config.train.teacher, or leave the term out"
+        )
+    _require(
+        not teacher or bool(of_teacher),
+        "config.train.teacher",
+        teacher,
+        "be '' unless config.train.loss has a term for it, as in cross_entropy+0.5*distillation",
+    )
+    _require(
+        not (teacher and config.data.feature_cache_dir),
+        "config.train.teacher",
+        teacher,
+        f"be '' with {FEATURE_CACHE_DIR}: a teacher needs the images, which are not read then",
+    )
 
 
 def _validate_best_metric(name: str) -> None:

@@ -123,6 +123,7 @@ LOSSES: Registry = Registry(
         "cross_entropy": "petseg.losses.cross_entropy:CROSS_ENTROPY",
         "boundary_cross_entropy": "petseg.losses.cross_entropy:BOUNDARY_CROSS_ENTROPY",
         "focal": "petseg.losses.focal:FOCAL",
+        "distillation": "petseg.losses.distillation:DISTILLATION",
         "dice": "petseg.losses.overlap:DICE",
         "generalised_dice": "petseg.losses.overlap:GENERALISED_DICE",
         "tversky": "petseg.losses.overlap:TVERSKY",

@@ -16,6 +16,7 @@ PATH_SETTINGS = {
     ("data", "feature_cache_dir"),
     ("model", "encoder_weights"),
     ("model", "start_from"),
+    ("train", "teacher"),
 }
 # One folder with all that TensorFlow takes for a pattern.
 ODD_NAME = "r [lr 0.1] *x? {a} \\d"

@@ -41,7 +41,11 @@ _CURVES = path_flags.define(
 )
 _SEED = "config.train.seed"
 # The result does not depend on these names.
-_SHOWN_AS = {"config.data.feature_cache_dir": "DIR", "config.model.start_from": "RUN"}
+_SHOWN_AS = {
+    "config.data.feature_cache_dir": "DIR",
+    "config.model.start_from": "RUN",
+    "config.train.teacher": "RUN",
+}
 _HEADER = ("settings", "runs", "mean IoU", "seconds", "parameters")
 
 

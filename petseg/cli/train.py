@@ -3,6 +3,7 @@
   petseg-train --config=oxford_pets --workdir=RUN --config.data.dir=OUT
   petseg-train --config=my_recipe.py --workdir=RUN --config.data.dir=OUT --config.train.epochs=8
   petseg-train --config=oxford_pets --config.data.dir=OUT --check_replicas
+  petseg-train --config=oxford_pets --print_model --draw_model_to=FOLDER
 
 The same command resumes a run that was stopped. Several hosts: the same command on each, with
 TF_CONFIG set. Statuses: 0 done; 1 a damaged shard, a loss that is not finite, a checkpoint
@@ -21,8 +22,10 @@ from petseg.config import Config
 from petseg.data import label_map, manifest
 from petseg.errors import UserError
 from petseg.models import summary
-from petseg.run_dir.trained_model import build_untrained
+from petseg.models.segmentation_model import build_model
+from petseg.run_dir.trained_model import model_options
 from petseg.training import replica_check, trainer
+from petseg.visualization import model_diagrams
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -31,7 +34,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = path_flags.define("workdir", None, "Folder for checkpoints and TensorBoard's events.")
 _PRINT_MODEL = flags.DEFINE_bool(
-    "print_model", False, "Print the model's layers and stop; needs no data set."
+    "print_model", False, "Print the model's layers and their cost and stop; needs no data set."
+)
+_DRAW_MODEL_TO = path_flags.define(
+    "draw_model_to",
+    None,
+    "With --print_model: a folder for pictures of the encoder, and of the model; needs graphviz.",
 )
 _CHECK_REPLICAS = flags.DEFINE_bool(
     "check_replicas",
@@ -56,8 +64,10 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     config = _CONFIG.value
     if _PRINT_MODEL.value:
-        print(_describe_model(config))
+        _print_model(config)
         return
+    if _DRAW_MODEL_TO.value:
+        raise UserError("--draw_model_to works with --print_model; give that, too")
     if _CHECK_REPLICAS.value:
         for line in replica_check.check_replicas(config):
             print(line, flush=True)
@@ -67,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
     trainer.train_and_evaluate(config, _WORKDIR.value, _GRACE_S)
 
 
-def _describe_model(config: Config) -> str:
+def _print_model(config: Config) -> None:
     config_rules.validate(config)
     if config.data.dir:
         found = manifest.read_manifest(config.data.dir)
@@ -76,13 +86,18 @@ def _describe_model(config: Config) -> str:
         classes = label_map.parse_label_map(config.data.label_map).num_classes
     else:
         classes = _USUAL_CLASSES
-    model = build_untrained(config, classes, config.data.image_size)
-    trained = {
-        weight.path
-        for stage in config.stages()
-        for weight in model.trainable_weights(stage.trainable)
-    }
-    return summary.describe_model(model, config.model.decoder, trained)
+    model = build_model(
+        model_options(config),
+        num_classes=classes,
+        image_size=config.data.image_size,
+        weights="none",
+        precision=config.devices.precision,
+    )
+    decoder, trainables = config.model.decoder, [one.trainable for one in config.stages()]
+    print(summary.describe_model(model, decoder, trainables, config.data.batch_size))
+    if _DRAW_MODEL_TO.value:
+        for path in model_diagrams.draw_model(model, decoder, trainables, _DRAW_MODEL_TO.value):
+            print(path)
 
 
 def run() -> None:

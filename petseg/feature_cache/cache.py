@@ -113,8 +113,9 @@ def open_feature_cache(
         initial = make_initial_model()
         if hash_encoder(initial) != encoder_sha256:
             raise UserError(
-                f"{SETTING}={folder} lacks features, and config.model.encoder_weights no longer "
-                "gives the weights that this run began with; restore that file, or start a new run"
+                f"{SETTING}={folder} lacks features, and config.model.encoder_weights, or "
+                "start_from, no longer gives the weights that this run began with; restore that "
+                "file or folder, or start a new run"
             )
         source = Source(
             data_dir,

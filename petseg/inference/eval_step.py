@@ -36,8 +36,16 @@ def make_eval_step(
     num_classes: int,
     strategy: tf.distribute.Strategy,
     losses: Sequence[Loss] = (),
+    teacher: SegmentationModel | None = None,
 ) -> EvalStep:
     """Compiles the counting of one (distributed) batch, of images or of cached features.
+
+    Args:
+      model: What is evaluated.
+      num_classes: Its classes.
+      strategy: Whose replicas share a batch.
+      losses: What is summed beside the counts.
+      teacher: For the losses that take one; it needs images.
 
     Returns:
       A function: batch of the evaluation pipeline -> int64 [classes, classes] counts with the
@@ -46,7 +54,9 @@ def make_eval_step(
     """
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        logits = model.logits(features.decode(batch))
+        known = features.decode(batch)
+        logits = model.logits(known)
+        teacher_logits = teacher.logits(known) if teacher else None
         predicted = tf.argmax(logits, axis=-1)
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
         # Each replica fills its row of a matrix of zeros, so that the sum joins the rows.
@@ -59,7 +69,12 @@ def make_eval_step(
             tf.reduce_sum(batch["weight"]),
             tf.reshape(placed, [-1]),
             # Never empty: replicas exchange it.
-            tf.stack([tf.zeros([]), *(loss.function(logits, batch["mask"]) for loss in losses)]),
+            tf.stack(
+                [
+                    tf.zeros([]),
+                    *(loss.sum(logits, batch["mask"], teacher_logits) for loss in losses),
+                ]
+            ),
         )
 
     @tf.function(autograph=False)

@@ -23,6 +23,8 @@ class Loss:
         batch; 0 if every pixel is ignored.
       summed_over: "pixel" or "image": what the sum is divided by the number of in the global
         batch.
+      takes_teacher: whether `function` also takes the keyword arguments teacher_logits (float32,
+        of the logits' shape) and temperature (above 0).
       takes_class_weights: whether `function` also takes the keyword arguments class_weights
         (one float per class, empty for 1) and label_smoothing (from 0 to below 1).
       is_faster_fused: whether XLA's fusion makes it faster on CPUs. XLA sorts and pools
@@ -33,6 +35,15 @@ class Loss:
     summed_over: Literal["pixel", "image"]
     takes_class_weights: bool = False
     is_faster_fused: bool = True
+    takes_teacher: bool = False
+
+    def sum(
+        self, logits: tf.Tensor, class_ids: tf.Tensor, teacher_logits: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """What `function` gives; the teacher's logits go to the losses that take them."""
+        if self.takes_teacher:
+            return self.function(logits, class_ids, teacher_logits=teacher_logits)
+        return self.function(logits, class_ids)
 
 
 def count_valid_pixels(class_ids: tf.Tensor) -> tf.Tensor:

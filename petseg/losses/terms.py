@@ -41,7 +41,10 @@ def parse_loss(text: str) -> dict[str, float]:
 
 
 def choose_losses(
-    names: Iterable[str], class_weights: Sequence[float] = (), label_smoothing: float = 0.0
+    names: Iterable[str],
+    class_weights: Sequence[float] = (),
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
 ) -> list["Loss"]:
     """Looks losses up and binds the settings that some of them take.
 
@@ -49,17 +52,29 @@ def choose_losses(
       names: of registered losses.
       class_weights: one weight per class, empty for 1; for the losses that take them.
       label_smoothing: for the same losses, from 0 to below 1.
+      temperature: for the losses that take a teacher's logits, above 0.
 
     Returns:
-      The losses in the order of the names; each function takes only logits and class ids.
+      The losses in the order of the names; call each one's `sum`.
     """
-    settings = {"class_weights": tuple(class_weights), "label_smoothing": label_smoothing}
-    return [
-        dataclasses.replace(loss, function=functools.partial(loss.function, **settings))
-        if loss.takes_class_weights
-        else loss
-        for loss in map(LOSSES.get, names)
-    ]
+    chosen = []
+    for name in names:
+        loss = LOSSES.get(name)
+        settings = {}
+        if loss.takes_class_weights:
+            settings = {"class_weights": tuple(class_weights), "label_smoothing": label_smoothing}
+        if loss.takes_teacher:
+            settings["temperature"] = temperature
+        if settings:
+            bound = functools.partial(loss.function, **settings)
+            loss = dataclasses.replace(loss, function=bound)
+        chosen.append(loss)
+    return chosen
+
+
+def taking_teacher(names: Iterable[str]) -> list[str]:
+    """Those of some losses that need a teacher."""
+    return [name for name in names if LOSSES.get(name).takes_teacher]
 
 
 def are_faster_fused(names: Iterable[str]) -> bool:

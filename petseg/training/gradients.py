@@ -21,12 +21,16 @@ class LossOptions:
       class_weights: Weight of a pixel of each class in the cross-entropies; () for 1.
       label_smoothing: Of the cross-entropies: share of the truth spread over all classes.
       dropout_rate: Share of each level's channels that is dropped, drawn for each example.
+      temperature: By which logits are divided before they are compared with a teacher's.
+      teacher: Frozen; for the terms that take its logits. It needs images.
     """
 
     terms: Mapping[str, float]
     class_weights: Sequence[float] = ()
     label_smoothing: float = 0.0
     dropout_rate: float = 0.0
+    temperature: float = 1.0
+    teacher: SegmentationModel | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +106,18 @@ def make_gradients(
       xla: Compile forward and backward computation with XLA.
       compile_losses: Compile at least the losses and their gradient with XLA.
     """
-    chosen = choose_losses(losses.terms, losses.class_weights, losses.label_smoothing)
+    chosen = choose_losses(
+        losses.terms, losses.class_weights, losses.label_smoothing, losses.temperature
+    )
     # Only what the encoder computes is dropped, not parts of the image.
     channels = [0 if level.stage == IMAGE else level.channels for level in model.levels.values()]
 
     def compute_losses(
-        logits: tf.Tensor, mask: tf.Tensor, valid_pixels: tf.Tensor, scale: tf.Tensor
+        logits: tf.Tensor,
+        mask: tf.Tensor,
+        teacher_logits: tf.Tensor | None,
+        valid_pixels: tf.Tensor,
+        scale: tf.Tensor,
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Each term, and the gradient of their sum, times the scale, by the logits."""
         values = []
@@ -116,7 +126,7 @@ def make_gradients(
             tape.watch(logits)
             for loss, weight in zip(chosen, losses.terms.values(), strict=True):
                 count = valid_pixels if loss.summed_over == "pixel" else images
-                total = loss.function(logits, mask)
+                total = loss.sum(logits, mask, teacher_logits)
                 values.append(weight * tf.math.divide_no_nan(total, count))
             scaled = tf.add_n(values) * scale
         return values, tape.gradient(scaled, logits)
@@ -132,6 +142,8 @@ def make_gradients(
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
     ) -> list[tf.Tensor]:
+        # Before the tape, and as it was trained: no dropout.
+        teacher_logits = losses.teacher.logits(known) if losses.teacher else None
         # Only these weights are watched: what lies before them stays off the tape.
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
@@ -143,7 +155,9 @@ def make_gradients(
                 for feature, factor in zip(model.features(known), factors, strict=True)
             ]
             logits = model.decoder(features, training=True)
-        losses_of_part, by_logits = compute_losses(logits, mask, valid_pixels, scale)
+        losses_of_part, by_logits = compute_losses(
+            logits, mask, teacher_logits, valid_pixels, scale
+        )
         return [*losses_of_part, *tape.gradient(logits, values, by_logits, "zero")]
 
     if xla:

@@ -55,13 +55,14 @@ def hparam_columns(config: Config) -> list[str]:
     return [*(name for name in _FIRST if name in shown), *(n for n in shown if n not in _FIRST)]
 
 
-def texts(config: Config, manifest: Manifest, layers: str) -> dict[str, str]:
+def texts(config: Config, manifest: Manifest, layers: str, start_from: str = "") -> dict[str, str]:
     """Markdown by TensorBoard's tag; it sorts them by name.
 
     Args:
       config: The settings.
       manifest: Of the data set.
       layers: Tables of the model's layers, from models.summary.
+      start_from: What was taken from another run, and what was not; '' without one.
     """
     content = manifest_lib.to_json(manifest)
     left_out = len(content) - _SHOWN_CHARACTERS
@@ -72,6 +73,7 @@ def texts(config: Config, manifest: Manifest, layers: str) -> dict[str, str]:
         "2 settings": as_markdown(config_rules.to_json(config)),
         "3 layers": as_markdown(layers),
         "4 manifest": as_markdown(content),
+        **({"5 start_from": as_markdown(start_from)} if start_from else {}),
     }
 
 

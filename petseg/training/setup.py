@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from petseg.config import Config
 from petseg.devices import Devices
-from petseg.errors import UserError
 from petseg.feature_cache.cache import FeatureCacheOptions, hash_encoder, open_feature_cache
 from petseg.feature_cache.feature_batches import FeatureBatches
 from petseg.input_pipeline.batch_source import BatchSource
@@ -15,7 +14,7 @@ from petseg.models import segmentation_model
 from petseg.models.segmentation_model import SegmentationModel
 from petseg.run_dir import checkpoints, run_folder
 from petseg.run_dir.checkpoints import CheckpointMetadata
-from petseg.run_dir.trained_model import model_options, served_variables
+from petseg.run_dir.trained_model import model_options
 from petseg.training import data as data_lib
 from petseg.training import distribution, precision, same_settings, stages
 from petseg.training.data import DataSet
@@ -23,6 +22,8 @@ from petseg.training.gradients import BatchShares, LossOptions
 from petseg.training.optimizers import Optimizer
 from petseg.training.schedules import ScheduleOptions
 from petseg.training.stages import StageSchedule, StageTrainer, TrainingOptions
+from petseg.training.teacher import Teacher, load_teacher
+from petseg.training.transfer import Transfer, start_from
 
 LOSS_SCALED = "mixed_float16"  # the precision that scales losses
 
@@ -97,6 +98,11 @@ class RunSetup:
         """Steps of all stages."""
         return self.planned[-1].end_step
 
+    @property
+    def start_from(self) -> str:
+        """What the run took from another run at its start; '' without one."""
+        return str(self.metadata.run.get("start_from", ""))
+
     def epoch(self, step: int) -> str:
         """How often the first `step` steps show the training split, for people."""
         done, total = (
@@ -156,20 +162,24 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
     same_settings.check_same(config, data.manifest.digest(), devices)
     changed = run_folder.check_fits(run_dir, config, data.manifest) if run_dir else []
     step, skipped = _find_start(run_dir, devices)
-    model = _build_model(config, data, devices, is_resumed=step is not None)
+    model, transfer = _build_model(config, data, devices, is_resumed=step is not None)
     run_stages = config.stages()
     averages = {}
     if config.optimizer.average_decay:
         averages = stages.make_averages(model, run_stages, devices.strategy)
     planned = stages.plan_stages(run_stages, data.train.records, config.data.batch_size)
-    options = training_options(config, data, devices)
+    teacher = load_teacher(config, data.label_map, devices) if config.train.teacher else None
+    options = training_options(config, data, devices, teacher)
     current = stages.stage_at(planned, step or 0)
     trainer = StageTrainer(current, model, averages, devices.strategy, options)
     if step is None:
-        metadata = CheckpointMetadata(0, _describe(config, data, model), {}, {})
+        metadata = CheckpointMetadata(0, _describe(config, data, model, transfer, teacher), {}, {})
+        changed += [transfer.line()] if transfer else []
     else:
         saved = checkpoints.read_metadata(run_dir, step)
         stages.check_same_stages(saved, planned, run_dir)
+        if teacher:
+            teacher.check_same(saved, config.train.teacher)
         variables = stages.model_variables(model, averages)
         if step > current.first_step:  # at a border a new optimizer begins
             was_scaled = saved.run["config"]["devices"]["precision"] == LOSS_SCALED
@@ -197,7 +207,9 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
     )
 
 
-def training_options(config: Config, data: DataSet, devices: Devices) -> TrainingOptions:
+def training_options(
+    config: Config, data: DataSet, devices: Devices, teacher: Teacher | None
+) -> TrainingOptions:
     """What all stages have in common, from the settings."""
     optimizer = config.optimizer
     return TrainingOptions(
@@ -206,6 +218,8 @@ def training_options(config: Config, data: DataSet, devices: Devices) -> Trainin
             data.class_weights,
             config.train.label_smoothing,
             config.model.dropout_rate,
+            config.train.teacher_temperature,
+            teacher.model if teacher else None,
         ),
         shares=BatchShares(config.data.batch_size, devices.replicas, optimizer.microbatches),
         optimizer=Optimizer(optimizer.name, optimizer.momentum, optimizer.weight_decay),
@@ -258,9 +272,9 @@ def _feature_batches(
 
     def make_initial_model() -> SegmentationModel:
         # A resumed run may have trained its encoder since.
-        return (
-            model if metadata.step == 0 else _build_model(config, data, devices, is_resumed=False)
-        )
+        if hash_encoder(model) == metadata.run["encoder_sha256"]:
+            return model
+        return _build_model(config, data, devices, is_resumed=False)[0]
 
     settings = config.data
     cache = open_feature_cache(
@@ -305,8 +319,12 @@ def _find_start(run_dir: str | None, devices: Devices) -> tuple[int | None, list
 
 def _build_model(
     config: Config, data: DataSet, devices: Devices, *, is_resumed: bool
-) -> SegmentationModel:
-    # A checkpoint holds the encoder too, so its weights file is read only once.
+) -> tuple[SegmentationModel, Transfer | None]:
+    """The model as a run begins with it, and what it has from another run.
+
+    With is_resumed its weights are random: a checkpoint holds the encoder too, so the weights
+    file, or the other run, is read only once.
+    """
     is_read = not is_resumed and not config.model.start_from
     with devices.strategy.scope():
         model = segmentation_model.build_model(
@@ -316,24 +334,23 @@ def _build_model(
             weights=config.model.encoder_weights if is_read else "none",
             precision=config.devices.precision,
         )
-    if config.model.start_from and not is_resumed:
-        _start_from(config.model.start_from, model)
-    return model
+    if is_resumed or not config.model.start_from:
+        return model, None
+    return model, start_from(config, data.label_map.names, model)
 
 
-def _start_from(run_dir: str, model: SegmentationModel) -> None:
-    try:
-        step, _ = checkpoints.newest_readable(run_dir)
-        other = run_folder.read_config(run_dir)
-        checkpoints.restore(served_variables(other, model), run_dir, step)
-    except UserError as error:
-        raise UserError(f"config.model.start_from: {error}") from error
-
-
-def _describe(config: Config, data: DataSet, model: SegmentationModel) -> dict[str, object]:
+def _describe(
+    config: Config,
+    data: DataSet,
+    model: SegmentationModel,
+    transfer: Transfer | None,
+    teacher: Teacher | None,
+) -> dict[str, object]:
     """What does not change in the metadata of a run's checkpoints."""
     return {
         "label_map": config.data.label_map,
         "manifest_sha256": data.manifest.digest(),
         "encoder_sha256": hash_encoder(model),
+        "start_from": transfer.text() if transfer else "",
+        **(teacher.metadata() if teacher else {}),
     }

@@ -408,16 +408,16 @@ class Trainer:
         run = self._run
         if not self._devices.is_first_host:
             return
-        trained = {
-            weight.path
-            for planned in run.planned
-            for weight in run.model.trainable_weights(planned.stage.trainable)
-        }
-        layers = summary.describe_model(run.model, run.config.model.decoder, trained)
+        layers = summary.describe_model(
+            run.model,
+            run.config.model.decoder,
+            [one.stage.trainable for one in run.planned],
+            run.data.options.batch_size,
+        )
         self._events.describe_run(
             Description(
                 name=epath.Path(self._run_dir).name,
-                texts=run_summary.texts(run.config, run.data.manifest, layers),
+                texts=run_summary.texts(run.config, run.data.manifest, layers, run.start_from),
                 hparams=run_summary.hparams(run.config),
                 columns=run_summary.hparam_columns(run.config),
                 class_names=run.data.label_map.names,

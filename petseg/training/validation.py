@@ -61,10 +61,17 @@ class Validator:
         self._run, self._should_stop = run, should_stop
         minimised = run.options.losses
         self._losses = choose_losses(
-            minimised.terms, minimised.class_weights, minimised.label_smoothing
+            minimised.terms,
+            minimised.class_weights,
+            minimised.label_smoothing,
+            minimised.temperature,
         )
         self._step = eval_step.make_eval_step(
-            run.model, run.data.label_map.num_classes, run.devices.strategy, self._losses
+            run.model,
+            run.data.label_map.num_classes,
+            run.devices.strategy,
+            self._losses,
+            minimised.teacher,
         )
         # Building and reading them takes time.
         self._batches = functools.cache(self._make_batches)

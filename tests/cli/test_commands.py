@@ -168,12 +168,20 @@ def test_after_a_signal_a_run_is_saved_and_the_same_command_resumes_it(
     assert f"ing at step {step} of" in done.stderr
 
 
+# A layer of VGG16: its output, parameters, MFLOPs, and MiB for a batch of 16.
+CONV = r"block5_conv3 +14 x 14 x 512 +2,359,808 +924\.8 +6\.1  frozen"
+
+
 def test_the_model_is_printed_without_data_or_weights():
     done = run_module("-m", "petseg.train", "--config=oxford_pets", "--print_model")
     assert done.returncode == 0, done.stderr
     assert "encoder vgg16: 14,714,688 parameters" in done.stdout
-    assert "block5_conv3        14 x 14 x 512          2,359,808  frozen" in done.stdout
+    assert (
+        "block5_conv3        14 x 14 x 512          2,359,808      924.8        6.1  frozen"
+        in done.stdout
+    )
     assert "upsample_to_image" in done.stdout
+    assert re.search(r"^  encoder +14,714,688 +30\.693", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -193,7 +201,10 @@ def test_logs_are_quiet_whatever_is_set_for_other_programs(tmp_path, monkeypatch
     (tmp_path / "keras.json").write_text(json.dumps({**settings, "epsilon": 1e-3}))
     done = run_python("-m", "petseg.train", "--config=oxford_pets", "--print_model")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "block5_conv3        14 x 14 x 512          2,359,808  frozen" in done.stdout
+    assert (
+        "block5_conv3        14 x 14 x 512          2,359,808      924.8        6.1  frozen"
+        in done.stdout
+    )
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,27 @@ def test_boundary_pixels_lie_within_three_pixels_of_another_class():
     assert result == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_distillation_is_the_divergence_of_softened_probabilities(temperature):
+    teacher, expected = RNG.normal(0, 3, LOGITS.shape).astype(np.float32), 0.0
+    for index in np.ndindex(LABELS.shape):
+        if LABELS[index] != IGNORE:
+            p, q = softmax(teacher[index] / temperature), softmax(LOGITS[index] / temperature)
+            expected += temperature**2 * (p * np.log(p / q)).sum()
+    (loss,) = choose_losses(["distillation"], temperature=temperature)
+    logits, teacher_logits = tf.Variable(LOGITS), tf.Variable(teacher)
+    with tf.GradientTape() as tape:
+        value = loss.sum(logits, LABELS, teacher_logits)
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+    by_student, by_teacher = tape.gradient(value, [logits, teacher_logits])
+    assert by_teacher is None
+    # T (q - p), Hinton et al. 2015, equation 2, times T squared.
+    valid = (LABELS != IGNORE)[..., None]
+    q_minus_p = softmax(LOGITS / temperature) - softmax(teacher / temperature)
+    np.testing.assert_allclose(by_student, temperature * q_minus_p * valid, atol=1e-5)
+    assert float(loss.sum(teacher, LABELS, teacher)) == pytest.approx(0, abs=1e-4)
+
+
 def test_class_weights_and_smoothing_reach_the_losses_that_take_them():
     names = ["cross_entropy", "dice", "boundary_cross_entropy"]
     chosen = choose_losses(names, (0.0, 0.0, 0.0))
@@ -195,7 +216,19 @@ def test_a_loss_from_outside_is_chosen_by_its_name(brier_loss):
     assert float(chosen[0].function(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [loss.function for _, loss in LOSSES.items()], ids=list(LOSSES))
+def with_a_teacher_that_is_right(loss: Loss):
+    """A loss as a function of logits and class ids alone."""
+
+    def call(logits, class_ids):
+        classes = np.where(class_ids == IGNORE, 0, class_ids)
+        return loss.sum(logits, class_ids, tf.constant(50 * np.eye(3)[classes], logits.dtype))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "loss", [with_a_teacher_that_is_right(loss) for _, loss in LOSSES.items()], ids=list(LOSSES)
+)
 class TestEveryLoss:
     def test_ignored_pixels_are_neutral(self, loss):
         changed = LOGITS.copy()

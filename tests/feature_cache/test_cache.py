@@ -131,9 +131,7 @@ def compute(model, images, stages):
 @pytest.mark.parametrize(
     ("size", "keep_aspect"), [(SIZE, False), (SIZE, True), ((32, 64), True), ((64, 32), False)]
 )
-def test_a_cache_holds_the_features_of_images_and_of_their_mirror_images(
-    opener, size, keep_aspect
-):
+def test_a_cache_holds_the_features_of_images_and_of_their_mirror_images(opener, size, keep_aspect):
     opener.change(image_size=size, keep_aspect=keep_aspect)
     model = toy_model(image_size=size)
     cache = opener.open(model)

@@ -11,7 +11,7 @@ from petseg.inference.tta import TtaOptions
 from petseg.run_dir import trained_model
 
 SIZE = 32
-SIZES = (SIZE, (64, 96), (96, 64))
+SIZES = (SIZE, (64, 96))
 PLAIN = TtaOptions()
 
 
@@ -36,9 +36,7 @@ class LeftHalf:
         return tf.broadcast_to(logits, [*tf.unstack(tf.shape(images)[:3]), 2])
 
 
-def predictor_of(
-    model_at_size=BrightPixels, tta=PLAIN, keep_aspect=False, batch_size=3, size=SIZE
-):
+def predictor_of(model_at_size=BrightPixels, tta=PLAIN, keep_aspect=False, batch_size=3, size=SIZE):
     options = PredictorOptions(size, 2, keep_aspect, batch_size, tta)
     return Predictor(model_at_size, options)
 

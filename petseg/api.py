@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from petseg import paths, recipes, standard_error
 from petseg.config import Config
 from petseg.errors import UserError
+from petseg.image_size import ImageSize, sides_of
 
 if TYPE_CHECKING:
     import keras
@@ -109,7 +110,7 @@ def load_recipe(name: str, data_dir: str = "") -> Config:
 def load_dataset(
     data_dir: str,
     *,
-    image_size: int = 224,
+    image_size: ImageSize = 224,
     batch_size: int = 16,
     label_map: str = "",
     seed: int = 0,
@@ -123,15 +124,15 @@ def load_dataset(
 
     Args:
       data_dir: The data set that petseg.convert wrote.
-      image_size: Height and width of the images in pixels.
+      image_size: Of the images, in pixels: one number, or (height, width); multiples of 32.
       batch_size: Images per batch.
       label_map: See config.DataConfig; '' for the data set's own classes.
       seed: Seed of order and augmentation.
       config: Settings to read it with instead of the arguments before, augmentation included.
 
     Returns:
-      Two datasets of (image, mask): uint8 [batch, image_size, image_size, 3], RGB, and uint8
-      [batch, image_size, image_size], class ids, or 255 for pixels to ignore
+      Two datasets of (image, mask): uint8 [batch, height, width, 3], RGB, and uint8
+      [batch, height, width], class ids, or 255 for pixels to ignore
       (ignore_class=255 of Keras's losses). Each pass over the first is another epoch, with
       another order and augmentation; it has records // batch_size batches, and what is left
       over begins the next epoch. The second always shows every example once.
@@ -171,11 +172,8 @@ def load_dataset(
         for batch in epoch.map(augment.apply, num_parallel_calls=tf.data.AUTOTUNE):
             yield batch["image"], batch["mask"]
 
-    side = config.data.image_size
-    signature = (
-        tf.TensorSpec([config.data.batch_size, side, side, 3], tf.uint8),
-        tf.TensorSpec([config.data.batch_size, side, side], tf.uint8),
-    )
+    shape = [config.data.batch_size, *sides_of(config.data.image_size)]
+    signature = (tf.TensorSpec([*shape, 3], tf.uint8), tf.TensorSpec(shape, tf.uint8))
     train = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
     train = train.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
 
@@ -193,7 +191,7 @@ def build_model(
     *,
     num_classes: int,
     weights: str = "imagenet",
-    image_size: int = 224,
+    image_size: ImageSize = 224,
     decoder_channels: int = 32,
     encoder_width: int = 0,
     encoder_convs: Sequence[int] = (),
@@ -206,20 +204,20 @@ def build_model(
       decoder: A name of registry.DECODERS.
       num_classes: Number of classes.
       weights: Of the encoder: 'imagenet' (Keras downloads them), 'none' or a file's path.
-      image_size: Height and width of the images in pixels, a multiple of 32.
+      image_size: Of the images, in pixels: one number, or (height, width); multiples of 32.
       decoder_channels: See config.ModelConfig.
       encoder_width: See config.ModelConfig.
       encoder_convs: See config.ModelConfig.
       seed: Seed of the random weights.
 
     Returns:
-      A model: uint8 RGB [batch, image_size, image_size, 3] -> logits, float32 [batch,
-      image_size, image_size, num_classes]. It preprocesses the images itself. Batch
-      normalisation of the encoder is frozen.
+      A model: uint8 RGB [batch, height, width, 3] -> logits, float32 [batch, height, width,
+      num_classes]. It preprocesses the images itself. Batch normalisation of the encoder is
+      frozen.
 
     Raises:
-      UserError: There is no such encoder or decoder, they do not fit each other, or the
-        weights cannot be loaded.
+      UserError: The size is wrong, there is no such encoder or decoder, they do not fit each
+        other, or the weights cannot be loaded.
     """
     _load_tensorflow()
     import keras

@@ -13,12 +13,13 @@ class Augmentation(Section):
       flip: Mirror left and right with probability 1/2.
       min_crop_area: Smallest share of the image's area that a random window covers; 1.0 takes
         whole images.
-      max_crop_aspect: The window's width over height is drawn between 1/max_crop_aspect and
-        max_crop_aspect: relative to the image's, or in pixels with data.keep_aspect.
+      max_crop_aspect: The window's width over height is that of the image (with
+        data.keep_aspect that of data.image_size) times a factor that is drawn between
+        1/max_crop_aspect and max_crop_aspect.
       max_rotation_degrees: Rotation by up to this much either way.
       max_shear_degrees: Shear by up to this much either way.
       max_zoom: Scaling by a factor of up to 1 + max_zoom either way.
-      max_shift: Shift by up to this share of the side, vertically and horizontally.
+      max_shift: Shift by up to this share of the height and of the width.
       brightness: Colours are multiplied by 1 - brightness to 1 + brightness.
       contrast: The distance from mid-grey is multiplied likewise.
       saturation: The distance from the grey of the same luma is multiplied likewise.

@@ -9,6 +9,7 @@ import dataclasses
 from typing import ClassVar
 
 from petseg.augmentation import Augmentation
+from petseg.image_size import ImageSize
 from petseg.registry import DECODERS, ENCODERS
 from petseg.setting import Hparam, Resume, Section, setting
 
@@ -38,14 +39,15 @@ class DataConfig(Section):
       label_map: '' for the data set's own classes; a preset of its source (for pets
         three_class, border_ignored, border_is_pet), refused for data that names its values
         otherwise; or 'name=values; ...; ignored=values' over the masks' raw values.
-      image_size: Height and width of the model's input in pixels; a multiple of 32.
+      image_size: Of the model's input, in pixels: one number for squares, or (height, width),
+        as a flag 224x320 or '(224, 320)'.
       batch_size: Images per step over all replicas together (the global batch).
       shuffle_records: Size of the shuffle buffer, in serialized records.
       verify_hashes: Compare each shard's SHA-256 with the manifest before it is first read; if
         False, only existence and size of all shards at the start.
-      keep_aspect: Fit the longer side of whole images to image_size and fill the rest with
-        black, which is ignored; otherwise squash. Random windows then have aspects near 1 in
-        pixels.
+      keep_aspect: Fit whole images into image_size as they are and fill the rest with black,
+        which is ignored; otherwise squash. Random windows then have aspects near that of
+        image_size, so that they are little distorted, instead of near that of their image.
       cache: 'none'; 'memory', or a folder on a local disk: shards are copied there before
         training, for data sets in buckets or on slow disks.
       service_address: A tf.data service whose workers decode instead of this machine, such as
@@ -67,7 +69,9 @@ class DataConfig(Section):
 
     dir: str = setting("", is_path=True, **_HIDDEN)
     label_map: str = setting("", **_SHOWN)
-    image_size: int = setting(224, multiple_of=32, at_most=_MAX_IMAGE_SIZE, **_SHOWN)
+    image_size: ImageSize = setting(
+        224, multiple_of=32, at_most=_MAX_IMAGE_SIZE, is_size=True, **_SHOWN
+    )
     batch_size: int = setting(16, at_least=1, at_most=_MAX_BATCH_SIZE, **_SHOWN)
     shuffle_records: int = setting(4096, at_least=1)
     verify_hashes: bool = setting(True, **_HIDDEN)

@@ -43,7 +43,10 @@ def validate(config: Config) -> None:
     """
     registry.load_plugins(config.plugins, "config.plugins")
     for name, value, rules, kind in _settings(config, "config"):
-        _check_type(name, value, kind)
+        if rules.is_size:
+            _check_size(name, value)
+        else:
+            _check_type(name, value, kind)
         _check(name, value, rules)
     if config.data.label_map:
         label_map.parse_label_map(config.data.label_map)
@@ -90,6 +93,14 @@ def _settings(section: Section, prefix: str) -> Iterator[tuple[str, object, Rule
                 yield from _settings(item, f"{name}[{index}]")
         else:
             yield name, value, rules_of(field), types[field.name]
+
+
+def _check_size(name: str, value: object) -> None:
+    """Raises UserError unless a value is one number or two; see image_size.ImageSize."""
+    is_pair = isinstance(value, tuple)
+    _require(not is_pair or len(value) == 2, name, value, "be one number, or height and width")
+    for side in value if is_pair else (value,):
+        _check_type(name, side, int)
 
 
 def _check_type(name: str, value: object, kind: object) -> None:

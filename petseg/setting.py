@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from petseg import paths
+from petseg.image_size import simplest
 
 _KEY = "rules"
 
@@ -46,6 +47,7 @@ class Rules:
       hparam: Whether TensorBoard's hparams show it.
       is_path: Whether it names a file or folder; a leading ~ is then the user's folder.
       not_paths: Values of a path's setting that are none.
+      is_size: Whether it is an image_size.ImageSize; the numbers' rules hold of both sides.
     """
 
     choices: Iterable[str] | None = None
@@ -57,6 +59,7 @@ class Rules:
     hparam: Hparam = Hparam.IF_CHANGED
     is_path: bool = False
     not_paths: tuple[str, ...] = ("",)
+    is_size: bool = False
 
 
 def setting(default: object, **rules: Any) -> Any:  # noqa: ANN401  (typed as its value)
@@ -89,8 +92,11 @@ class Section:
                     near = difflib.get_close_matches(name, known, 1)
                     hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
                 raise AttributeError(f"{type(self).__name__} has no setting '{name}'; {hint}")
-            if isinstance(value, str) and rules_of(self.__dataclass_fields__[name]).is_path:
+            rules = rules_of(self.__dataclass_fields__[name])
+            if isinstance(value, str) and rules.is_path:
                 value = paths.expand(value)
+            elif rules.is_size:
+                value = simplest(value)
             super().__setattr__(name, value)
 
     @classmethod

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 
 import pytest
@@ -7,6 +8,7 @@ from petseg import config_rules
 from petseg.config import Config, ModelConfig, Stage
 from petseg.errors import UserError
 from petseg.setting import Section
+from petseg.training import run_summary
 
 
 def changed(**values) -> Config:
@@ -26,6 +28,19 @@ def changed(**values) -> Config:
         ({"data__batch_size": True}, "data.batch_size=True must be of type int"),
         ({"data__image_size": 100}, "data.image_size=100 must be a positive multiple of 32"),
         ({"data__image_size": 0}, "data.image_size=0 must be a positive multiple of 32"),
+        (
+            {"data__image_size": (64, 100)},
+            r"image_size=\(64, 100\) must be a positive multiple",
+        ),
+        ({"data__image_size": [0, 64]}, r"image_size=\(0, 64\) must be a positive multiple of 32"),
+        ({"data__image_size": (32, 2**15)}, r"image_size=\(32, 32768\) must be at most 16,384"),
+        (
+            {"data__image_size": (64,)},
+            r"image_size=\(64,\) must be one number, or height and",
+        ),
+        ({"data__image_size": [64, 64, 3]}, r"image_size=\(64, 64, 3\) must be one number, or"),
+        ({"data__image_size": (64, "96")}, "image_size='96' must be of type int"),
+        ({"data__image_size": (64, 96.0)}, "image_size=96.0 must be of type int"),
         ({"train__epochs": "8"}, "train.epochs='8' must be of type float"),
         ({"train__epochs": 0.0}, "train.epochs=0.0 must be above 0"),
         ({"model__encoder_convs": (1.5, 1)}, "encoder_convs=1.5 must be of type int"),
@@ -56,6 +71,26 @@ def test_a_wrong_setting_is_one_line(change, message):
 
 def test_a_whole_number_is_fine_where_a_fraction_may_be():
     config_rules.validate(changed(train__epochs=8, optimizer__drop_at=(0.5, 0.75)))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "shown"),
+    [
+        (64, 64, 64),
+        ((64, 96), (64, 96), "64x96"),
+        ([96, 64], (96, 64), "96x64"),
+        ((96, 96), 96, 96),  # so that a square has one form
+    ],
+)
+def test_a_size_is_one_number_or_height_and_width(given, kept, shown):
+    config = changed(data__image_size=given)
+    config_rules.validate(config)
+    assert config.data.image_size == kept
+    assert run_summary.hparams(config)["data.image_size"] == shown
+    text = config_rules.to_json(config)
+    assert config_rules.from_json(text) == config
+    expected = kept if isinstance(kept, int) else list(kept)
+    assert json.loads(text)["data"]["image_size"] == expected
 
 
 def test_settings_of_one_stage_have_no_effect_beside_a_list_of_stages():

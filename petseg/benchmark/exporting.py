@@ -11,6 +11,7 @@ import numpy as np
 from petseg.benchmark import measuring
 from petseg.benchmark.measuring import Candidate
 from petseg.exporting import export_model, formats
+from petseg.image_size import ImageSize, sides_of
 from petseg.inference.predictor import make_predictor
 from petseg.inference.tta import TtaOptions
 from petseg.run_dir import trained_model
@@ -66,13 +67,14 @@ def run_trained(run_dir: str, images: int) -> float:
     return _speed(predict, trained.config.data.image_size, images)
 
 
-def run_format(name: str, path: Path, image_size: int, images: int) -> float:
+def run_format(name: str, path: Path, image_size: ImageSize, images: int) -> float:
     """Images per second of an exported model, one by one."""
     return _speed(formats.load(name, path), image_size, images)
 
 
-def _speed(segment: Callable[[np.ndarray], object], image_size: int, images: int) -> float:
-    pixels = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3), np.uint8)
+def _speed(segment: Callable[[np.ndarray], object], image_size: ImageSize, images: int) -> float:
+    shape = (1, *sides_of(image_size), 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     seconds = []
     for _ in range(_UNMEASURED + images):
         started_s = time.perf_counter()

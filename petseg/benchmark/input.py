@@ -247,7 +247,7 @@ def _with_windows(fields: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, t
         tf.random.uniform([2], 0, 1 << 30, tf.int64),
     )
     height, width = (tf.cast(fields[name], tf.int32) for name in (record.HEIGHT, record.WIDTH))
-    placed = windows.place_windows(height, width, drawn, keep_aspect=False)
+    placed = windows.place_windows(height, width, drawn, keep_aspect=False, size=_SIZE)
     return fields[record.IMAGE], fields[record.MASK], placed
 
 

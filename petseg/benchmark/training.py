@@ -209,7 +209,7 @@ def build_cache(config: Config, images: int) -> float:
     extract = fill.make_extract(run.model, layout, run.devices)
     extract(np.zeros((1, _SIZE, _SIZE, 3), np.uint8))  # compiles
     wanted = np.arange(train.records) < part.records
-    views = ViewOptions(config.augment, config.data.image_size)
+    views = ViewOptions(config.augment, config.data.image_size, config.data.keep_aspect)
     source = fill.Source(config.data.dir, run.data.manifest, views)
     with tempfile.TemporaryDirectory() as folder, output_folder.claim(folder, "benchmark"):
         started_s = time.perf_counter()

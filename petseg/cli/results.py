@@ -28,6 +28,7 @@ from petseg.config import Config
 from petseg.data import manifest
 from petseg.data.label_map import own_label_map, parse_label_map
 from petseg.errors import UserError
+from petseg.image_size import readable
 from petseg.run_dir import checkpoints, evaluations, run_folder
 from petseg.run_dir.trained_model import build_untrained
 from petseg.setting import Hparam
@@ -201,8 +202,11 @@ def _started(config: Config) -> str:
 def _shown(name: str, value: object) -> str:
     if name in _SHOWN_AS:
         return _SHOWN_AS[name]
-    if config_rules.find_rules(name).is_path:
+    rules = config_rules.find_rules(name)
+    if rules.is_path:
         return Path(str(value)).name
+    if rules.is_size:
+        return str(readable(value))
     if isinstance(value, list):
         return " ".join(f"{s.trainable}:{s.epochs:g}:{s.learning_rate:g}" for s in value)
     return str(value)

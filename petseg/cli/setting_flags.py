@@ -1,10 +1,39 @@
-"""--config and flags such as --config.data.batch_size=4, before absl parses them."""
+"""--config and flags such as --config.data.batch_size=4: what is done before absl parses them."""
 
 import re
 from collections.abc import Sequence
 
+from absl import flags
+from ml_collections import config_flags
+
 from petseg.config_rules import explain_unknown_setting, is_setting
 from petseg.errors import UserError
+from petseg.image_size import ImageSize
+
+_SIZE = re.compile(r"(-?\d+)(?:\s*[x,]\s*(-?\d+))?")
+
+
+class _ImageSizeParser(flags.ArgumentParser):
+    """Parses 224, 224x320, '(224, 320)' and '[224, 320]'."""
+
+    syntactic_help = "height and width, or one number"
+
+    def parse(self, argument: object) -> object:
+        """The number or numbers of a text; a value that is none, such as the default, stays."""
+        if not isinstance(argument, str):
+            return argument
+        text = argument.strip()
+        if text[:1] + text[-1:] in ("()", "[]"):
+            text = text[1:-1].strip()
+        match = _SIZE.fullmatch(text)
+        if match is None:
+            raise ValueError("it must be a number of pixels, or height and width, as in 224x320")
+        height, width = match.groups()
+        return (int(height), int(width)) if width else int(height)
+
+
+# By the type of a field ml_collections chooses how its flag is parsed.
+config_flags.register_flag_parser_for_type(ImageSize, _ImageSizeParser())
 
 
 def refuse_unknown(arguments: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from petseg.evaluation import counting, image_groups, label_map_views, report
 from petseg.evaluation.counting import ImageScores
 from petseg.evaluation.figures import RANKED_BY, rank_images, split_figures
 from petseg.evaluation.report import ReportContent
+from petseg.image_size import as_json
 from petseg.inference.predictor import Predictor, make_predictor
 from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import stored_examples
@@ -100,7 +101,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     figures = {
         "split": options.split,
         **split_figures(counts, views, options.panel_images),
-        "image_size": config.image_size,
+        "image_size": as_json(config.image_size),
         "views": {**dataclasses.asdict(options.tta), "scales": list(options.tta.scales)},
         "checkpoint_step": trained.step,
         "panel": str(panel_path),

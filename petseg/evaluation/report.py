@@ -11,6 +11,7 @@ from PIL import Image
 
 from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
 from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles
+from petseg.image_size import readable
 from petseg.version import __version__
 from petseg.visualization import charts
 
@@ -60,7 +61,7 @@ def html_page(content: ReportContent) -> str:
         f"<h1>{title}</h1>",
         f"<p class=note>{_text(content.data_dir)}, split {_text(figures['split'])}: "
         f"{figures['images']:,} images, {figures['pixels']:,} pixels at "
-        f"{figures['image_size']} px; step {figures['checkpoint_step']}; label map "
+        f"{readable(figures['image_size'])} px; step {figures['checkpoint_step']}; label map "
         f"{_text(figures['label_map'])}; {_tta(figures['views'])}</p>",
         f"<p><span class=big>{_number(figures['mean_iou'])}</span> mean IoU at the model's size, "
         f"{_number(figures[FULL_SIZE]['mean_iou'])} at the images' full size</p>",
@@ -110,13 +111,13 @@ def _means(figures: Mapping) -> str:
         "mean_boundary_iou": "mean boundary IoU",
     }
     rows = [[title, figures[key], figures[FULL_SIZE][key]] for key, title in titles.items()]
-    return _table(["", f"at {figures['image_size']} px", "full size"], rows)
+    return _table(["", f"at {readable(figures['image_size'])} px", "full size"], rows)
 
 
 def _bands(figures: Mapping) -> str:
     full = figures[FULL_SIZE]["band_mean_iou"]
     rows = [[f"{px} px", iou, full[px]] for px, iou in figures["band_mean_iou"].items()]
-    return _table(["", f"at {figures['image_size']} px", "full size"], rows)
+    return _table(["", f"at {readable(figures['image_size'])} px", "full size"], rows)
 
 
 def _confusion(figures: Mapping) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
 from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles
+from petseg.image_size import readable
 
 _NAME_WIDTH, _VALUE_WIDTH = 26, 12
 _MOST_GROUPS = 5
@@ -11,7 +12,7 @@ _MOST_GROUPS = 5
 
 def format_table(figures: Mapping) -> str:
     """Formats what evaluate_split.evaluate_split gives."""
-    size = f"at {figures['image_size']} px"
+    size = f"at {readable(figures['image_size'])} px"
     return "\n".join(
         [
             *_class_lines(figures),

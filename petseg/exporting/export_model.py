@@ -18,6 +18,7 @@ from petseg.errors import FaultFound, UserError
 from petseg.exporting import formats
 from petseg.exporting.formats import FORMATS
 from petseg.exporting.serving import DEFAULT_MAX_PIXELS, ServingModel
+from petseg.image_size import as_json
 from petseg.inference.eval_step import predict
 from petseg.input_pipeline import stored_examples
 from petseg.run_dir import checkpoints, evaluations, trained_model
@@ -158,7 +159,7 @@ def _refuse_path_of_pattern(output: Path) -> None:
 
 
 def _read_images(trained: TrainedModel, data_dir: str, split_name: str, count: int) -> np.ndarray:
-    """The first images of a split: uint8 [images, size, size, 3]."""
+    """The first images of a split: uint8 [images, height, width, 3]."""
     split = manifest.read_manifest(data_dir).split(split_name, data_dir)
     return stored_examples.read_examples(
         manifest.shard_paths(data_dir, split),
@@ -175,7 +176,7 @@ def _describe_model(trained: TrainedModel) -> dict:
         "class_names": list(label_map.names),
         "colours": trained.palette[: label_map.num_classes].tolist(),
         "label_map": label_map.spec(),
-        "image_size": trained.config.data.image_size,
+        "image_size": as_json(trained.config.data.image_size),
         "keep_aspect": trained.config.data.keep_aspect,
     }
 

@@ -27,9 +27,10 @@ class Format:
 
     Attributes:
       file: name of its file; '' if it is a folder.
-      write: ServingModel, path to write, training images uint8 [images, size, size, 3] -> None.
-      load: path -> a function: uint8 [images, size, size, 3] -> class ids, uint8 [images, size,
-        size].
+      write: ServingModel, path to write, training images uint8 [images, height, width, 3] ->
+        None.
+      load: path -> a function: uint8 [images, height, width, 3] -> class ids, uint8 [images,
+        height, width].
       agreement: least share of pixels on which it must agree with the trained model.
       packages: packages that must be installed.
       extra: extra of petseg that installs them.
@@ -114,7 +115,7 @@ def _convert_to_litert(
     settings: Callable[[tf.lite.TFLiteConverter], None],
 ) -> bytes:
     """Converts a model of one image; `dtype` is the image's during the conversion."""
-    model, size = serving.model, serving.model.input_shape[1]
+    model = serving.model
 
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         class_ids = tf.argmax(model(images), axis=-1, output_type=tf.int32)
@@ -122,7 +123,7 @@ def _convert_to_litert(
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    spec = tf.TensorSpec([1, size, size, 3], dtype, name="images")
+    spec = tf.TensorSpec([1, *model.input_shape[1:]], dtype, name="images")
     archive.add_endpoint("serve", predict, input_signature=[spec])
     with tempfile.TemporaryDirectory() as folder:
         archive.write_out(folder, verbose=False)
@@ -154,8 +155,7 @@ def _load_litert(path: Path) -> Predict:
 def _write_onnx(serving: ServingModel, path: Path, _: np.ndarray) -> None:
     import tf2onnx
 
-    size = serving.model.input_shape[1]
-    spec = (tf.TensorSpec([None, size, size, 3], tf.uint8, name="images"),)
+    spec = (tf.TensorSpec(serving.model.input_shape, tf.uint8, name="images"),)
 
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return serving.serve_images(images)
@@ -175,9 +175,9 @@ def _load_onnx(path: Path) -> Predict:
     return lambda images: session.run(["class_ids"], {"images": images})[0]
 
 
-_PIXELS = "images: RGB uint8 [batch, size, size, 3]"
+_PIXELS = "images: RGB uint8 [batch, height, width, 3]"
 _ENCODED = f"{encoded_pictures.FORMATS} bytes [batch], of up to max_pixels pixels each"
-_MASKS = "class_ids: uint8 [batch, size, size]"
+_MASKS = "class_ids: uint8 [batch, height, width]"
 _LITERT = {"packages": ("ai_edge_litert",), "extra": "litert"}
 # Compiled separately, two float models may round a logit differently, which moves rare pixels.
 _FLOAT_AGREEMENT, _INT8_AGREEMENT = 0.9999, 0.97
@@ -190,15 +190,17 @@ FORMATS = {
     ),
     "keras": Format(
         "model.keras", _write_keras, _load_keras, _FLOAT_AGREEMENT, (), "",
-        "RGB uint8 [batch, size, size, 3]", "logits float32 [batch, size, size, classes]",
+        "RGB uint8 [batch, height, width, 3]", "logits float32 [batch, height, width, classes]",
     ),
     "litert": Format(
         "model.tflite", _write_litert, _load_litert, _FLOAT_AGREEMENT, **_LITERT,
-        takes="images: RGB uint8 [1, size, size, 3]", gives="class_ids: uint8 [1, size, size]",
+        takes="images: RGB uint8 [1, height, width, 3]",
+        gives="class_ids: uint8 [1, height, width]",
     ),
     "litert_int8": Format(
         "model.tflite", _write_litert_int8, _load_litert, _INT8_AGREEMENT, **_LITERT,
-        takes="images: RGB uint8 [1, size, size, 3]", gives="class_ids: uint8 [1, size, size]",
+        takes="images: RGB uint8 [1, height, width, 3]",
+        gives="class_ids: uint8 [1, height, width]",
     ),
     "onnx": Format(
         "model.onnx", _write_onnx, _load_onnx, _FLOAT_AGREEMENT,

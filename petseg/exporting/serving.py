@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from petseg.data.label_map import IGNORE, LabelMap
 from petseg.exporting import encoded_pictures
+from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import resizing
 from petseg.models.segmentation_model import SegmentationModel
 
@@ -19,7 +20,7 @@ class ServingModel(tf.Module):
         self,
         model: SegmentationModel,
         label_map: LabelMap,
-        image_size: int,
+        image_size: ImageSize,
         keep_aspect: bool,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ):
@@ -28,6 +29,7 @@ class ServingModel(tf.Module):
         # Tracked, so that the variables are saved.
         self.model = model.keras_model()
         self._label_map, self._size, self._keep_aspect = label_map, image_size, keep_aspect
+        self._height, self._width = sides_of(image_size)
         self._max_pixels = max_pixels
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
@@ -47,13 +49,13 @@ class ServingModel(tf.Module):
           encoded: string [batch], at least one; see encoded_pictures.decode.
 
         Returns:
-          class_ids: uint8 [batch, size, size], turned as the EXIF tag of a JPEG says; 255
+          class_ids: uint8 [batch, height, width], turned as the EXIF tag of a JPEG says; 255
             everywhere for a picture that is not decoded, and in the padding of a picture that
             keeps its aspect.
           valid: bool [batch], whether the picture was decoded.
         """
         count = tf.size(encoded, tf.int64)
-        shape = [self._size, self._size, 3]
+        shape = [self._height, self._width, 3]
 
         @tf.autograph.experimental.do_not_convert
         def decode(index: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -80,24 +82,31 @@ class ServingModel(tf.Module):
         class_ids = self.serve_images(tf.cast(spread, tf.uint8))["class_ids"]
         # A picture that could not be decoded has no rows.
         rows, columns = (tf.scatter_nd(indices, side, count[None]) for side in (rows, columns))
-        line = tf.range(self._size)
-        is_picture = (line[:, None] < rows[:, None, None]) & (line < columns[:, None, None])
+        down, across = tf.range(self._height), tf.range(self._width)
+        is_picture = (down[:, None] < rows[:, None, None]) & (across < columns[:, None, None])
         outside = tf.constant(IGNORE, tf.uint8)
         return {"class_ids": tf.where(is_picture, class_ids, outside), "valid": rows > 0}
 
     @tf.function(autograph=False, input_signature=[_IMAGES])
     def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """RGB uint8 [batch, size, size, 3] -> class_ids uint8 [batch, size, size]."""
+        """RGB uint8 [batch, height, width, 3] -> class_ids uint8 [batch, height, width]."""
         return {"class_ids": tf.cast(tf.argmax(self._logits(images), axis=-1), tf.uint8)}
 
     @tf.function(autograph=False, input_signature=[_IMAGES])
     def serve_probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """RGB uint8 [batch, size, size, 3] -> float32 [batch, size, size, classes]."""
+        """RGB uint8 [batch, height, width, 3] -> float32 [batch, height, width, classes]."""
         return {"probabilities": tf.nn.softmax(self._logits(images))}
 
     @tf.function(autograph=False, input_signature=[])
     def about(self) -> dict[str, tf.Tensor]:
-        """class_names: string [classes]; label_map: string []; sizes: int32 [], int64 []."""
+        """The classes, and the sizes of pictures.
+
+        Returns:
+          class_names: string [classes].
+          label_map: string [].
+          image_size: int32 [], or [2], height and width, if they differ.
+          max_pixels: int64 [].
+        """
         return {
             "class_names": tf.constant(self._label_map.names),
             "label_map": tf.constant(self._label_map.spec()),
@@ -106,5 +115,5 @@ class ServingModel(tf.Module):
         }
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
-        images = tf.ensure_shape(images, [None, self._size, self._size, 3])
+        images = tf.ensure_shape(images, [None, self._height, self._width, 3])
         return self.model(images, training=False)

@@ -15,6 +15,7 @@ from petseg.feature_cache.fill import Source
 from petseg.feature_cache.records import Layout
 from petseg.feature_cache.store import SETTING, Key, Part
 from petseg.feature_cache.views import ViewOptions
+from petseg.image_size import ImageSize, readable
 from petseg.input_pipeline import reading, shard_cache
 from petseg.input_pipeline.reading import Shards
 from petseg.input_pipeline.verified_shards import VerifiedShards
@@ -32,7 +33,7 @@ class FeatureCacheOptions:
         a least value where features may be negative) or 'float16'.
       crops: Number of fixed windows of each training image.
       augmentation: Whether there are mirror images, and how windows are drawn.
-      image_size: Height and width of the images, in pixels.
+      image_size: Of the images, in pixels.
       keep_aspect: See input_pipeline.pipeline.InputOptions.
       precision: Of the encoder's arithmetic: 'float32', 'mixed_bfloat16' or 'mixed_float16'.
       verify_hashes: Compare a shard's SHA-256 with the manifest before it is first read.
@@ -44,7 +45,7 @@ class FeatureCacheOptions:
     dtype: str
     crops: int
     augmentation: Augmentation
-    image_size: int
+    image_size: ImageSize
     keep_aspect: bool = False
     precision: str = "float32"
     verify_hashes: bool = True
@@ -154,7 +155,7 @@ def _make_key(
     augmentation, key = options.augmentation, {
         "encoder": encoder.name,
         "data_set": data.digest(),
-        "image_size": options.image_size,
+        "image_size": readable(options.image_size),
         "fitting": "letterboxed" if options.keep_aspect else "squashed",
         "weights": encoder_sha256,
         "preprocessing": encoder.preprocessing,

@@ -30,7 +30,7 @@ from petseg.progress import Progress
 _IMAGES_AT_ONCE = 16  # per replica
 _MOST_PENDING = 4  # batches that wait to be written
 
-# uint8 images [n, size, size, 3] -> models.features.encode, as arrays.
+# uint8 images [n, height, width, 3] -> models.features.encode, as arrays.
 Extract = Callable[[np.ndarray], dict[str, np.ndarray]]
 # A part, and bool [records], the wanted examples -> batches of views.read_view.
 ReadPart = Callable[[Part, np.ndarray], tf.data.Dataset]
@@ -138,7 +138,7 @@ def make_extract(model: SegmentationModel, layout: Layout, devices: Devices) -> 
       devices: The devices that compute.
 
     Returns:
-      A function: uint8 images [n, size, size, 3] -> models.features.encode, as arrays.
+      A function: uint8 images [n, height, width, 3] -> models.features.encode, as arrays.
     """
     strategy, replicas, stages = devices.strategy, devices.local_replicas, list(layout.stages)
 

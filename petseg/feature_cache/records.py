@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from petseg.data import record
 from petseg.data.label_map import IGNORE
+from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline.class_ids import to_class_ids
 from petseg.models.encoders.base import IMAGE
 from petseg.models.features import features_key, offset_key, scale_key
@@ -26,13 +27,13 @@ class Layout:
     """What every record of a cache holds.
 
     Attributes:
-      image_size: Height and width of the images and of the masks, in pixels.
+      image_size: Of the images and of the masks, in pixels.
       stages: Stage of the encoder, or IMAGE -> height, width and channels of its output.
       dtype: Of features, 'uint8' or 'float16'; see models.features.encode.
       signed: The stages whose outputs may be negative.
     """
 
-    image_size: int
+    image_size: ImageSize
     stages: Mapping[str, tuple[int, int, int]]
     dtype: str
     signed: frozenset[str] = frozenset()
@@ -43,7 +44,7 @@ class Layout:
         features_bytes = sum(
             math.prod(shape) * self.dtype_of(stage).size for stage, shape in self.stages.items()
         )
-        return features_bytes + self.image_size**2
+        return features_bytes + math.prod(sides_of(self.image_size))
 
     def dtype_of(self, stage: str) -> tf.DType:
         """The type in which a stage's output is stored; images are uint8."""
@@ -57,7 +58,7 @@ def encode_record(
 
     Args:
       name: Unique in its data set.
-      mask: uint8 [size, size], raw labels.
+      mask: uint8 [height, width], raw labels.
       sides: Rows and columns of the mask that show the image; the rest only fills it up.
       encoded: One example's rows of models.features.encode.
     """
@@ -83,10 +84,9 @@ def parse_records(
       class_ids: uint8 [256], raw mask value -> class id.
 
     Returns:
-      A dict of tensors: `mask`, uint8 [n, size, size], class ids or IGNORE; and for each
+      A dict of tensors: `mask`, uint8 [n, height, width], class ids or IGNORE; and for each
       stage what models.features.encode gave.
     """
-    size = layout.image_size
     arrays = {features_key(s): (layout.dtype_of(s), layout.stages[s]) for s in stages}
     if layout.dtype == "uint8":
         scaled = [stage for stage in stages if stage != IMAGE]
@@ -101,13 +101,15 @@ def parse_records(
         key: tf.reshape(tf.io.decode_raw(fields[key], dtype), [-1, *shape])
         for key, (dtype, shape) in arrays.items()
     }
-    raw = tf.reshape(tf.io.decode_raw(fields[_MASK], tf.uint8), [-1, size, size])
+    masks = tf.io.decode_raw(fields[_MASK], tf.uint8)
+    raw = tf.reshape(masks, [-1, *sides_of(layout.image_size)])
     return {**features, "mask": _ignore_filling(to_class_ids(raw, class_ids), fields[_SIDES])}
 
 
 def _ignore_filling(masks: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
     """IGNORE for what only fills masks up, below and to the right of their sides."""
-    positions = tf.range(masks.shape[1], dtype=tf.int64)
-    rows, columns = positions < sides[:, :1], positions < sides[:, 1:]
+    height, width = masks.shape[1:]
+    rows = tf.range(height, dtype=tf.int64) < sides[:, :1]
+    columns = tf.range(width, dtype=tf.int64) < sides[:, 1:]
     is_shown = rows[:, :, None] & columns[:, None, :]
     return tf.where(is_shown, masks, tf.constant(IGNORE, tf.uint8))

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from petseg.augmentation import Augmentation
 from petseg.data import record
+from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import preprocessing, reading, resizing, windows
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.seeds import Stream, fold_seed
@@ -28,12 +29,12 @@ class ViewOptions:
 
     Attributes:
       augmentation: Whether there is a mirror image, and how windows are drawn.
-      image_size: Height and width of a view in pixels.
+      image_size: Of a view, in pixels.
       keep_aspect: See input_pipeline.pipeline.InputOptions.
     """
 
     augmentation: Augmentation
-    image_size: int
+    image_size: ImageSize
     keep_aspect: bool
 
 
@@ -71,8 +72,8 @@ def read_view(
       A dataset of dicts:
         index: int64 [n], positions in the split.
         name: string [n].
-        image: uint8 [n, size, size, 3].
-        mask: uint8 [n, size, size], raw labels.
+        image: uint8 [n, height, width, 3].
+        mask: uint8 [n, height, width], raw labels.
         sides: int32 [n, 2], rows and columns that show the image, before what fills it up.
     """
     is_wanted, size = tf.constant(wanted), options.image_size
@@ -81,7 +82,7 @@ def read_view(
         fields = record.parse_record(serialized)
         if view.startswith(_CROP):
             image, mask = _crop(fields, int(view.removeprefix(_CROP)), index, options)
-            sides = (size, size)
+            sides = sides_of(size)
         else:
             image, mask = preprocessing.whole(
                 serialized, _RAW, size, options.keep_aspect, is_mirrored=view == MIRRORED

@@ -121,9 +121,9 @@ def predict(model: SegmentationModel, images: np.ndarray) -> np.ndarray:
 
     Args:
       model: trained.
-      images: uint8 [images, size, size, 3], RGB.
+      images: uint8 [images, height, width, 3], RGB.
 
     Returns:
-      uint8 [images, size, size].
+      uint8 [images, height, width].
     """
     return tf.cast(tf.argmax(model(tf.constant(images)), axis=-1), tf.uint8).numpy()

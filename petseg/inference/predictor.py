@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.data.image_range import ImageRange
+from petseg.image_size import ImageSize, sides_of
 from petseg.inference.sliding_windows import predict_windows
 from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import resizing
@@ -23,7 +24,7 @@ class PredictorOptions:
     """How images are brought to the model's size and predicted.
 
     Attributes:
-      image_size: height and width of the images that the model was trained on, in pixels.
+      image_size: of the images that the model was trained on, in pixels.
       num_classes: number of classes.
       keep_aspect: as the model was trained; see resizing.resize_image.
       batch_size: number of images, or windows, that are computed together.
@@ -31,7 +32,7 @@ class PredictorOptions:
       image_range: what becomes 0 and 255 when pictures of more than 8 bits are read.
     """
 
-    image_size: int
+    image_size: ImageSize
     num_classes: int
     keep_aspect: bool = False
     batch_size: int = 8
@@ -89,7 +90,7 @@ class Predictor:
     """
 
     def __init__(
-        self, model_at_size: Callable[[int], SegmentationModel], options: PredictorOptions
+        self, model_at_size: Callable[[ImageSize], SegmentationModel], options: PredictorOptions
     ):
         """Builds and compiles what the options need.
 
@@ -98,8 +99,11 @@ class Predictor:
           options: see PredictorOptions.
         """
         self.options = options
-        size, tta = options.image_size, options.tta
-        sizes = {size} if tta.sliding_windows else {self._scaled_size(s) for s in tta.scales}
+        self._sides, tta = sides_of(options.image_size), options.tta
+        sizes = {self._sides}
+        if not tta.sliding_windows:
+            sizes = {self._scaled_sides(scale) for scale in tta.scales}
+        # By height and width.
         self._forward = {size: _make_forward(model_at_size(size), size) for size in sorted(sizes)}
         self._fit = {size: _make_fit(size, options.keep_aspect) for size in self._forward}
         self._average = _make_average(tta.num_views, options.num_classes)
@@ -169,29 +173,35 @@ class Predictor:
         rows = np.asarray(height, np.int32)
         return self._average(view_logits, rows, np.asarray(width, np.int32), np.int32(0), rows)
 
-    def _scaled_size(self, scale: float) -> int:
-        """The nearest multiple of the model's stride, in pixels."""
-        return max(round(self.options.image_size * scale / STRIDE_PX), 1) * STRIDE_PX
+    def _scaled_sides(self, scale: float) -> tuple[int, int]:
+        """The nearest multiples of the model's stride, in pixels."""
+        height, width = (
+            max(round(side * scale / STRIDE_PX), 1) * STRIDE_PX for side in self._sides
+        )
+        return height, width
 
     def _predict_scaled(self, images: Sequence[np.ndarray], scale: float) -> list[tf.Tensor]:
         """Logits of one view of each image."""
         if self.options.tta.sliding_windows:
             return [self._predict_windows(image, scale) for image in images]
-        return self._predict_whole(images, self._scaled_size(scale))
+        return self._predict_whole(images, self._scaled_sides(scale))
 
-    def _predict_whole(self, images: Sequence[np.ndarray], size: int) -> list[tf.Tensor]:
-        fitted, rows, columns = zip(*map(self._fit[size], images), strict=True)
-        return list(map(_crop, self._forward[size](tf.stack(fitted)), rows, columns))
+    def _predict_whole(
+        self, images: Sequence[np.ndarray], sides: tuple[int, int]
+    ) -> list[tf.Tensor]:
+        fitted, rows, columns = zip(*map(self._fit[sides], images), strict=True)
+        return list(map(_crop, self._forward[sides](tf.stack(fitted)), rows, columns))
 
     def _predict_windows(self, image: np.ndarray, scale: float) -> tf.Tensor:
-        size = self.options.image_size
         if scale != 1:
             sides = [max(round(side * scale), 1) for side in image.shape[:2]]
             resized = tf.image.resize(image, np.int32(sides), antialias=True)
             image = tf.saturate_cast(tf.round(resized), tf.uint8).numpy()
-        if max(image.shape[:2]) <= size:
-            return self._predict_whole([image], size)[0]
-        return predict_windows(self._forward[size], image, size, self.options.batch_size)
+        height, width = self._sides
+        if image.shape[0] <= height and image.shape[1] <= width:
+            return self._predict_whole([image], self._sides)[0]
+        forward = self._forward[self._sides]
+        return predict_windows(forward, image, self._sides, self.options.batch_size)
 
 
 def make_predictor(trained: TrainedModel, tta: TtaOptions, batch_size: int) -> Predictor:
@@ -231,7 +241,9 @@ def _make_average(num_views: int, num_classes: int) -> Callable[..., tf.Tensor]:
     return average
 
 
-def _make_fit(size: int, keep_aspect: bool) -> Callable[[np.ndarray], tuple[tf.Tensor, ...]]:
+def _make_fit(
+    size: tuple[int, int], keep_aspect: bool
+) -> Callable[[np.ndarray], tuple[tf.Tensor, ...]]:
     """A compiled function: image -> the image at the model's size; its rows and columns there."""
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
@@ -248,10 +260,12 @@ def _crop(logits: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return logits[:rows, :columns]
 
 
-def _make_forward(model: SegmentationModel, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A compiled function: uint8 [images, size, size, 3] -> logits."""
+def _make_forward(
+    model: SegmentationModel, sides: tuple[int, int]
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A compiled function: uint8 [images, height, width, 3] -> logits."""
     return tf.function(
         lambda images: model(images),  # noqa: PLW0108  (tests give models of other kinds)
         autograph=False,
-        input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
+        input_signature=[tf.TensorSpec([None, *sides, 3], tf.uint8)],
     )

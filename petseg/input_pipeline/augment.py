@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from petseg.augmentation import Augmentation
 from petseg.data.label_map import IGNORE
+from petseg.image_size import ImageSize, sides_of
 from petseg.seeds import Stream, fold_seed
 
 # Luma weights of Rec. 601, and the axes of its colour plane (YIQ).
@@ -27,14 +28,14 @@ _LEAST_SIGMA_PX = 0.05  # below it a blur changes nothing
 
 
 def sample(
-    augmentation: Augmentation, count: int, size: int, seed: int, step: tf.Tensor
+    augmentation: Augmentation, count: int, size: ImageSize, seed: int, step: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     """Draws what `apply` needs for one batch.
 
     Args:
       augmentation: Which changes, and how strong; flips and windows are not drawn here.
       count: Examples in the global batch.
-      size: Height and width of the images in pixels.
+      size: Of the images, in pixels.
       seed: The run's seed.
       step: int64 [], the batch's number.
 
@@ -63,8 +64,8 @@ def apply(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Applies what was drawn for a batch to its images and masks.
 
     Args:
-      batch: `mask`, uint8 [n, size, size]; and where `sample` drew anything, its tensors and
-        `image`, uint8 [n, size, size, 3]. Other entries are left as they are.
+      batch: `mask`, uint8 [n, height, width]; and where `sample` drew anything, its tensors and
+        `image`, uint8 [n, height, width, 3]. Other entries are left as they are.
 
     Returns:
       The batch without what `sample` gave.
@@ -84,7 +85,9 @@ def apply(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {**batch, "image": image, "mask": mask}
 
 
-def sample_warps(augmentation: Augmentation, count: int, size: int, seed: tf.Tensor) -> tf.Tensor:
+def sample_warps(
+    augmentation: Augmentation, count: int, size: ImageSize, seed: tf.Tensor
+) -> tf.Tensor:
     """Draws a rotation, shear, zoom and shift for each example.
 
     Returns:
@@ -100,11 +103,12 @@ def sample_warps(augmentation: Augmentation, count: int, size: int, seed: tf.Ten
     # Output to input: undo the shift, then turn, then slant.
     a0, a1 = cos + slant * sin, -sin + slant * cos
     b0, b1 = sin, cos
-    centre = (size - 1) / 2
-    x, y = centre + a.max_shift * size * draws[3], centre + a.max_shift * size * draws[4]
+    height, width = sides_of(size)
+    row, column = (height - 1) / 2, (width - 1) / 2
+    x, y = column + a.max_shift * width * draws[3], row + a.max_shift * height * draws[4]
     zero = tf.zeros_like(a0)
     return tf.stack(
-        [a0, a1, centre - a0 * x - a1 * y, b0, b1, centre - b0 * x - b1 * y, zero, zero], 1
+        [a0, a1, column - a0 * x - a1 * y, b0, b1, row - b0 * x - b1 * y, zero, zero], 1
     )
 
 
@@ -137,15 +141,16 @@ def warp(images: tf.Tensor, masks: tf.Tensor, warps: tf.Tensor) -> tuple[tf.Tens
     )
 
 
-def sample_cutouts(max_area: float, count: int, size: int, seed: tf.Tensor) -> tf.Tensor:
+def sample_cutouts(max_area: float, count: int, size: ImageSize, seed: tf.Tensor) -> tf.Tensor:
     """Draws a square for each example: int32 [count, 4], top, left, bottom, right.
 
     Its area is uniform up to a share of the image's, its centre anywhere, so that it may
     reach over the edge.
     """
     draws = tf.random.stateless_uniform([3, count], seed)
-    half = 0.5 * size * tf.sqrt(max_area * draws[0])
-    y, x = size * draws[1], size * draws[2]
+    height, width = sides_of(size)
+    half = 0.5 * math.sqrt(height * width) * tf.sqrt(max_area * draws[0])
+    y, x = height * draws[1], width * draws[2]
     return tf.cast(tf.round(tf.stack([y - half, x - half, y + half, x + half], 1)), tf.int32)
 
 

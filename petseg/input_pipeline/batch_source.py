@@ -8,8 +8,8 @@ import tensorflow as tf
 class BatchSource(Protocol):
     """This host's share of every batch of a run.
 
-    A batch is a dict with `mask`, uint8 [batch, size, size], class ids or IGNORE, and either
-    `image`, uint8 [batch, size, size, 3], RGB, or what models.features.encode gave for the
+    A batch is a dict with `mask`, uint8 [batch, height, width], class ids or IGNORE, and either
+    `image`, uint8 [batch, height, width, 3], RGB, or what models.features.encode gave for the
     stages that stay the same while `trainable` is trained.
 
     Attributes:

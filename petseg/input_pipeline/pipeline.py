@@ -12,6 +12,7 @@ import tensorflow as tf
 from petseg.augmentation import Augmentation
 from petseg.data import record
 from petseg.data.label_map import IGNORE
+from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import augment, preprocessing, reading, service, windows
 from petseg.input_pipeline.reading import Shards
 from petseg.input_pipeline.verified_shards import VerifiedShards
@@ -24,10 +25,10 @@ class InputOptions:
 
     Attributes:
       class_ids: uint8 [256], raw mask value -> class id; see LabelMap.class_ids.
-      image_size: Height and width of the images in a batch, in pixels.
+      image_size: Of the images in a batch, in pixels.
       batch_size: The global batch: examples per step over all workers.
-      keep_aspect: Fit whole images by their longer side and fill the rest with black and
-        IGNORE, and draw windows near to squares; otherwise squash.
+      keep_aspect: Fit whole images as they are and fill the rest with black and IGNORE, and
+        draw windows of aspects near that of image_size; otherwise squash.
       shuffle_records: For training: size of the shuffle buffer, in serialized records.
       augmentation: For training: how examples vary.
       seed: For training: seed of order and augmentation.
@@ -43,7 +44,7 @@ class InputOptions:
     """
 
     class_ids: np.ndarray
-    image_size: int
+    image_size: ImageSize
     batch_size: int
     keep_aspect: bool = False
     shuffle_records: int = 4096
@@ -93,8 +94,8 @@ def make_for_train(
 
     Returns:
       A dataset of dicts, this worker's share of each batch:
-        image: uint8 [batch, image_size, image_size, 3], RGB.
-        mask: uint8 [batch, image_size, image_size], class ids or IGNORE.
+        image: uint8 [batch, height, width, 3], RGB.
+        mask: uint8 [batch, height, width], class ids or IGNORE.
       and what augment.sample drew, which augment.apply applies on the device.
 
     Raises:
@@ -184,11 +185,11 @@ def make_for_eval(
 
     Returns:
       A dataset of dicts, this worker's share of each batch:
-        image: uint8 [batch, image_size, image_size, 3], RGB.
-        mask: uint8 [batch, image_size, image_size], class ids or IGNORE.
+        image: uint8 [batch, height, width, 3], RGB.
+        mask: uint8 [batch, height, width], class ids or IGNORE.
         weight: int64 [batch], 1, or 0 for an example that only fills up.
     """
-    size, share = options.image_size, options.batch_size // num_workers
+    sides, share = sides_of(options.image_size), options.batch_size // num_workers
 
     def take_share(serialized: tf.Tensor) -> tf.Tensor:
         """This worker's records of a global batch, filled up with empty ones."""
@@ -197,14 +198,13 @@ def make_for_eval(
         return tf.ensure_shape(filled[worker * share : (worker + 1) * share], [share])
 
     def fill() -> tuple[tf.Tensor, tf.Tensor]:
-        nothing = tf.fill([size, size], tf.constant(IGNORE, tf.uint8))
-        return tf.zeros([size, size, 3], tf.uint8), nothing
+        return tf.zeros([*sides, 3], tf.uint8), tf.fill(sides, tf.constant(IGNORE, tf.uint8))
 
     def weigh(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         is_record = serialized != ""
         image, mask = tf.cond(
             is_record,
-            lambda: preprocessing.whole(serialized, options.class_ids, size, options.keep_aspect),
+            lambda: preprocessing.whole(serialized, options.class_ids, sides, options.keep_aspect),
             fill,
         )
         return {"image": image, "mask": mask, "weight": tf.cast(is_record, tf.int64)}

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from petseg.data import record
 from petseg.data.label_map import IGNORE
+from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import resizing, windows
 from petseg.input_pipeline.class_ids import to_class_ids
 
@@ -12,7 +13,7 @@ from petseg.input_pipeline.class_ids import to_class_ids
 def whole(
     serialized: tf.Tensor,
     class_ids: np.ndarray,
-    size: int,
+    size: ImageSize,
     keep_aspect: bool,
     is_mirrored: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -21,12 +22,12 @@ def whole(
     Args:
       serialized: string [].
       class_ids: uint8 [256], raw mask value -> class id.
-      size: Height and width of the result in pixels.
+      size: Of the result, in pixels.
       keep_aspect: See resizing.resize_image.
       is_mirrored: Exchange left and right.
 
     Returns:
-      uint8 [size, size, 3], RGB; uint8 [size, size].
+      uint8 [height, width, 3], RGB; uint8 [height, width].
     """
     fields = record.parse_record(serialized)
     mask = to_class_ids(tf.squeeze(record.decode_mask(fields[record.MASK]), -1), class_ids)
@@ -44,7 +45,7 @@ def whole(
 
 
 def plan(
-    fields: dict[str, tf.Tensor], drawn: tf.Tensor | None, keep_aspect: bool, size: int
+    fields: dict[str, tf.Tensor], drawn: tf.Tensor | None, keep_aspect: bool, size: ImageSize
 ) -> dict[str, tf.Tensor]:
     """Plans which part of each image is decoded, and at which reduction.
 
@@ -52,7 +53,7 @@ def plan(
       fields: From record.parse_record, [n] each.
       drawn: From windows.sample_windows; None for whole images.
       keep_aspect: See windows.place_windows.
-      size: Height and width of the result in pixels.
+      size: Of the result, in pixels.
 
     Returns:
       What `make` needs of each example, [n, ...].
@@ -61,7 +62,7 @@ def plan(
     if drawn is None:
         placed = windows.whole_windows(height, width)
     else:
-        placed = windows.place_windows(height, width, drawn, keep_aspect)
+        placed = windows.place_windows(height, width, drawn, keep_aspect, size)
     reduction, placed = windows.choose_reductions(placed, size)
     return {
         "encoded": fields[record.IMAGE],
@@ -72,7 +73,7 @@ def plan(
 
 
 def make(
-    planned: dict[str, tf.Tensor], class_ids: np.ndarray, size: int, letterbox: bool
+    planned: dict[str, tf.Tensor], class_ids: np.ndarray, size: ImageSize, letterbox: bool
 ) -> dict[str, tf.Tensor]:
     """Decodes an example as `plan` has it.
 
@@ -80,16 +81,16 @@ def make(
       planned: One example of `plan`, and what was drawn for it: `flip` is applied here, all
         else is passed on.
       class_ids: uint8 [256], raw mask value -> class id.
-      size: Height and width of the result in pixels.
-      letterbox: Fit the longer side and fill the rest, as resizing.resize_image does.
+      size: Of the result, in pixels.
+      letterbox: Keep the aspect and fill the rest, as resizing.resize_image does.
 
     Returns:
-      A dict of `image`, uint8 [size, size, 3], RGB; `mask`, uint8 [size, size]; and the rest
-      of `planned`.
+      A dict of `image`, uint8 [height, width, 3], RGB; `mask`, uint8 [height, width]; and the
+      rest of `planned`.
     """
     planned = dict(planned)
     window, reduction = planned.pop("window"), planned.pop("reduction")
-    sides = resizing.fitted(window[2], window[3], size, True) if letterbox else (size, size)
+    sides = resizing.fitted(window[2], window[3], size, True) if letterbox else sides_of(size)
     image = windows.decode_window(planned.pop("encoded"), window, reduction, sides)
     rows = resizing.nearest(window[0], window[2], sides[0])
     columns = resizing.nearest(window[1], window[3], sides[1])

@@ -3,35 +3,36 @@
 import tensorflow as tf
 
 from petseg.data.label_map import IGNORE
+from petseg.image_size import ImageSize, sides_of
 
 
-def resize_image(image: tf.Tensor, size: int, keep_aspect: bool = False) -> tf.Tensor:
+def resize_image(image: tf.Tensor, size: ImageSize, keep_aspect: bool = False) -> tf.Tensor:
     """Brings a whole image to the model's size, bilinear with antialiasing.
 
     Args:
       image: uint8 [height, width, channels].
-      size: Height and width of the result in pixels.
-      keep_aspect: Fit the longer side and fill the rest with 0, below or to the right;
-        otherwise fit both sides.
+      size: Of the result, in pixels.
+      keep_aspect: Fit the side that limits the scale and fill the rest with 0, below or to the
+        right; otherwise fit both sides.
 
     Returns:
-      uint8 [size, size, channels].
+      uint8 [*sides_of(size), channels].
     """
     height, width = fitted(tf.shape(image)[0], tf.shape(image)[1], size, keep_aspect)
     resized = tf.image.resize(image, [height, width], antialias=True)
     return fill_up(tf.saturate_cast(tf.round(resized), tf.uint8), size, 0)
 
 
-def resize_mask(mask: tf.Tensor, size: int, keep_aspect: bool = False) -> tf.Tensor:
+def resize_mask(mask: tf.Tensor, size: ImageSize, keep_aspect: bool = False) -> tf.Tensor:
     """Brings a mask to the model's size, nearest neighbour, as resize_image does.
 
     Args:
       mask: uint8 [height, width].
-      size: Height and width of the result in pixels.
+      size: Of the result, in pixels.
       keep_aspect: As in resize_image, but the rest is filled with IGNORE.
 
     Returns:
-      uint8 [size, size].
+      uint8 [*sides_of(size)].
     """
     full_height, full_width = tf.shape(mask)[0], tf.shape(mask)[1]
     height, width = fitted(full_height, full_width, size, keep_aspect)
@@ -71,15 +72,18 @@ def resized_rows(
 
 
 def fitted(
-    height: tf.Tensor, width: tf.Tensor, size: int, keep_aspect: bool
+    height: tf.Tensor, width: tf.Tensor, size: ImageSize, keep_aspect: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width, int32, that an image gets within [size, size], from int32 sides."""
+    """Height and width, int32, that an image gets within a size, from its int32 sides."""
+    full_height, full_width = sides_of(size)
     if not keep_aspect:
-        return tf.fill(tf.shape(height), size), tf.fill(tf.shape(width), size)
-    longer = tf.maximum(height, width)
+        return tf.fill(tf.shape(height), full_height), tf.fill(tf.shape(width), full_width)
+    # The side that limits the scale, and what it becomes.
+    is_high = height * full_width >= width * full_height
+    limit, fits = tf.where(is_high, height, width), tf.where(is_high, full_height, full_width)
     # Rounded to the nearest pixel, in whole numbers.
     return tuple(
-        tf.maximum((2 * side * size + longer) // (2 * longer), 1) for side in (height, width)
+        tf.maximum((2 * side * fits + limit) // (2 * limit), 1) for side in (height, width)
     )
 
 
@@ -95,11 +99,12 @@ def sample(mask: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.transpose(tf.gather(tf.transpose(tf.gather(mask, rows)), columns))
 
 
-def fill_up(picture: tf.Tensor, size: int, value: int) -> tf.Tensor:
-    """Adds a constant below and to the right: [height, width, ...] -> [size, size, ...]."""
-    if picture.shape[:2] == [size, size]:
+def fill_up(picture: tf.Tensor, size: ImageSize, value: int) -> tf.Tensor:
+    """Adds a constant below and to the right, up to a size: [height, width, ...] -> the same."""
+    sides = sides_of(size)
+    if picture.shape[:2] == sides:
         return picture
-    lacking = size - tf.shape(picture)[:2]
+    lacking = sides - tf.shape(picture)[:2]
     padding = [[0, lacking[0]], [0, lacking[1]]] + [[0, 0]] * (picture.shape.rank - 2)
     padded = tf.pad(picture, padding, constant_values=tf.cast(value, picture.dtype))
-    return tf.ensure_shape(padded, [size, size, *picture.shape[2:]])
+    return tf.ensure_shape(padded, [*sides, *picture.shape[2:]])

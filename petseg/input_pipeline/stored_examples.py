@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.data import record
+from petseg.image_size import ImageSize
 from petseg.input_pipeline import preprocessing, reading
 from petseg.input_pipeline.verified_shards import VerifiedShards
 
@@ -37,7 +38,7 @@ def read_examples(
     indices: Sequence[int],
     *,
     class_ids: np.ndarray,
-    image_size: int,
+    image_size: ImageSize,
     keep_aspect: bool = False,
     verified: VerifiedShards | None = None,
 ) -> dict[str, np.ndarray]:
@@ -47,15 +48,15 @@ def read_examples(
       shard_paths: TFRecord files.
       indices: Positions of the examples in the order of make_for_eval, at least one.
       class_ids: uint8 [256], raw mask value -> class id.
-      image_size: Height and width of the images given, in pixels.
+      image_size: Of the images given, in pixels.
       keep_aspect: See pipeline.InputOptions.
       verified: See reading.Shards.
 
     Returns:
       A dict of arrays, in the order of `indices`:
         name: object [examples], str.
-        image: uint8 [examples, image_size, image_size, 3], RGB.
-        mask: uint8 [examples, image_size, image_size], class ids or IGNORE.
+        image: uint8 [examples, height, width, 3], RGB.
+        mask: uint8 [examples, height, width], class ids or IGNORE.
     """
     examples = {}
     for index, serialized in _records_at(shard_paths, indices, verified):

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from petseg.image_size import ImageSize, sides_of
+
 # libjpeg can decode to 1, 1/2, 1/4 and 1/8 of the size, which takes less time.
 _REDUCTIONS = (1, 2, 4, 8)
 
@@ -29,7 +31,11 @@ def sample_windows(min_area: float, max_aspect: float, count: int, seed: tf.Tens
 
 
 def place_windows(
-    heights: tf.Tensor, widths: tf.Tensor, drawn: tf.Tensor, keep_aspect: bool
+    heights: tf.Tensor,
+    widths: tf.Tensor,
+    drawn: tf.Tensor,
+    keep_aspect: bool,
+    size: ImageSize,
 ) -> tf.Tensor:
     """Places drawn windows in images; a side that would exceed the image is cut to it.
 
@@ -37,7 +43,8 @@ def place_windows(
       heights: int32 [n], pixels.
       widths: int32 [n], pixels.
       drawn: float32 [n, 4], from sample_windows.
-      keep_aspect: Whether the drawn aspects are in pixels, or relative to the image's.
+      keep_aspect: Whether the drawn aspects are relative to that of `size`, or to the image's.
+      size: Of the model's input, in pixels.
 
     Returns:
       int32 [n, 4]: top, left, height, width, in pixels; never empty, always inside.
@@ -45,7 +52,8 @@ def place_windows(
     height, width = tf.cast(heights, tf.float32), tf.cast(widths, tf.float32)
     area, aspect, down, across = tf.unstack(drawn, axis=1)
     if keep_aspect:
-        aspect *= height / width
+        rows, columns = sides_of(size)
+        aspect *= height / width * (columns / rows)
 
     def side(share: tf.Tensor, full: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(tf.round(share * full), 1.0, full)
@@ -65,19 +73,21 @@ def whole_windows(heights: tf.Tensor, widths: tf.Tensor) -> tf.Tensor:
     return tf.stack([none, none, heights, widths], 1)
 
 
-def choose_reductions(windows: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def choose_reductions(windows: tf.Tensor, size: ImageSize) -> tuple[tf.Tensor, tf.Tensor]:
     """Chooses how much smaller each window is decoded, yet no smaller than needed.
 
     Args:
       windows: int32 [n, 4].
-      size: Pixels that the window's sides are then resized to.
+      size: What the window is then resized to, in pixels.
 
     Returns:
       int32 [n], indices into (1, 1/2, 1/4, 1/8); the windows, their edges moved inwards to
       whole pixels of the smaller image.
     """
-    shorter = tf.reduce_min(windows[:, 2:], axis=1)
-    wanted = tf.stack([shorter >= factor * size for factor in _REDUCTIONS[1:]])
+    needed = tf.constant(sides_of(size))
+    wanted = tf.stack(
+        [tf.reduce_all(windows[:, 2:] >= factor * needed, axis=1) for factor in _REDUCTIONS[1:]]
+    )
     reduction = tf.reduce_sum(tf.cast(wanted, tf.int32), axis=0)
     factor = tf.gather(tf.constant(_REDUCTIONS), reduction)[:, None]
     start = -(-windows[:, :2] // factor) * factor

@@ -69,7 +69,7 @@ def decode(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """What a batch holds of its examples, as SegmentationModel.features takes it.
 
     Args:
-      batch: With IMAGE, uint8 [batch, size, size, 3], or with what `encode` gave.
+      batch: With IMAGE, uint8 [batch, height, width, 3], or with what `encode` gave.
 
     Returns:
       The images under IMAGE, or each stage's output under its name, float32.

@@ -187,9 +187,10 @@ def build_model(
         float32 in any case.
 
     Raises:
-      UserError: There is no such encoder or decoder, they do not fit each other, or the
-        weights cannot be loaded.
+      UserError: The size is wrong, there is no such encoder or decoder, they do not fit each
+        other, or the weights cannot be loaded.
     """
+    _check_size(image_size)
     encoder_spec, decoder_spec = ENCODERS.get(options.encoder), DECODERS.get(options.decoder)
     # Layers without a name get the same one in every model, whatever was built before.
     reset_uids()
@@ -219,6 +220,15 @@ def build_model(
     )
     _refuse_equal_names(model)
     return model
+
+
+def _check_size(image_size: ImageSize) -> None:
+    sides = sides_of(image_size)
+    if len(sides) != 2 or any(type(n) is not int or n < 1 or n % STRIDE_PX for n in sides):
+        raise UserError(
+            f"image_size={image_size!r} must be a positive multiple of {STRIDE_PX}, or two, "
+            "(height, width)"
+        )
 
 
 def _check_encoder(encoder: Encoder, spec: EncoderSpec, image_size: ImageSize) -> None:

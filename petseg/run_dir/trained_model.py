@@ -10,6 +10,7 @@ from petseg.config import Config
 from petseg.data.image_range import ImageRange, parse_image_range
 from petseg.data.label_map import LabelMap, parse_label_map
 from petseg.errors import UserError
+from petseg.image_size import ImageSize, sides_of
 from petseg.models import segmentation_model
 from petseg.models.segmentation_model import ModelOptions, SegmentationModel
 from petseg.run_dir import checkpoints, run_folder
@@ -38,9 +39,9 @@ class TrainedModel:
     step: int
     image_range: ImageRange | None = None
 
-    def at_size(self, image_size: int) -> SegmentationModel:
-        """The same model for images of another size, in pixels, a multiple of 32."""
-        if image_size == self.config.data.image_size:
+    def at_size(self, image_size: ImageSize) -> SegmentationModel:
+        """The same model for images of another size, in pixels, multiples of 32."""
+        if sides_of(image_size) == sides_of(self.config.data.image_size):
             return self.model
         model = build_untrained(self.config, self.label_map.num_classes, image_size)
         for copy, variable in zip(model.variables, self.model.variables, strict=True):
@@ -84,7 +85,7 @@ def model_options(config: Config) -> ModelOptions:
     )
 
 
-def build_untrained(config: Config, num_classes: int, image_size: int) -> SegmentationModel:
+def build_untrained(config: Config, num_classes: int, image_size: ImageSize) -> SegmentationModel:
     """The model that settings describe, float32, with random weights."""
     return segmentation_model.build_model(
         model_options(config), num_classes=num_classes, image_size=image_size, weights="none"

@@ -12,7 +12,9 @@ from petseg.config import Config
 from petseg.config_rules import FEATURE_CACHE_DIR
 from petseg.cores import usable_cores
 from petseg.data import record
+from petseg.data.manifest import Split
 from petseg.errors import UserError
+from petseg.image_size import ImageSize, readable, sides_of
 from petseg.input_pipeline import reading
 from petseg.training import distribution, precision, setup
 from petseg.training.setup import RunSetup
@@ -42,6 +44,7 @@ class Figures:
         bfloat16 faster.
       image_size: Of the model's input, in pixels.
       short_side: Mean of the stored images, in pixels.
+      needed_short_side: What it would be if they had just the pixels of the model's input.
     """
 
     read: float
@@ -51,8 +54,9 @@ class Figures:
     cores: int
     has_gpu: bool
     is_bfloat16_faster: bool
-    image_size: int
+    image_size: ImageSize
     short_side: float
+    needed_short_side: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +134,17 @@ def examine_run(
         is_bfloat16_faster=is_float32 and precision.is_bfloat16_faster(),
         image_size=run.options.image_size,
         short_side=min(train.mean_height, train.mean_width),
+        needed_short_side=_needed_short_side(run.options.image_size, train),
     )
     return figures, diagnose(figures)
+
+
+def _needed_short_side(image_size: ImageSize, train: Split) -> float:
+    """The shorter side of images of the stored ones' aspect that cover the model's input."""
+    height, width = sides_of(image_size)
+    short_side = min(train.mean_height, train.mean_width)
+    # For a square the shorter side has to cover it: exactly that, not rounded.
+    return max(height * (short_side / train.mean_height), width * (short_side / train.mean_width))
 
 
 def diagnose(figures: Figures) -> Diagnosis:
@@ -169,7 +182,7 @@ def _input_advice(f: Figures) -> list[str]:
 
 def _smaller(f: Figures) -> tuple[float, str]:
     """The gain if smaller pictures were stored."""
-    wanted = 32 * math.ceil(f.image_size * _STORED_OVER_SHOWN / 32)
+    wanted = 32 * math.ceil(f.needed_short_side * _STORED_OVER_SHOWN / 32)
     if f.short_side < _MUCH_LARGER * wanted:
         return 1.0, ""
     area = (wanted / f.short_side) ** 2
@@ -188,7 +201,8 @@ def _model_advice(f: Figures) -> list[str]:
     devices = "more GPUs" if f.has_gpu else "a GPU"
     lines = [
         f"the input could feed {f.input / f.model:,.1f} times as much: use {devices}, or a "
-        f"smaller config.data.image_size (half of {f.image_size} takes a quarter of the work)"
+        f"smaller config.data.image_size (half of {readable(f.image_size)} takes a quarter of the "
+        "work)"
     ]
     if f.is_bfloat16_faster:
         here = "this GPU" if f.has_gpu else "this CPU (AMX)"

@@ -8,6 +8,7 @@ from petseg.config import Config
 from petseg.data import findings
 from petseg.data import manifest as manifest_lib
 from petseg.data.manifest import Manifest
+from petseg.image_size import readable
 from petseg.setting import Hparam, Section, rules_of
 from petseg.training.tensorboard import as_markdown
 
@@ -35,6 +36,8 @@ def hparams(config: Config) -> dict[str, bool | float | str]:
                 continue
             if rules.is_path:  # its last part is enough
                 value = os.path.basename(value)
+            elif rules.is_size:
+                value = readable(value)
             is_plain = isinstance(value, bool | int | float | str)
             found[name] = value if is_plain else _one_line(value)
     return found

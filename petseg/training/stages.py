@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from petseg.config import Stage
 from petseg.errors import UserError
+from petseg.image_size import ImageSize
 from petseg.losses.terms import are_faster_fused
 from petseg.models.segmentation_model import SegmentationModel
 from petseg.run_dir.checkpoints import CheckpointMetadata
@@ -91,7 +92,7 @@ class TrainingOptions:
       clip_norm: Greatest norm of the gradient; 0 does not clip.
       average_decay: Decay of the moving averages; 0 keeps none.
       seed: Seed of the dropout.
-      image_size: Height and width of the images in pixels.
+      image_size: Of the images, in pixels.
       has_loss_scale: Whether gradients are scaled for float16.
       xla: Whether forward and backward computation are compiled by XLA.
       is_deterministic: Whether only operations with the same bits each time are used.
@@ -107,7 +108,7 @@ class TrainingOptions:
     clip_norm: float = 0.0
     average_decay: float = 0.0
     seed: int = 0
-    image_size: int = 224
+    image_size: ImageSize = 224
     has_loss_scale: bool = False
     xla: bool = False
     is_deterministic: bool = False

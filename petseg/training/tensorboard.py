@@ -20,6 +20,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams import summary as hparams_summary
 
 from petseg.errors import FaultFound
+from petseg.image_size import ImageSize, sides_of
 from petseg.registry import METRICS
 from petseg.training import event_files
 from petseg.visualization import charts, pictures
@@ -42,7 +43,7 @@ class Description:
       hparams: Settings by name.
       columns: Names of the hparams that the table has columns for, if no sweep names others.
       class_names: Of the label map.
-      forward: The model, uint8 [batch, size, size, 3] -> logits, whose graph is shown.
+      forward: The model, uint8 [batch, height, width, 3] -> logits, whose graph is shown.
       image_size: Of the model, in pixels.
     """
 
@@ -52,7 +53,7 @@ class Description:
     columns: Sequence[str]
     class_names: Sequence[str]
     forward: Callable[[tf.Tensor], tf.Tensor]
-    image_size: int
+    image_size: ImageSize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +61,9 @@ class Panel:
     """Examples as a picture shows them.
 
     Attributes:
-      images: uint8 [examples, size, size, 3].
-      truth: uint8 [examples, size, size], class ids or the ignore value.
-      predicted: uint8 [examples, size, size], class ids.
+      images: uint8 [examples, height, width, 3].
+      truth: uint8 [examples, height, width], class ids or the ignore value.
+      predicted: uint8 [examples, height, width], class ids.
       captions: One for each example, or none.
     """
 
@@ -120,7 +121,7 @@ class TensorBoard:
 
     def describe_run(self, run: Description) -> None:
         """Writes what a run is."""
-        images = tf.TensorSpec([None, run.image_size, run.image_size, 3], tf.uint8, name="images")
+        images = tf.TensorSpec([None, *sides_of(run.image_size), 3], tf.uint8, name="images")
         graph = tf.function(run.forward, autograph=False).get_concrete_function(images).graph
         with writing("the description of the run"), self._run.as_default(step=0):
             for tag, text in run.texts.items():

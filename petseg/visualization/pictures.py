@@ -144,16 +144,18 @@ def panel(
       table: Colours, from `palette`.
       captions: One line for each example, written on its image; empty for none.
       cell_px: Side of the square that each picture is fitted into, in pixels; None if all
-        are squares of one size.
+        have one size, in which they are drawn.
 
     Returns:
       uint8 [height, width, 3].
     """
-    count, size = len(images), cell_px or images[0].shape[0]
+    count = len(images)
+    height, width = (cell_px, cell_px) if cell_px else images[0].shape[:2]
     columns = 2 if count >= _SIDE_BY_SIDE_FROM else 1
     rows = -(-count // columns)
-    step, group_px = size + _GAP_PX, len(COLUMNS) * (size + _GAP_PX) + _GAP_PX
-    canvas = Image.new("RGB", (columns * group_px + _GAP_PX, rows * step + 2 * _TITLE_PX), "white")
+    down, across = height + _GAP_PX, width + _GAP_PX
+    group_px = len(COLUMNS) * across + _GAP_PX
+    canvas = Image.new("RGB", (columns * group_px + _GAP_PX, rows * down + 2 * _TITLE_PX), "white")
     draw = ImageDraw.Draw(canvas)
     for example in range(count):
         group, row = divmod(example, rows)
@@ -163,16 +165,17 @@ def panel(
             table[predicted[example]],
             errors(images[example], truth[example], predicted[example]),
         )
-        left, top = _GAP_PX + group * group_px, _TITLE_PX + row * step
+        left, top = _GAP_PX + group * group_px, _TITLE_PX + row * down
         for title, cell in zip(COLUMNS, cells, strict=True):
-            canvas.paste(_fit(Image.fromarray(cell), size), (left, top))
+            picture = Image.fromarray(cell)
+            canvas.paste(_fit(picture, cell_px) if cell_px else picture, (left, top))
             if row == 0:
                 draw.text((left, 2), title, fill="black")
-            left += step
+            left += across
         if captions:
             _write_on(draw, captions[example], (_GAP_PX + group * group_px, top))
     has_ignored = any((of == IGNORE).any() for of in truth)
-    _draw_legend(draw, names, table, has_ignored, _TITLE_PX + rows * step)
+    _draw_legend(draw, names, table, has_ignored, _TITLE_PX + rows * down)
     return np.asarray(canvas)
 
 

@@ -85,6 +85,7 @@ def test_mistakes_are_exceptions_of_one_line(data_dir, tmp_path):
         (lambda: petseg.convert(str(tmp_path), str(tmp_path / "out")), "annotations"),
         (lambda: petseg.load_dataset(str(tmp_path)), "not a finished data set"),
         (lambda: petseg.load_dataset(str(data_dir), image_size=50), "image_size=50"),
+        (lambda: petseg.build_model(num_classes=2, image_size=(64, 50)), r"image_size=\(64, 50\)"),
         (lambda: petseg.build_model("vgg17", num_classes=2), "encoder 'vgg17'"),
         (lambda: petseg.load_run(str(tmp_path)), "config.json"),
         (lambda: petseg.load_recipe("nothing"), "nothing"),
@@ -94,17 +95,20 @@ def test_mistakes_are_exceptions_of_one_line(data_dir, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_an_epoch_of_the_data_set_is_new_each_time_and_validation_is_the_same(data_dir):
-    train, validation = petseg.load_dataset(str(data_dir), image_size=32, batch_size=6)
+@pytest.mark.parametrize(("size", "sides"), [(32, (32, 32)), ([64, 96], (64, 96))])
+def test_an_epoch_of_the_data_set_is_new_each_time_and_validation_is_the_same(
+    data_dir, size, sides
+):
+    train, validation = petseg.load_dataset(str(data_dir), image_size=size, batch_size=6)
     assert int(train.cardinality()) == 3  # 20 images
     first, second = ([image.numpy() for image, _ in train] for _ in range(2))
-    assert [batch.shape for batch in first] == [(6, 32, 32, 3)] * 3
+    assert [batch.shape for batch in first] == [(6, *sides, 3)] * 3
     assert any((a != b).any() for a, b in zip(first, second, strict=True))
-    again, _ = petseg.load_dataset(str(data_dir), image_size=32, batch_size=6)
+    again, _ = petseg.load_dataset(str(data_dir), image_size=size, batch_size=6)
     for a, (b, _) in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
     shown = [(image.shape[0], mask.shape) for image, mask in validation]
-    assert shown == [(6, (6, 32, 32)), (2, (2, 32, 32))]
+    assert shown == [(6, (6, *sides)), (2, (2, *sides))]
     for (a, _), (b, _) in zip(validation, validation, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -120,12 +124,13 @@ def test_a_damaged_shard_is_named_before_a_data_set_is_iterated(data_dir, tmp_pa
             petseg.load_dataset(str(copy), image_size=32, batch_size=6)
 
 
-def test_a_built_model_is_a_plain_keras_model():
+@pytest.mark.parametrize(("size", "sides"), [(32, (32, 32)), ((96, 64), (96, 64))])
+def test_a_built_model_is_a_plain_keras_model(size, sides):
     model = petseg.build_model(
-        "vgg16", "fpn", num_classes=2, weights="none", image_size=32, encoder_width=2
+        "vgg16", "fpn", num_classes=2, weights="none", image_size=size, encoder_width=2
     )
-    logits = model(np.zeros((3, 32, 32, 3), np.uint8))
-    assert logits.shape == (3, 32, 32, 2)
+    logits = model(np.zeros((3, *sides, 3), np.uint8))
+    assert logits.shape == (3, *sides, 2)
     assert model.count_params() == sum(int(np.prod(w.shape)) for w in model.get_weights())
 
 

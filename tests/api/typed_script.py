@@ -5,6 +5,7 @@ from petseg import Config
 
 config: Config = petseg.load_recipe("oxford_pets", "records")
 config.train.epochs = 8.0
+config.data.image_size = (224, 320)
 run: petseg.Run = petseg.train(config, "run")
 score: float = run.evaluate("validation")["mean_iou"]
 wrong_name = run.histories  # error: attr-defined

@@ -29,6 +29,7 @@ from petseg.run_dir import checkpoints
         (["--config.data.batch_size=four"], ["batch_size", "four"]),
         (["--config.data.batch_size=0"], ["config.data.batch_size=0", "between 1 and 1,000,000"]),
         (["--config.data.image_size=100"], ["config.data.image_size=100", "multiple of 32"]),
+        (["--config.data.image_size=64x100"], ["config.data.image_size=(64, 100)", "multiple of"]),
         (["--config.model.decoder=unet"], ["config.model.decoder='unet'", "fcn16s, fcn8s, fcn2s"]),
         (["--config.devices.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
         (

@@ -92,8 +92,6 @@ FORMATS = [
     pytest.param(name, marks=[pytest.mark.long] * (name != "saved_model"))
     for name in formats.FORMATS
 ]
-    pytest.param(n, marks=[pytest.mark.long] * (n != "saved_model")) for n in formats.FORMATS
-]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -112,6 +110,21 @@ def test_every_encoder_predicts_the_same_in_every_format(encoder, name, tmp_path
     assert (predicted == expected).mean() > (0.8 if name == "litert_int8" else 0.999)
 
 
+@pytest.mark.parametrize("name", ["saved_model", "keras", "litert", "onnx"])
+def test_a_model_of_oblong_images_is_exported(tmp_path, name):
+    options = ModelOptions(encoder_width=2, encoder_convs=(1, 1, 1, 1, 1))
+    model = build_model(options, num_classes=3, image_size=(64, 96), weights="none")
+    serving = ServingModel(model, parse_label_map("three_class"), (64, 96), keep_aspect=False)
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), np.uint8)
+    path = formats.write(name, serving, tmp_path, images)
+    predicted = formats.load(name, path)(images)
+    assert (predicted.dtype, predicted.shape) == (np.uint8, (3, 64, 96))
+    assert (predicted == predict(model, images)).mean() > 0.999
+    if name == "saved_model":
+        about = tf.saved_model.load(str(path)).signatures["about"]()
+        assert about["image_size"].numpy().tolist() == [64, 96]
+
+
 @pytest.mark.long
 def test_the_normalised_decoder_is_exported_in_every_format(tiny_config, tmp_path):
     tiny_config.model.decoder, tiny_config.model.decoder_channels = "fpn", 8
@@ -124,10 +137,7 @@ def test_the_normalised_decoder_is_exported_in_every_format(tiny_config, tmp_pat
         assert card["agreement"] >= card["required_agreement"]
 
 
-_MORE_FORMATS = [pytest.param(name, marks=pytest.mark.long) for name in formats.FORMATS]
-
-
-@pytest.mark.parametrize("name", ["saved_model", *_MORE_FORMATS[1:]])
+@pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("decoder", ["unet", "segnet", "pspnet", "deeplab_v3_plus"])
 def test_every_decoder_gives_the_same_in_every_format(tmp_path, decoder, name):
     options = ModelOptions(
@@ -192,9 +202,13 @@ def without_autograph():
 @pytest.fixture(scope="module")
 def serve():
     """Serves encoded pictures with a model that keeps their aspect."""
+    return server_of(32)
+
+
+def server_of(size):
     options = ModelOptions(encoder_width=2, encoder_convs=(1, 1, 1, 1, 1))
-    model = build_model(options, num_classes=3, image_size=32, weights="none")
-    serving = ServingModel(model, parse_label_map("three_class"), 32, keep_aspect=True)
+    model = build_model(options, num_classes=3, image_size=size, weights="none")
+    serving = ServingModel(model, parse_label_map("three_class"), size, keep_aspect=True)
     return lambda encoded: {
         name: value.numpy() for name, value in serving.serve_encoded(tf.constant(encoded)).items()
     }
@@ -219,6 +233,15 @@ def test_pixels_outside_a_picture_are_marked(serve):
     found = serve([wide, square])["class_ids"]
     assert (found[0, :8] < 3).all() and (found[0, 8:] == IGNORE).all()
     assert (found[1] < 3).all()
+
+
+def test_pixels_outside_a_picture_are_marked_in_oblong_images():
+    serve = server_of((32, 64))
+    contents = [encoded(picture(*sides), "PNG") for sides in ((64, 16), (20, 20), (10, 5))]
+    wide, square, fitting = serve(contents)["class_ids"]
+    assert (wide[:16] < 3).all() and (wide[16:] == IGNORE).all()
+    assert (square[:, :32] < 3).all() and (square[:, 32:] == IGNORE).all()
+    assert (fitting < 3).all()
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))

@@ -25,8 +25,7 @@ from petseg.registry import DECODERS, ENCODERS, LOSSES, METRICS, SOURCES
 
 def build_two_stages(options: EncoderOptions) -> Encoder:
     """Two strided convolutions; features of both signs."""
-    side, stages, levels = options.image_size, {}, {}
-    image = keras.Input((side, side, 3), dtype="uint8")
+    stages, levels, image = {}, {}, options.image()
     inputs, x = image, keras.ops.cast(image, "float32") / 127.5 - 1
     for index, (name, factor) in enumerate((("fine", 4), ("coarse", 8)), 1):
         x = keras.layers.Conv2D(

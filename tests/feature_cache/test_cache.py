@@ -128,10 +128,12 @@ def compute(model, images, stages):
     return {stage: outputs[stage] for stage in stages}
 
 
-@pytest.mark.parametrize("keep_aspect", [False, True])
-def test_a_cache_holds_the_features_of_images_and_of_their_mirror_images(opener, keep_aspect):
-    opener.change(keep_aspect=keep_aspect)
-    model = toy_model()
+@pytest.mark.parametrize(
+    ("size", "keep_aspect"), [(SIZE, False), (SIZE, True), ((32, 64), True), ((64, 32), False)]
+)
+def test_a_cache_holds_the_features_of_images_and_of_their_mirror_images(opener, size, keep_aspect):
+    opener.change(image_size=size, keep_aspect=keep_aspect)
+    model = toy_model(image_size=size)
     cache = opener.open(model)
     stages = ("pool3", "pool4", "pool5")
     assert tuple(cache.layout.stages) == stages
@@ -153,12 +155,13 @@ def test_a_cache_holds_the_features_of_images_and_of_their_mirror_images(opener,
     assert (np.mean(mirrored["mask"] != IGNORE) < 1) == keep_aspect
 
 
-def test_windows_are_fixed_parts_of_their_images(opener, tmp_path):
-    opener.change(crops=2, augmentation=Augmentation(min_crop_area=0.3))
+@pytest.mark.parametrize("size", [SIZE, (64, 32)])
+def test_windows_are_fixed_parts_of_their_images(opener, tmp_path, size):
+    opener.change(image_size=size, crops=2, augmentation=Augmentation(min_crop_area=0.3))
     cache = opener.open()
     assert len(cache.train) == 4
     opener.change(folder=str(tmp_path / "again"))
-    again = opener.open(toy_model(seed=9))
+    again = opener.open(toy_model(image_size=size, seed=9))
     *_, one, two = (all_of(shards, cache.layout) for shards in cache.train)
     *_, same, _ = (all_of(shards, again.layout) for shards in again.train)
     np.testing.assert_array_equal(one["mask"], same["mask"])  # whatever the run's seed
@@ -296,15 +299,17 @@ def test_a_cache_is_used_again_and_grows_by_what_it_lacks(opener):
     assert contents(folder) == after
 
 
-def test_the_key_holds_all_that_features_depend_on(opener):
-    model = toy_model()
+@pytest.mark.parametrize(("size", "in_key"), [(SIZE, 32), ((32, 64), "32x64")])
+def test_the_key_holds_all_that_features_depend_on(opener, size, in_key):
+    model = toy_model(image_size=size)
+    opener.change(image_size=size)
     opener.open(model)
     assert manifest.read_manifest(str(opener.folder)).source == {
         "data_set": opener.data.digest(),
         "encoder": "vgg16",
         "weights": feature_cache.hash_encoder(model),
         "stages": "pool3, pool4, pool5",
-        "image_size": SIZE,
+        "image_size": in_key,
         "fitting": "squashed",
         "preprocessing": model.encoder.preprocessing,
         "precision": "float32",
@@ -314,6 +319,7 @@ def test_the_key_holds_all_that_features_depend_on(opener):
 
 @pytest.mark.parametrize(("changes", "expected"), [
     ({"image_size": 64}, "image_size=32, this run has image_size=64"),
+    ({"image_size": (64, 32)}, "image_size=32, this run has image_size=64x32"),
     ({"keep_aspect": True}, "fitting=squashed, this run has fitting=letterboxed"),
     ({"dtype": "float16"}, "stored_as=uint8, this run has stored_as=float16"),
     ({"precision": "mixed_bfloat16"}, "precision=float32, this run has precision=mixed_bfloat16"),

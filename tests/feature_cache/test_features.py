@@ -18,6 +18,7 @@ from petseg.feature_cache import views as feature_views
 from petseg.feature_cache.cache import FeatureCache
 from petseg.feature_cache.feature_batches import FeatureBatches
 from petseg.feature_cache.records import Layout
+from petseg.image_size import sides_of
 from petseg.input_pipeline import reading
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
@@ -106,11 +107,14 @@ def draw_example(rng, layout):
 
 @pytest.mark.parametrize("signed", [frozenset(), frozenset({"block5"})])
 @pytest.mark.parametrize("dtype", FEATURE_DTYPES)
-def test_a_record_gives_back_what_was_written(dtype, signed):
-    layout = Layout(LAYOUT.image_size, LAYOUT.stages, dtype, signed)
+@pytest.mark.parametrize("size", [32, (32, 64), (64, 32)])
+def test_a_record_gives_back_what_was_written(dtype, signed, size):
+    height, width = sides_of(size)
+    shapes = {"block3": (height // 8, width // 8, 8), "block5": (height // 32, width // 32, 16)}
+    layout = Layout(size, shapes, dtype, signed)
     rng = np.random.default_rng(0)
-    masks = rng.integers(0, 256, (3, 32, 32), np.uint8)
-    sides = [(32, 32), (20, 32), (32, 7)]
+    masks = rng.integers(0, 256, (3, height, width), np.uint8)
+    sides = [(height, width), (20, width), (height, 7)]
     examples = [draw_example(rng, layout) for _ in masks]
     written = [
         feature_records.encode_record(b"x", mask, side, example)

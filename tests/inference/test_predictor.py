@@ -1,27 +1,28 @@
 """Prediction of images: batches, flips, scales and windows, with models of a known answer."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from petseg.image_size import ImageSize, sides_of
 from petseg.inference.predictor import Predictor, PredictorOptions, make_predictor
 from petseg.inference.sliding_windows import window_starts
 from petseg.inference.tta import TtaOptions
 from petseg.run_dir import trained_model
 
 SIZE = 32
+SIZES = (SIZE, (64, 96))
 PLAIN = TtaOptions()
 
 
 class BrightPixels:
     """Stands for a model whose class 1 is every bright pixel; padding is dark."""
 
-    def __init__(self, size: int = SIZE):
-        self.backbone = SimpleNamespace(inputs=[SimpleNamespace(shape=(None, size, size, 3))])
+    def __init__(self, size: ImageSize = SIZE):
+        self.sides = sides_of(size)
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        assert images.shape[1:] == (*self.sides, 3)
         bright = (tf.cast(images[..., 0], tf.float32) - 127.5) / 16
         return tf.stack([-bright, bright], -1)
 
@@ -35,14 +36,14 @@ class LeftHalf:
         return tf.broadcast_to(logits, [*tf.unstack(tf.shape(images)[:3]), 2])
 
 
-def predictor_of(model_at_size=BrightPixels, tta=PLAIN, keep_aspect=False, batch_size=3):
-    options = PredictorOptions(SIZE, 2, keep_aspect, batch_size, tta)
+def predictor_of(model_at_size=BrightPixels, tta=PLAIN, keep_aspect=False, batch_size=3, size=SIZE):
+    options = PredictorOptions(size, 2, keep_aspect, batch_size, tta)
     return Predictor(model_at_size, options)
 
 
-def predict(images, tta=PLAIN, keep_aspect=False, batch_size=3):
+def predict(images, tta=PLAIN, keep_aspect=False, batch_size=3, size=SIZE):
     """Class ids of each image."""
-    predictor = predictor_of(tta=tta, keep_aspect=keep_aspect, batch_size=batch_size)
+    predictor = predictor_of(tta=tta, keep_aspect=keep_aspect, batch_size=batch_size, size=size)
     predictions = list(predictor.predict_all(iter(images)))
     assert len(predictions) == len(images)
     for image, probabilities in zip(images, predictions, strict=True):
@@ -51,19 +52,21 @@ def predict(images, tta=PLAIN, keep_aspect=False, batch_size=3):
     return [probabilities.argmax(-1) for probabilities in predictions]
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("keep_aspect", [False, True])
 @pytest.mark.parametrize(
     "tta", [TtaOptions(), TtaOptions(flip=True), TtaOptions(scales=(0.5, 1.0, 2.0)),
             TtaOptions(flip=True, scales=(1.0, 1.5), sliding_windows=True)],
     ids=["plain", "flip", "scales", "windows"],
 )  # fmt: skip
-def test_images_of_any_shape_are_predicted_at_their_full_size(tta, keep_aspect):
+def test_images_of_any_shape_are_predicted_at_their_full_size(tta, keep_aspect, size):
     images = []
     for height, width in [(20, 80), (80, 20), (32, 32), (7, 300), (1, 1), (33, 31), (100, 100)]:
         image = np.full((height, width, 3), 255, np.uint8)
         image[:, : width // 2] = 0
         images.append(image)
-    for image, class_ids in zip(images, predict(images, tta, keep_aspect), strict=True):
+    predicted = predict(images, tta, keep_aspect, size=size)
+    for image, class_ids in zip(images, predicted, strict=True):
         height, width = image.shape[:2]
         assert class_ids.shape == (height, width)
         # Right but for the pixels at the edge between dark and bright.
@@ -79,20 +82,26 @@ def test_the_prediction_of_a_mirror_image_is_mirrored_back():
     np.testing.assert_array_equal(plain, 1 - flipped)
 
 
-def test_padding_stays_on_the_right_of_a_mirrored_image():
+@pytest.mark.parametrize("size", SIZES)
+def test_padding_stays_on_the_right_of_a_mirrored_image(size):
     # The padding of a high image lies right of the middle, where logits are cut off.
-    predictor = predictor_of(lambda _: LeftHalf(), TtaOptions(flip=True), keep_aspect=True)
-    (views,) = predictor.predict_views([np.zeros((2 * SIZE, SIZE, 3), np.uint8)])
+    predictor = predictor_of(
+        lambda _: LeftHalf(), TtaOptions(flip=True), keep_aspect=True, size=size
+    )
+    height, width = sides_of(size)
+    (views,) = predictor.predict_views([np.zeros((2 * height, width, 3), np.uint8)])
     for logits in views:
-        assert logits.shape == (SIZE, SIZE // 2, 2)
+        assert logits.shape == (height, width // 2, 2)
         assert (logits.numpy().argmax(-1) == 1).all()
 
 
-def test_windows_keep_details_that_resizing_loses():
+@pytest.mark.parametrize("size", [SIZE, (32, 64), (64, 32)])
+def test_windows_keep_details_that_resizing_loses(size):
     rng = np.random.default_rng(0)
     fine = np.kron(rng.integers(0, 2, (50, 70), np.uint8), np.ones((3, 3), np.uint8)) * 255
     image = np.repeat(fine[..., None], 3, -1)
-    (whole,), (windows,) = predict([image]), predict([image], TtaOptions(sliding_windows=True))
+    (whole,) = predict([image], size=size)
+    (windows,) = predict([image], TtaOptions(sliding_windows=True), size=size)
     np.testing.assert_array_equal(windows, fine // 255)
     assert (whole != fine // 255).mean() > 0.1
 

@@ -7,9 +7,11 @@ from PIL import Image, ImageFilter
 
 from petseg.augmentation import Augmentation
 from petseg.data.label_map import IGNORE
+from petseg.image_size import sides_of
 from petseg.input_pipeline import augment
 
 SIZE = 48
+SIZES = (SIZE, (32, 48), (48, 32))
 EVERYTHING = Augmentation(
     max_rotation_degrees=30.0,
     max_shear_degrees=10.0,
@@ -37,17 +39,18 @@ CHANGES = {
 }
 
 
-def pictures(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def pictures(count: int, seed: int = 0, size=SIZE) -> tuple[np.ndarray, np.ndarray]:
     """Noise, with masks of the values 0, 3 and 7."""
-    rng = np.random.default_rng(seed)
+    rng, sides = np.random.default_rng(seed), sides_of(size)
     return (
-        rng.integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8),
-        rng.choice([0, 3, 7], (count, SIZE, SIZE)).astype(np.uint8),
+        rng.integers(0, 256, (count, *sides, 3)).astype(np.uint8),
+        rng.choice([0, 3, 7], (count, *sides)).astype(np.uint8),
     )
 
 
 def change(augmentation, images, masks, seed=1, step=0):
-    drawn = augment.sample(augmentation, len(images), SIZE, seed, tf.cast(step, tf.int64))
+    sides = images.shape[1:3]
+    drawn = augment.sample(augmentation, len(images), sides, seed, tf.cast(step, tf.int64))
     return augment.apply({"image": tf.constant(images), "mask": tf.constant(masks), **drawn})
 
 
@@ -69,9 +72,9 @@ def test_the_same_seed_gives_the_same_result_eagerly_and_in_a_pipeline(name):
 
 @pytest.mark.parametrize("name", CHANGES)
 @settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**31))
-def test_masks_hold_values_that_they_held_or_ignore(name, seed):
-    images, masks = pictures(2, seed)
+@given(st.integers(0, 2**31), st.sampled_from(SIZES))
+def test_masks_hold_values_that_they_held_or_ignore(name, seed, size):
+    images, masks = pictures(2, seed, size)
     batch = change(CHANGES[name], images, masks, seed)
     assert set(np.unique(batch["mask"])) <= {0, 3, 7, IGNORE}
     assert batch["image"].dtype == tf.uint8 and batch["mask"].dtype == tf.uint8
@@ -79,14 +82,31 @@ def test_masks_hold_values_that_they_held_or_ignore(name, seed):
     assert set(batch) == {"image", "mask"}  # nothing is left for the model to trip over
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_images_turn_about_their_centre_and_are_shifted_by_shares_of_their_sides(size):
+    height, width = sides_of(size)
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+
+    def move_of_the_centre(**changes):
+        seed = tf.constant([3, 4], tf.int64)
+        drawn = augment.sample_warps(Augmentation(**changes), 500, size, seed).numpy()
+        linear, shift = drawn[:, [[0, 1], [3, 4]]], drawn[:, [2, 5]]
+        return linear @ centre + shift - centre
+
+    turned = move_of_the_centre(max_rotation_degrees=180.0, max_shear_degrees=30.0, max_zoom=1.0)
+    assert np.abs(turned).max() < 1e-4
+    shares = np.abs(move_of_the_centre(max_shift=0.25)) / (width, height)
+    assert (shares.max(0) <= 0.25 + 1e-6).all() and (shares.max(0) > 0.24).all()
+
+
 @pytest.mark.parametrize("name", ["rotation", "shear", "zoom", "shift"])
-def test_image_and_mask_move_together(name):
+@pytest.mark.parametrize("size", SIZES)
+def test_image_and_mask_move_together(name, size):
     """An image and a mask that both hold the coordinates of their pixels."""
-    ramp = np.arange(SIZE, dtype=np.uint8)
-    image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
-    image[0, ..., 0], image[0, ..., 1] = 4 * ramp[None] + 20, 4 * ramp[:, None] + 20
+    rows, columns = np.indices(sides_of(size), np.uint8)
+    image = np.stack([4 * columns + 20, 4 * rows + 20, 0 * rows], -1)[None]
     for seed in range(10):
-        for axis, mask in ((0, ramp[None].repeat(SIZE, 0)), (1, ramp[:, None].repeat(SIZE, 1))):
+        for axis, mask in ((0, columns), (1, rows)):
             batch = change(CHANGES[name], image, mask[None], seed)
             moved, labels = batch["image"][0].numpy(), batch["mask"][0].numpy()
             inside = labels != IGNORE
@@ -173,8 +193,9 @@ def test_hue_and_saturation_leave_grey_as_it_is():
     )
 
 
-def test_cutout_removes_squares_of_the_requested_sizes():
-    images, masks = pictures(400)
+@pytest.mark.parametrize("size", SIZES)
+def test_cutout_removes_squares_of_the_requested_sizes(size):
+    images, masks = pictures(400, size=size)
     batch = change(Augmentation(cutout_area=0.25), images, masks)
     gone = (batch["mask"].numpy() == IGNORE) & (masks != IGNORE)
     kept = ~gone
@@ -185,8 +206,9 @@ def test_cutout_removes_squares_of_the_requested_sizes():
     assert shares.max() <= 0.28 and 0.06 < shares.mean() < 0.125  # half, less what the edge cuts
 
 
-def test_cutmix_pastes_the_same_rectangle_of_the_neighbour():
-    images, masks = pictures(5)
+@pytest.mark.parametrize("size", SIZES)
+def test_cutmix_pastes_the_same_rectangle_of_the_neighbour(size):
+    images, masks = pictures(5, size=size)
     mixed_batches = 0
     for step in range(20):
         mixed, labels = augment.cutmix(
@@ -196,7 +218,7 @@ def test_cutmix_pastes_the_same_rectangle_of_the_neighbour():
         foreign = (mixed != images).any(axis=(0, 3))
         rows, columns = np.flatnonzero(foreign.any(1)), np.flatnonzero(foreign.any(0))
         mixed_batches += bool(rows.size)
-        box = np.zeros((SIZE, SIZE), bool)
+        box = np.zeros(sides_of(size), bool)
         if rows.size:
             box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
         for pasted, before in ((mixed, images), (labels, masks)):

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -7,12 +8,14 @@ import tensorflow as tf
 from petseg.augmentation import Augmentation
 from petseg.data import manifest, record
 from petseg.data.label_map import IGNORE, parse_label_map
+from petseg.image_size import sides_of
 from petseg.input_pipeline import augment, pipeline, reading, resizing, stored_examples
 from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
 
 SIZE = 32
+SIZES = (SIZE, (64, 96))
 CLASS_IDS = parse_label_map("a=0,1,2,3; b=4,5,6,7; ignored=8").class_ids()
 
 
@@ -187,27 +190,29 @@ def test_augmentation_differs_from_epoch_to_epoch(some):
     {"max_rotation_degrees": 45.0, "max_shear_degrees": 10.0, "max_zoom": 0.5, "max_shift": 0.2},
 ])  # fmt: skip
 @pytest.mark.parametrize("keep_aspect", [False, True])
-def test_image_and_mask_move_together(some, changes, keep_aspect):
-    compared = 0
-    for plain in take(train_batches(some, augmentation=changes, keep_aspect=keep_aspect), 12):
+@pytest.mark.parametrize("size", SIZES)
+def test_image_and_mask_move_together(some, changes, keep_aspect, size):
+    compared, settings = 0, {"keep_aspect": keep_aspect, "image_size": size}
+    for plain in take(train_batches(some, augmentation=changes, **settings), 12):
         batch = {key: np.asarray(value) for key, value in augment.apply(plain).items()}
         red = batch["image"][..., 0].astype(float)
         mask = batch["mask"]
         assert set(np.unique(mask)) <= {0, 1, IGNORE}
+        assert red.shape == mask.shape == (4, *sides_of(size))
         # Class 1 is the image's right half, where red is above one half; a pixel's
         # width on either side may be blended by the resize, and black at a border.
         valid = (mask != IGNORE) & ~near(mask == IGNORE)
         compared += valid.sum()
         assert (mask[(red > 150) & valid] == 1).all()
         assert (mask[(red < 105) & valid] == 0).all()
-    assert compared > 12 * 4 * SIZE * SIZE / 3
+    assert compared > 12 * 4 * math.prod(sides_of(size)) / 3
 
 
 def near(pixels: np.ndarray) -> np.ndarray:
     """The pixels, and those beside them."""
-    padded = np.pad(pixels, [(0, 0), (1, 1), (1, 1)])
+    padded, (_, rows, columns) = np.pad(pixels, [(0, 0), (1, 1), (1, 1)]), pixels.shape
     return np.any(
-        [padded[:, y : y + SIZE, x : x + SIZE] for y in range(3) for x in range(3)], axis=0
+        [padded[:, y : y + rows, x : x + columns] for y in range(3) for x in range(3)], axis=0
     )
 
 
@@ -336,14 +341,19 @@ def test_a_service_gives_every_example_exactly_once_per_epoch(some, epochs):
 
 def test_large_images_are_decoded_smaller_with_the_same_content(tmp_path):
     """A window of 8 times the size and more goes through each of libjpeg's reductions."""
-    for sides in ((64, 66), (131, 140), (259, 300), (517, 530)):
+    squares = [(sides, SIZE) for sides in ((64, 66), (131, 140), (259, 300), (517, 530))]
+    for sides, size in (*squares, ((130, 200), (32, 64)), ((300, 140), (64, 32))):
         path = str(tmp_path / f"{sides[0]}.tfrecord")
         item = coordinate_record(0, *sides)
         with tf.io.TFRecordWriter(path) as writer:
             writer.write(record.encode_record(item))
         (batch,) = take(
             train_batches(
-                Shards((path,), (1,)), batch_size=1, epochs=1, augmentation={"flip": False}
+                Shards((path,), (1,)),
+                batch_size=1,
+                epochs=1,
+                image_size=size,
+                augmentation={"flip": False},
             ),
             2,
         )
@@ -352,21 +362,24 @@ def test_large_images_are_decoded_smaller_with_the_same_content(tmp_path):
                 Shards((path,), (1,)),
                 batch_size=1,
                 epochs=1,
+                image_size=size,
                 augmentation={"flip": False, "min_crop_area": 1.0},
             ),
             2,
         )
-        reference = resizing.resize_image(record.decode_image(item.image), SIZE).numpy()
+        reference = resizing.resize_image(record.decode_image(item.image), size).numpy()
         difference = np.abs(whole["image"][0].astype(int) - reference)
         assert difference[..., :2].max() <= 8, sides  # a pixel is 8 levels wide
         red, mask = batch["image"][..., 0].astype(int), batch["mask"]
         assert (mask[red > 140] == 1).all() and (mask[red < 115] == 0).all()
 
 
-def test_types_and_shapes_are_those_of_the_docstring(some):
-    spec = train_batches(some).element_spec
-    assert spec["image"] == tf.TensorSpec([4, SIZE, SIZE, 3], tf.uint8)
-    assert spec["mask"] == tf.TensorSpec([4, SIZE, SIZE], tf.uint8)
+@pytest.mark.parametrize("size", SIZES)
+def test_types_and_shapes_are_those_of_the_docstring(some, size):
+    for batches in (train_batches, eval_batches):
+        spec = batches(some, image_size=size).element_spec
+        assert spec["image"] == tf.TensorSpec([4, *sides_of(size), 3], tf.uint8)
+        assert spec["mask"] == tf.TensorSpec([4, *sides_of(size)], tf.uint8)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 8, 23, 30])
@@ -386,11 +399,13 @@ def test_evaluation_has_every_example_exactly_once(some, batch_size):
 
 
 @pytest.mark.parametrize("keep_aspect", [False, True])
+@pytest.mark.parametrize("size", SIZES)
 def test_single_examples_are_those_of_the_evaluation_and_originals_those_of_the_shards(
-    some, keep_aspect
+    some, keep_aspect, size
 ):
-    settings = {"class_ids": CLASS_IDS, "image_size": SIZE, "keep_aspect": keep_aspect}
-    (whole,) = take(eval_batches(some, batch_size=NUM, keep_aspect=keep_aspect), 1)
+    settings = {"image_size": size, "keep_aspect": keep_aspect}
+    (whole,) = take(eval_batches(some, batch_size=NUM, **settings), 1)
+    settings["class_ids"] = CLASS_IDS
     indices = [33, 0, 12, 5]
     examples = stored_examples.read_examples(some.paths, indices, **settings)
     originals = {o.index: o for o in stored_examples.read_originals(some.paths, indices)}
@@ -400,17 +415,9 @@ def test_single_examples_are_those_of_the_evaluation_and_originals_those_of_the_
         np.testing.assert_array_equal(examples["mask"][row], whole["mask"][index])
         original = originals[index]
         assert original.name == examples["name"][row] == original.filename.removesuffix(".jpg")
-        resized = resizing.resize_image(original.image, SIZE, keep_aspect)
+        resized = resizing.resize_image(original.image, size, keep_aspect)
         np.testing.assert_array_equal(resized, whole["image"][index])
     assert [o.index for o in stored_examples.read_originals(some.paths)] == list(range(NUM))
-
-
-def test_masks_are_sampled_at_pixel_centres():
-    # Eight columns of labels shown at four times their size, and back.
-    small = np.arange(8, dtype=np.uint8).reshape(1, 8).repeat(8, 0)
-    large = resizing.resize_mask(tf.constant(small), 32).numpy()
-    assert (large == np.arange(8).repeat(4)).all()
-    assert (resizing.resize_mask(tf.constant(large), 8).numpy() == small).all()
 
 
 def test_ignored_raw_values_become_the_ignore_id(tmp_path):
@@ -423,16 +430,18 @@ def test_ignored_raw_values_become_the_ignore_id(tmp_path):
     assert (batch["mask"] == IGNORE).all()
 
 
-def test_evaluation_keeps_the_aspect_if_asked(tmp_path):
-    path = str(tmp_path / "x.tfrecord")
+@pytest.mark.parametrize("size", SIZES)
+def test_evaluation_keeps_the_aspect_if_asked(tmp_path, size):
+    path, (rows, columns) = str(tmp_path / "x.tfrecord"), sides_of(size)
     with tf.io.TFRecordWriter(path) as writer:
-        for sides in ((40, 80), (80, 40)):
+        for sides in ((rows, 2 * columns), (2 * rows, columns)):
             writer.write(record.encode_record(coordinate_record(0, *sides)))
-    (batch,) = take(eval_batches(Shards((path,), (2,)), batch_size=2, keep_aspect=True), 2)
+    shards = Shards((path,), (2,))
+    (batch,) = take(eval_batches(shards, batch_size=2, keep_aspect=True, image_size=size), 2)
     wide, tall = batch["mask"]
-    half = SIZE // 2
-    assert (wide[:half] != IGNORE).all() and (wide[half:] == IGNORE).all()
-    assert (tall[:, :half] != IGNORE).all() and (tall[:, half:] == IGNORE).all()
-    assert (batch["image"][0][half:] == 0).all() and (batch["image"][1][:, half:] == 0).all()
+    down, across = rows // 2, columns // 2
+    assert (wide[:down] != IGNORE).all() and (wide[down:] == IGNORE).all()
+    assert (tall[:, :across] != IGNORE).all() and (tall[:, across:] == IGNORE).all()
+    assert (batch["image"][0][down:] == 0).all() and (batch["image"][1][:, across:] == 0).all()
     # The right half of what is left is class 1.
-    assert (wide[:half, half:] == 1).all() and (tall[:, half // 2 : half] == 1).all()
+    assert (wide[:down, across:] == 1).all() and (tall[:, across // 2 : across] == 1).all()

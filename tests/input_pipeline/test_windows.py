@@ -5,24 +5,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from petseg.image_size import sides_of
 from petseg.input_pipeline import resizing, windows
 
 SEEDS = st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
 SIDES = st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 3000)), min_size=1, max_size=8)
 
 
-def draw(sides, min_area, max_aspect, seed, keep_aspect=False) -> np.ndarray:
+SIZES = st.integers(8, 300) | st.tuples(st.integers(8, 300), st.integers(8, 300))
+
+
+def draw(sides, min_area, max_aspect, seed, keep_aspect=False, size=32) -> np.ndarray:
     drawn = windows.sample_windows(min_area, max_aspect, len(sides), tf.constant(seed, tf.int64))
     heights, widths = np.array(sides, np.int32).T
     return windows.place_windows(
-        tf.constant(heights), tf.constant(widths), drawn, keep_aspect
+        tf.constant(heights), tf.constant(widths), drawn, keep_aspect, size
     ).numpy()
 
 
 @settings(max_examples=100, deadline=None)
-@given(SIDES, st.floats(0.01, 1.0), st.floats(1.0, 4.0), SEEDS, st.booleans(), st.integers(8, 300))
+@given(SIDES, st.floats(0.01, 1.0), st.floats(1.0, 4.0), SEEDS, st.booleans(), SIZES)
 def test_a_window_lies_inside_the_image(sides, min_area, max_aspect, seed, keep_aspect, size):
-    placed = draw(sides, min_area, max_aspect, seed, keep_aspect)
+    placed = draw(sides, min_area, max_aspect, seed, keep_aspect, size)
     reduction, reduced = windows.choose_reductions(tf.constant(placed), size)
     for part in (placed, reduced.numpy()):
         for (height, width), (top, left, rows, columns) in zip(sides, part, strict=True):
@@ -31,9 +35,9 @@ def test_a_window_lies_inside_the_image(sides, min_area, max_aspect, seed, keep_
     factor = 2 ** reduction.numpy()[:, None]
     assert (reduced.numpy() % factor == 0).all()
     # No window is decoded smaller than its result, and none at twice the size needed.
-    shorter = placed[:, 2:].min(axis=1)
-    assert (shorter[factor[:, 0] > 1] >= size * factor[factor > 1]).all()
-    assert (shorter < 2 * size * factor[:, 0])[factor[:, 0] < 8].all()
+    times_needed = (placed[:, 2:] / np.array(sides_of(size))).min(axis=1)
+    assert (times_needed >= factor[:, 0])[factor[:, 0] > 1].all()
+    assert (times_needed < 2 * factor[:, 0])[factor[:, 0] < 8].all()
     assert np.abs(reduced.numpy()[:, 2:] - placed[:, 2:]).max() <= 2 * (factor.max() - 1)
 
 
@@ -52,10 +56,15 @@ def test_windows_cover_the_requested_areas_aspects_and_positions():
     assert abs(np.corrcoef(top[movable] / (1001 - rows[movable]), left[movable])[0, 1]) < 0.1
 
 
-def test_with_keep_aspect_windows_are_near_to_squares():
-    _, _, rows, columns = draw([(1000, 2000)] * 500, 0.1, 1.25, (7, 1), keep_aspect=True).T
-    free = rows < 1000
-    assert (columns / rows)[free].min() > 0.79 and (columns / rows)[free].max() < 1.26
+@pytest.mark.parametrize(
+    ("size", "stored"), [(96, (1000, 2000)), ((64, 96), (1000, 2000)), ((96, 64), (2000, 1000))]
+)
+def test_with_keep_aspect_windows_are_near_to_the_aspect_of_the_input(size, stored):
+    _, _, rows, columns = draw([stored] * 500, 0.1, 1.25, (7, 1), keep_aspect=True, size=size).T
+    free = (rows < stored[0]) & (columns < stored[1])
+    height, width = sides_of(size)
+    distortion = (columns / rows / (width / height))[free]
+    assert 0.79 < distortion.min() < 0.82 and 1.22 < distortion.max() < 1.26
     assert free.mean() > 0.3
 
 
@@ -91,16 +100,17 @@ def test_sampling_takes_the_pixel_nearest_to_each_centre(height, width, rows, co
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(3, 90), st.integers(3, 90), st.integers(8, 64))
-def test_bilinear_agrees_with_its_definition(height, width, size):
+@given(st.integers(3, 90), st.integers(3, 90), st.integers(8, 64), st.integers(8, 64))
+def test_bilinear_agrees_with_its_definition(height, width, rows, columns):
     image = np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
-    got = windows.to_size(tf.constant(image), (size, size)).numpy()
+    got = windows.to_size(tf.constant(image), (rows, columns)).numpy()
 
-    def weights(full: int) -> np.ndarray:
+    def weights(full: int, size: int) -> np.ndarray:
         position = np.clip((np.arange(size) + 0.5) * full / size - 0.5, 0, full - 1)
         return np.maximum(1 - np.abs(position[:, None] - np.arange(full)[None]), 0)
 
-    expected = np.einsum("ih,hwc,jw->ijc", weights(height), image.astype(float), weights(width))
+    down, across = weights(height, rows), weights(width, columns)
+    expected = np.einsum("ih,hwc,jw->ijc", down, image.astype(float), across)
     assert np.abs(got - expected).max() <= 0.51
 
 

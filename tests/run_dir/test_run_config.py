@@ -38,6 +38,13 @@ def test_settings_that_were_written_are_read_back(tmp_path):
         ("data", "image_size", 10**9, "config.data.image_size=1000000000 must be at most 16,384"),
         ("data", "image_size", "224", "config.data.image_size='224' must be of type int"),
         ("data", "image_size", 224.0, "config.data.image_size=224.0 must be of type int"),
+        (
+            "data",
+            "image_size",
+            [64, 96, 3],
+            "config.data.image_size=(64, 96, 3) must be one",
+        ),
+        ("data", "image_size", [64, None], "config.data.image_size=None must be of type int"),
         ("data", "batch_size", 2**63, "config.data.batch_size=9223372036854775808 must fit"),
         ("data", "batch_size", -5, "config.data.batch_size=-5 must"),
         ("model", "encoder_width", 10**12, "config.model.encoder_width=1000000000000 must"),

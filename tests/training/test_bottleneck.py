@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import tensorflow as tf
 
+from petseg.data.manifest import Shard, Split
 from petseg.training import bottleneck, trainer
 from petseg.training.bottleneck import Figures
 
@@ -16,6 +17,7 @@ ORIGINALS = Figures(
     is_bfloat16_faster=False,
     image_size=224,
     short_side=370,
+    needed_short_side=224,
 )
 
 
@@ -27,6 +29,22 @@ def test_slow_input_is_named_with_remedies_in_order_of_their_gain():
     # (256/370)^2 = 0.48 of the decoding stays, which is three quarters of the work.
     assert smaller == "convert with --short_side=256 for about 1.6x"
     assert cores.startswith("or 9 cores")
+
+
+@pytest.mark.parametrize(
+    ("size", "stored", "needed"),
+    [
+        (224, (375, 500), 224),
+        (224, (500, 375), 224),
+        ((224, 320), (375, 500), 240),  # 240 x 320 pixels cover it
+        ((224, 320), (500, 375), 320),
+        ((320, 224), (500, 375), 240),
+        ((96, 64), (375, 500), 96),
+    ],
+)
+def test_stored_images_need_the_pixels_of_the_input(size, stored, needed):
+    shard = Shard("x", 7, 1, "0" * 64, "0" * 64, {}, 7 * stored[0], 7 * stored[1])
+    assert bottleneck._needed_short_side(size, Split((shard,))) == needed
 
 
 def test_slow_reading_comes_before_smaller_images():

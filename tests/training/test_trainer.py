@@ -1,9 +1,12 @@
 import copy
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,12 @@ from testing.events import summaries
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
 
 from petseg import config_rules, progress
+from petseg.cli import results
 from petseg.data import manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
+from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
+from petseg.evaluation.table import format_table
+from petseg.input_pipeline import stored_examples
 from petseg.run_dir import checkpoints, evaluations, run_folder
 from petseg.training import trainer
 
@@ -90,6 +97,23 @@ def test_training_learns(tiny_config, tmp_path):
     assert figures[100]["mean_iou"] > figures[0]["mean_iou"] + 0.2
 
 
+def train_until(stop_at, config, folder, monkeypatch, number=signal.SIGTERM):
+    """Trains until a signal comes after some steps."""
+    steps = []
+
+    def advance(self, count):
+        steps.extend([None] * count)
+        if len(steps) >= stop_at:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal) as stopped:
+        patch.setattr(progress.Progress, "advance", advance)
+        trainer.train_and_evaluate(config, str(folder))
+    assert stopped.value.exit_status == 128 + number
+    # A call may take several steps.
+    assert checkpoints.saved_steps(str(folder))[-1] == len(steps)
+
+
 @pytest.mark.parametrize(
     ("number", "encoder"),
     [
@@ -111,19 +135,7 @@ def test_a_stopped_run_resumes_to_the_same_end(
     rng = np.random.default_rng()
     stop_at = int(rng.integers(1, TOTAL_STEPS))
     print("stopped at step", stop_at)
-    steps = []
-
-    def advance(self, count):
-        steps.extend([None] * count)
-        if len(steps) >= stop_at:
-            os.kill(os.getpid(), number)
-
-    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal) as stopped:
-        patch.setattr(progress.Progress, "advance", advance)
-        trainer.train_and_evaluate(tiny_config, str(tmp_path))
-    assert stopped.value.exit_status == 128 + number
-    # A call may take several steps.
-    assert checkpoints.saved_steps(str(tmp_path))[-1] == len(steps)
+    train_until(stop_at, tiny_config, tmp_path, monkeypatch, number)
     trainer.train_and_evaluate(tiny_config, str(tmp_path))
     assert_same_weights(
         checkpoint_weights(str(tmp_path), TOTAL_STEPS), checkpoint_weights(folder, TOTAL_STEPS)
@@ -138,6 +150,37 @@ def test_a_stopped_run_resumes_to_the_same_end(
         if tag == "loss/total"
     ]
     assert len(points) == len(set(points))
+
+
+def test_a_run_of_oblong_images_resumes_to_the_same_end_and_is_evaluated_as_it_was(
+    tiny_config, tmp_path, monkeypatch
+):
+    tiny_config.data.image_size, tiny_config.data.keep_aspect = [32, 64], True
+    tiny_config.augment.min_crop_area = 0.5
+    tiny_config.train.epochs = 1.0
+    straight, stopped = (str(tmp_path / name) for name in ("straight", "stopped"))
+    trainer.train_and_evaluate(copy.deepcopy(tiny_config), straight)
+    train_until(2, copy.deepcopy(tiny_config), stopped, monkeypatch)
+    trainer.train_and_evaluate(copy.deepcopy(tiny_config), stopped)
+    assert_same_weights(checkpoint_weights(straight, 5), checkpoint_weights(stopped, 5))
+    assert run_folder.read_config(stopped).data.image_size == (32, 64)
+
+    figures = evaluate_split(stopped, EvaluateOptions(panel_images=1))
+    trained = evaluations.read_evaluations(stopped)[5]
+    assert figures["mean_iou"] == pytest.approx(trained["mean_iou"], abs=1e-6)
+    assert figures["image_size"] == [32, 64]
+    assert "at 32x64 px" in format_table(figures)
+    assert "at 32x64 px" in Path(figures["report"]).read_text()
+    assert "data.image_size=32x64" in results.table([straight, stopped])
+    known = manifest.read_manifest(tiny_config.data.dir)
+    shards = manifest.shard_paths(tiny_config.data.dir, known.splits["validation"])
+    sides = [original.mask.shape for original in stored_examples.read_originals(shards)]
+    # Letterboxed, and its padding is not counted.
+    scales = [min(Fraction(32, height), Fraction(64, width)) for height, width in sides]
+    assert figures["pixels"] == sum(
+        math.prod(math.floor(scale * side + Fraction(1, 2)) for side in pair)
+        for scale, pair in zip(scales, sides, strict=True)
+    )
 
 
 def test_a_finished_run_stays_as_it_is(finished_run, tmp_path):
@@ -183,6 +226,7 @@ def test_without_a_readable_checkpoint_it_says_so(finished_run, tmp_path):
         ("model.decoder_channels", 16),
         ("data.label_map", "border_ignored"),
         ("data.image_size", 64),
+        ("data.image_size", (32, 64)),
         ("data.batch_size", 5),
         ("augment.flip", False),
         ("train.seed", 1),

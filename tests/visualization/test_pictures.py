@@ -53,12 +53,13 @@ def test_an_overlay_lies_between_picture_and_colour():
     assert (drawn != image).any()
 
 
+@pytest.mark.parametrize("sides", [(20, 20), (20, 30), (30, 20)])
 @pytest.mark.parametrize(("count", "side_by_side"), [(1, 1), (3, 1), (4, 2), (7, 2), (8, 2)])
-def test_a_panel_shows_image_truth_and_prediction_of_each_example(count, side_by_side):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, 20, 20, 3), np.uint8)
-    truth = rng.choice(np.array([0, 1, IGNORE], np.uint8), (count, 20, 20))
-    predicted = rng.integers(0, 2, (count, 20, 20), np.uint8)
+def test_a_panel_shows_image_truth_and_prediction_of_each_example(count, side_by_side, sides):
+    rng, (height, width) = np.random.default_rng(0), sides
+    images = rng.integers(0, 256, (count, *sides, 3), np.uint8)
+    truth = rng.choice(np.array([0, 1, IGNORE], np.uint8), (count, *sides))
+    predicted = rng.integers(0, 2, (count, *sides), np.uint8)
     table = pictures.colours(2, {})
     drawn = pictures.panel(images, truth, predicted, ("pet", "background"), table)
 
@@ -67,8 +68,8 @@ def test_a_panel_shows_image_truth_and_prediction_of_each_example(count, side_by
         (found,) = [
             (int(y), int(x))
             for y, x in starts
-            if drawn[y : y + 20, x : x + 20].shape == cell.shape
-            and (drawn[y : y + 20, x : x + 20] == cell).all()
+            if drawn[y : y + height, x : x + width].shape == cell.shape
+            and (drawn[y : y + height, x : x + width] == cell).all()
         ]
         return found
 

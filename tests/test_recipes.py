@@ -1,13 +1,26 @@
+from pathlib import Path
+
 import pytest
 
-from petseg import recipes
+from petseg import config_rules, recipes
 from petseg.errors import UserError
 
 
 def test_the_recipes_are_those_of_the_package():
     assert recipes.names() == (
-        *("oxford_pets", "oxford_pets_features", "oxford_pets_fine_tuned", "quickstart"),
+        *("deeplab_v3_plus_mobilenet_v2", "oxford_pets", "oxford_pets_fcn2s"),
+        *("oxford_pets_features", "oxford_pets_fine_tuned", "oxford_pets_pspnet"),
+        *("oxford_pets_segnet", "quickstart", "tensorflow_tutorial", "unet_from_scratch"),
     )
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_is_valid_and_opens_with_the_command_that_uses_it(name):
+    config = recipes.load(name)
+    config_rules.validate(config)
+    text = Path(recipes.find(name)).read_text()
+    (doc, *_) = text.removeprefix('"""').split('"""')
+    assert f"petseg-train --config={name} --workdir=RUN" in doc
 
 
 def test_a_recipe_is_found_by_name_and_a_file_by_path(tmp_path, monkeypatch):

@@ -92,8 +92,6 @@ FORMATS = [
     pytest.param(name, marks=[pytest.mark.long] * (name != "saved_model"))
     for name in formats.FORMATS
 ]
-    pytest.param(n, marks=[pytest.mark.long] * (n != "saved_model")) for n in formats.FORMATS
-]
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -5,6 +5,7 @@ import importlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -165,7 +166,18 @@ def _write_onnx(serving: ServingModel, path: Path, _: np.ndarray) -> None:
         input_signature=spec,
         opset=_ONNX_OPSET,
         output_path=str(path),
+        custom_op_handlers={"Erfc": (_write_onnx_erfc, [])},
     )
+
+
+def _write_onnx_erfc(graph: Any, node: Any, _name: str, _: object) -> None:  # noqa: ANN401
+    """Writes erfc, which ONNX lacks and TensorFlow's GELU has, as 1 - erf."""
+    (source,), (result,) = node.input, node.output
+    shape, dtype = graph.get_shape(result), graph.get_dtype(result)
+    graph.remove_node(node.name)
+    one = graph.make_const(f"{node.name}/one", np.ones([], np.float32)).output[0]
+    erf = graph.make_node("Erf", [source]).output[0]
+    graph.make_node("Sub", [one, erf], outputs=[result], shapes=[shape], dtypes=[dtype])
 
 
 def _load_onnx(path: Path) -> Predict:

@@ -95,8 +95,10 @@ FORMATS = [
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("encoder", [name for name in TINY if name != "vgg16"])
+@pytest.mark.parametrize("encoder", [name for name in TINY if not name.startswith("vgg")])
 def test_every_encoder_predicts_the_same_in_every_format(encoder, name, tmp_path):
+    if (encoder, name) == ("convnext_tiny", "litert_int8"):
+        pytest.skip("int8 does not hold what its blocks add up to: an export of it is refused")
     width, convs = TINY[encoder]
     options = ModelOptions(encoder, "fcn8s", width, convs, decoder_channels=4)
     model = build_model(options, num_classes=3, image_size=64, weights="none")

@@ -1,8 +1,9 @@
 """What a model's layers cost: parameters, floating-point operations, and their outputs' bytes.
 
 Operations are counted from the layers' shapes, as papers do: two for each multiplication with
-its addition, in convolutions and dense layers. TensorFlow's profiler, with which a test compares
-them, counts a dilated depthwise convolution with the padding that its implementation needs.
+its addition, in convolutions, dense layers and products of matrices. TensorFlow's profiler, with
+which a test compares them, counts no grouped convolution, and of dilated depthwise ones also the
+padding that their implementation needs.
 """
 
 import dataclasses
@@ -33,9 +34,10 @@ _FLOPS: dict[type, Callable[[keras.Layer, _Shape, _Shape], int]] = {
     keras.layers.SeparableConv2D: _at_each_output,
     keras.layers.Dense: _at_each_output,
 }
-# Functions of keras.ops that multiply matrices.
-_PRODUCTS = {"Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv", "Einsum"}
-_PRODUCTS |= {"Matmul", "Dot", "Tensordot", "Vdot", "Inner"}
+# Functions of keras.ops that multiply and add; all but the first are unknown here.
+_MATMUL = "Matmul"
+_PRODUCTS = {_MATMUL, "Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv", "Einsum"}
+_PRODUCTS |= {"Dot", "Tensordot", "Vdot", "Inner"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +121,10 @@ def _flops(operation: keras.Operation, inputs: _Shape, output: _Shape) -> int | 
     for kind, count in _FLOPS.items():
         if isinstance(operation, kind):
             return count(operation, inputs, output)
+    if type(operation).__name__ == _MATMUL:
+        # A factor may be a constant, which is no input; each call has its own operation.
+        left = operation._inbound_nodes[0].arguments.args[0]
+        return 2 * left.shape[-1] * math.prod(output[1:])
     if not isinstance(operation, keras.Layer):
         return None if type(operation).__name__ in _PRODUCTS else 0
     has_kernel = any(len(weight.shape) > 1 for weight in operation.weights)

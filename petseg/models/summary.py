@@ -11,10 +11,10 @@ from petseg.models.segmentation_model import DECODER, SegmentationModel
 
 _NOTE = (
     "FLOPs are those of one image's forward pass: two for each multiplication with its addition,",
-    "in convolutions and dense layers; pooling, norms, resizing, activations and sums are not",
-    "counted. Memory is that of the layers' outputs for a batch; kept for the backward pass are",
-    "those of the stages that training moves and of all after them, and the features that they",
-    "read. Weights, gradients and the optimizer's state come on top.",
+    "in convolutions, dense layers and products of matrices; pooling, norms, activations and sums",
+    "are not counted. Memory is that of the layers' outputs for a batch; kept for the backward",
+    "pass are those of the stages that training moves and of all after them, and the features",
+    "that they read. Weights, gradients and the optimizer's state come on top.",
 )
 
 

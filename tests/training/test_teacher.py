@@ -151,6 +151,7 @@ def test_a_teacher_that_does_not_fit_is_refused(student, field, value, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_resumed_run_has_the_same_teacher_and_ends_the_same(student, tmp_path):
     untouched = checkpoint_weights(tmp_path / "teacher", 3)
     trainer.train_and_evaluate(student, str(tmp_path / "whole"))
@@ -165,17 +166,20 @@ def test_a_resumed_run_has_the_same_teacher_and_ends_the_same(student, tmp_path)
     whole, resumed = (checkpoint_weights(tmp_path / run, 10) for run in ("whole", "stopped"))
     assert_identical_weights(whole, resumed)
     assert_identical_weights(checkpoint_weights(tmp_path / "moved", 3), untouched)
-    assert len(checkpoints.read_metadata(str(tmp_path / "whole"), 10).run["teacher_sha256"]) == 64
 
-    teacher = copy.deepcopy(student)
-    teacher.train.teacher, teacher.train.loss = "", "cross_entropy"
-    write_run(tmp_path / "other", teacher)
+
+def test_a_run_with_another_teacher_is_not_resumed(student, tmp_path):
+    write_run(tmp_path / "run", student)
+    assert prepare(student, tmp_path / "run").metadata.step == 3
+    assert len(checkpoints.read_metadata(str(tmp_path / "run"), 3).run["teacher_sha256"]) == 64
+    other = copy.deepcopy(student)
+    other.train.teacher, other.train.loss = "", "cross_entropy"
+    write_run(tmp_path / "other", other)
     student.train.teacher = str(tmp_path / "other")
-    with pytest.raises(UserError, match=r"other has other weights than the teacher .* 10 steps"):
-        prepare(student, tmp_path / "whole")
-    student.train.teacher, student.train.loss = "", "cross_entropy"
+    with pytest.raises(UserError, match=r"other has other weights than the teacher .* 3 steps"):
+        prepare(student, tmp_path / "run")
     with pytest.raises(UserError, match=r"was trained with config\.train\.teacher='"):
-        prepare(student, tmp_path / "whole")
+        prepare(other, tmp_path / "run")
 
 
 @pytest.mark.long

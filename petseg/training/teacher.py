@@ -103,7 +103,7 @@ def _hash(model: SegmentationModel) -> str:
 def _agree(sha256: str, path: str, devices: Devices) -> None:
     """Raises UserError on every host if their copies of the teacher differ."""
     mine = float(int(sha256[:8], 16))
-    (mean,) = devices.agree([mine])
-    (differs,) = devices.agree([float(mean != mine)])
+    (total,) = devices.agree([mine])
+    (differs,) = devices.agree([float(total != mine * devices.host_count)])
     if differs:
         raise UserError(f"{_SETTING}={path}: its weights are not the same on all hosts")

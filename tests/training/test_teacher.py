@@ -10,11 +10,12 @@ from testing.run_folders import prepare, write_run
 from testing.weights import assert_identical_weights, checkpoint_weights
 
 from petseg import config_rules
-from petseg.data.label_map import IGNORE
+from petseg.data.label_map import IGNORE, parse_label_map
+from petseg.devices import Devices
 from petseg.errors import UserError
 from petseg.models.encoders.base import IMAGE
 from petseg.run_dir import checkpoints
-from petseg.training import replica_check, trainer
+from petseg.training import replica_check, teacher, trainer
 from petseg.training.gradients import BatchShares, LossOptions, make_gradients
 
 LOSS = "0.5*cross_entropy+0.5*distillation"
@@ -23,9 +24,9 @@ LOSS = "0.5*cross_entropy+0.5*distillation"
 @pytest.fixture
 def student(tiny_config, tmp_path):
     """Settings of a run that learns from the one in tmp_path/teacher, a wider one."""
-    teacher = copy.deepcopy(tiny_config)
-    teacher.model.encoder_width, teacher.model.decoder = 3, "fcn16s"
-    write_run(tmp_path / "teacher", teacher)
+    taught = copy.deepcopy(tiny_config)
+    taught.model.encoder_width, taught.model.decoder = 3, "fcn16s"
+    write_run(tmp_path / "teacher", taught)
     tiny_config.train.loss = LOSS
     tiny_config.train.teacher = str(tmp_path / "teacher")
     return tiny_config
@@ -187,3 +188,20 @@ def test_replicas_that_follow_a_teacher_end_with_the_weights_of_one(student):
     student.data.label_map = "pet=1; background=2; border=3"
     *_, last = replica_check.check_replicas(student)
     assert last.startswith("20 steps; the same to")
+
+
+def test_hosts_must_follow_the_same_teacher(student):
+    own_map = parse_label_map("three_class")
+    own = teacher.load_teacher(student, own_map, Devices(tf.distribute.get_strategy())).sha256
+    for other, is_same in ((own, True), ("0" * 64, False)):
+        calls = iter([float(int(other[:8], 16)), float(not is_same)])
+        two = Devices(
+            tf.distribute.get_strategy(),
+            agree=lambda values, calls=calls: [value + next(calls) for value in values],
+            host_count=2,
+        )
+        if is_same:
+            assert teacher.load_teacher(student, own_map, two).sha256 == own
+        else:
+            with pytest.raises(UserError, match="not the same on all hosts"):
+                teacher.load_teacher(student, own_map, two)

@@ -16,8 +16,8 @@ ARRAYS = {
     32: "vgg19",
     318: "resnet50",
     260: "mobilenet_v2",
-    329: "efficientnet_v2_b0",
-    509: "efficientnet_v2_b3",
+    359: "efficientnet_v2_b0",
+    536: "efficientnet_v2_b3",
     180: "convnext_tiny",
 }
 _HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -10,14 +10,13 @@ import keras
 from petseg.models.decoders.base import Decoder, DecoderOptions
 from petseg.models.encoders.base import Level
 from petseg.models.layers.convolution import (
-    convolve,
     convolve_and_normalise,
     normalise,
     require_groups,
     seed_of,
 )
 from petseg.models.layers.resizing import pool_and_convolve
-from petseg.models.layers.upsampling import REDUCED_CHANNELS, interpolate, upsample
+from petseg.models.layers.upsampling import interpolate, upsample_to_logits
 
 _OUTPUT_STRIDE = 16
 _RATES = (6, 12, 18)  # the published ones for this stride
@@ -54,16 +53,7 @@ def build_deeplab_v3_plus(
     total = keras.layers.Concatenate(name=f"concatenate_{shallow}")([upsampled, skip])
     for conv in range(1, _CONVS + 1):
         total = _convolve(total, channels, f"conv_{shallow}_{conv}", seed)
-    reduced = convolve(total, REDUCED_CHANNELS, "reduce", seed_of("reduce", seed))
-    # In float32 whatever the precision, as a softmax follows.
-    return upsample(
-        reduced,
-        stride,
-        options.num_classes,
-        "upsample_to_image",
-        seed_of("upsample_to_image", seed),
-        "float32",
-    )
+    return upsample_to_logits(total, stride, options.num_classes, seed)
 
 
 DEEPLAB_V3_PLUS = Decoder(("P5", "P2"), build_deeplab_v3_plus, output_stride=_OUTPUT_STRIDE)

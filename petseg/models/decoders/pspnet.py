@@ -8,13 +8,12 @@ from petseg.errors import UserError
 from petseg.models.decoders.base import Decoder, DecoderOptions
 from petseg.models.encoders.base import Level
 from petseg.models.layers.convolution import (
-    convolve,
     convolve_and_normalise,
     require_groups,
     seed_of,
 )
 from petseg.models.layers.resizing import pool_and_convolve
-from petseg.models.layers.upsampling import REDUCED_CHANNELS, upsample
+from petseg.models.layers.upsampling import upsample_to_logits
 
 _BINS = (1, 2, 3, 6)
 _OUTPUT_STRIDE = 16
@@ -51,16 +50,7 @@ def build_pspnet(
     total = keras.layers.Concatenate(name="concatenate")([scaled, *parts])
     fused = options.channels * len(_BINS)
     total = convolve_and_normalise(total, fused, "fuse", seed_of("fuse", seed))
-    reduced = convolve(total, REDUCED_CHANNELS, "reduce", seed_of("reduce", seed))
-    # In float32 whatever the precision, as a softmax follows.
-    return upsample(
-        reduced,
-        stride,
-        options.num_classes,
-        "upsample_to_image",
-        seed_of("upsample_to_image", seed),
-        "float32",
-    )
+    return upsample_to_logits(total, stride, options.num_classes, seed)
 
 
 # Published at stride 8. At 32 a photograph of 224 pixels would have 7 x 7 features for 6 x 6

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from petseg.models.layers.convolution import convolve, seed_of
+
 # A last transpose convolution to the image from more channels takes as long as a decoder.
 REDUCED_CHANNELS = 16
 _EXTRA_CHANNEL_STDDEV = 0.01
@@ -40,6 +42,26 @@ def upsample(
         dtype=dtype,
         name=name,
     )(x)
+
+
+def upsample_to_logits(
+    x: keras.KerasTensor, stride: int, classes: int, seed: int
+) -> keras.KerasTensor:
+    """Logits at the size of the image, from few channels.
+
+    Args:
+      x: Features [batch, height, width, channels].
+      stride: Pixels of the image per feature.
+      classes: Logits of each pixel.
+      seed: Of the decoder.
+
+    Returns:
+      float32, whatever the precision, as a softmax follows: [batch, height * stride,
+      width * stride, classes].
+    """
+    reduced = convolve(x, REDUCED_CHANNELS, "reduce", seed_of("reduce", seed))
+    name = "upsample_to_image"
+    return upsample(reduced, stride, classes, name, seed_of(name, seed), "float32")
 
 
 def interpolate(x: keras.KerasTensor, stride: int, name: str) -> keras.KerasTensor:

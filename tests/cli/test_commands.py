@@ -30,7 +30,10 @@ from petseg.run_dir import checkpoints
         (["--config.data.batch_size=0"], ["config.data.batch_size=0", "between 1 and 1,000,000"]),
         (["--config.data.image_size=100"], ["config.data.image_size=100", "multiple of 32"]),
         (["--config.data.image_size=64x100"], ["config.data.image_size=(64, 100)", "multiple of"]),
-        (["--config.model.decoder=unet"], ["config.model.decoder='unet'", "fcn16s, fcn8s, fcn2s"]),
+        (
+            ["--config.model.decoder=fcn4s"],
+            ["config.model.decoder='fcn4s'", "fcn16s, fcn8s, fcn2s"],
+        ),
         (["--config.devices.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
         (
             [

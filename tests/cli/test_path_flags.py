@@ -10,7 +10,7 @@ from petseg.cli import path_flags
 
 # How the flags are called that are paths.
 _IS_PATH = re.compile(
-    r"dir$|_list|^(images|masks|annotations|classes|curves|contact_sheet|weights)$"
+    r"dir$|_list|_to$|^(images|masks|annotations|classes|curves|contact_sheet|weights)$"
 )
 
 

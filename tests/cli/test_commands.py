@@ -32,7 +32,7 @@ from petseg.run_dir import checkpoints
         (["--config.data.image_size=64x100"], ["config.data.image_size=(64, 100)", "multiple of"]),
         (
             ["--config.model.decoder=fcn4s"],
-            ["config.model.decoder='fcn4s'", "fcn16s, fcn8s, fcn2s"],
+            ["decoder='fcn4s'", "fcn16s, fcn8s, fcn2s"],
         ),
         (["--config.devices.strategy=mirrored"], ["strategy=mirrored", "cpu_replicas"]),
         (

@@ -30,7 +30,7 @@ def build_unet(
     """Upsamples, concatenates the next level and convolves twice, from P5 to the image.
 
     A 1x1 convolution halves the channels before bilinear interpolation doubles the sides: that
-    is linear in both orders, and costs a tenth of a transpose convolution, and less of a 3x3
+    is linear in both orders, and multiplies far less often than a transpose convolution, or a 3x3
     convolution behind a nearest-neighbour resize. Both 3x3 convolutions of a level are followed
     by group normalisation and a ReLU.
 

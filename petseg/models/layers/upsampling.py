@@ -67,7 +67,8 @@ def upsample_to_logits(
 def interpolate(x: keras.KerasTensor, stride: int, name: str) -> keras.KerasTensor:
     """Bilinear interpolation between the centres of features; the rim is repeated.
 
-    On a CPU it takes a tenth of a transpose convolution's time at a stride of 2.
+    It multiplies 4 times for each value, a transpose convolution 4 times for each channel that
+    it sums over.
 
     Args:
       x: Features [batch, height, width, channels].

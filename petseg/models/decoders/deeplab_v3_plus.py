@@ -71,7 +71,7 @@ def _aspp(x: keras.KerasTensor, channels: int, seed: int) -> keras.KerasTensor:
 def _atrous(
     x: keras.KerasTensor, channels: int, rate: int, name: str, seed: int
 ) -> keras.KerasTensor:
-    """A separable dilated 3x3 convolution, as published: a plain one multiplies 9 times as often."""
+    """A separable dilated 3x3 convolution, as published; a plain one multiplies 9 times as much."""
     x = keras.layers.SeparableConv2D(
         channels,
         _KERNEL_SIZE,

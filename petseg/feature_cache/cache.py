@@ -159,6 +159,7 @@ def _make_key(
         "fitting": "letterboxed" if options.keep_aspect else "squashed",
         "weights": encoder_sha256,
         "preprocessing": encoder.preprocessing,
+        "output_stride": max(level.stride for level in encoder.levels.values()),
         "precision": options.precision,
         "stored_as": options.dtype,
     }  # fmt: skip

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from petseg.conversion import decode_ahead as ahead
@@ -80,6 +81,24 @@ def test_damage_makes_nothing_known_and_is_found_by_the_check_of_the_picture():
                 np.testing.assert_array_equal(known.image, jpeg.decode_small(image))
             if known.mask is not None:
                 np.testing.assert_array_equal(known.mask, record.decode_mask(mask)[..., 0])
+
+
+def test_a_picture_that_decodes_with_a_complaint_is_not_known():
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(200):
+        image, mask = jpeg_of(rng), mask_of(rng)
+        place = int(rng.integers(len(image) // 2, len(image) - 40))
+        damaged = image[:place] + image[place + 8 :]
+        try:
+            tf.io.decode_jpeg(damaged, channels=1, ratio=8)
+        except tf.errors.InvalidArgumentError:
+            continue
+        try:
+            jpeg.decode_small(damaged)
+        except jpeg.DamagedJpeg:
+            found += 1
+            assert decode_ahead([(damaged, mask), (image, mask)], RULES) == [UNKNOWN] * 2
+    assert found > 5
 
 
 def test_complaints_are_not_printed():

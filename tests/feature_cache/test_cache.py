@@ -312,6 +312,7 @@ def test_the_key_holds_all_that_features_depend_on(opener, size, in_key):
         "image_size": in_key,
         "fitting": "squashed",
         "preprocessing": model.encoder.preprocessing,
+        "output_stride": 32,
         "precision": "float32",
         "stored_as": "uint8",
     }
@@ -335,6 +336,7 @@ def test_a_cache_of_other_options_is_refused_with_the_reason(opener, changes, ex
 @pytest.mark.parametrize(("model", "trainable", "expected"), [
     ({"seed": 7}, DECODER, "was filled with weights="),
     ({"decoder": "fcn2s"}, DECODER, "holds stages pool3, pool4, pool5, this run needs pool1, "),
+    ({"decoder": "deeplab_v3_plus"}, DECODER, "output_stride=32, this run has output_stride=16"),
     ({}, "block3", "this run needs pool2"),
 ])  # fmt: skip
 def test_a_cache_of_another_model_is_refused_with_the_reason(opener, model, trainable, expected):

@@ -343,6 +343,8 @@ def check_shards(data_dir: str, splits: Iterable[Split], hashes: bool) -> list[s
         return None
 
     shards = [shard for split in splits for shard in split.shards]
+    if len(shards) == 1:  # of an input pipeline, whose threads are many already
+        return [fault for fault in map(check, shards) if fault]
     with concurrent.futures.ThreadPoolExecutor(_HASH_THREADS) as pool:
         return [fault for fault in pool.map(check, shards) if fault]
 

@@ -134,7 +134,7 @@ def test_an_example_does_not_depend_on_its_batch_in_a_normalised_encoder(registe
     model = build_model(options, num_classes=3, image_size=64, weights="none")
     x = images(4, 64)
     alone = np.concatenate([model(x[i : i + 1]) for i in range(4)])
-    np.testing.assert_allclose(model(x), alone, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model(x), alone, rtol=1e-4, atol=1e-4)
     trained = [weight.name for weight in model.trainable_weights("all")]
     assert {"gamma", "beta"} <= set(trained)
     assert not {"moving_mean", "moving_variance"} & set(trained)

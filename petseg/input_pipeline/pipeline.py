@@ -14,6 +14,7 @@ from petseg.data import record
 from petseg.data.label_map import IGNORE
 from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import augment, preprocessing, reading, service, windows
+from petseg.input_pipeline.pictures import EncodedPictures, Pictures
 from petseg.input_pipeline.reading import Shards
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.seeds import Stream, fold_seed
@@ -75,6 +76,7 @@ def make_for_train(
     epochs: int | None = None,
     worker: int = 0,
     num_workers: int = 1,
+    pictures: Pictures | None = None,
 ) -> tf.data.Dataset:
     """A stream of training batches, by default endless.
 
@@ -91,6 +93,7 @@ def make_for_train(
         if it is not full.
       worker: Index of this worker among those that share each global batch.
       num_workers: Number of workers; they must divide the global batch.
+      pictures: What the shards' records hold; by default a JPEG and a PNG.
 
     Returns:
       A dataset of dicts, this worker's share of each batch:
@@ -101,23 +104,24 @@ def make_for_train(
     Raises:
       ValueError: The workers cannot share a batch evenly.
     """
-    seed, augmentation = options.seed, options.augmentation
+    seed, augmentation, pictures = options.seed, options.augmentation, pictures or EncodedPictures()
+    size = options.image_size
     split = reading.split_batches([shards], options.batch_size, worker, num_workers,
                                   options.share_files)  # fmt: skip
 
     def plan(step: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        fields = record.parse_record(serialized[split.read_rows])
+        fields = pictures.parse(serialized[split.read_rows])
         if options.service_address:  # every one of its workers counts its own steps
             step ^= tf.strings.to_hash_bucket_fast(fields[record.SOURCE_ID][0], 1 << 62)
-        count = tf.size(fields[record.MASK])
+        count = tf.size(fields[record.SOURCE_ID])
         drawn = {k: rows[split.batch_rows][:count] for k, rows in _draw(options, step).items()}
         drawn_windows = drawn.pop("window", None)
-        planned = preprocessing.plan(fields, drawn_windows, options.keep_aspect, options.image_size)
+        planned = preprocessing.plan(fields, drawn_windows, options.keep_aspect, size, pictures)
         return {**planned, **drawn}
 
     def make_example(planned: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         letterbox = options.keep_aspect and augmentation.uses_whole_images
-        return preprocessing.make(planned, options.class_ids, options.image_size, letterbox)
+        return preprocessing.make(planned, options.class_ids, size, letterbox, pictures)
 
     def mix(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         image, mask = augment.cutmix(

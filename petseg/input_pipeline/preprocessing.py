@@ -8,6 +8,9 @@ from petseg.data.label_map import IGNORE
 from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import resizing, windows
 from petseg.input_pipeline.class_ids import to_class_ids
+from petseg.input_pipeline.pictures import EncodedPictures, Pictures
+
+_ENCODED = EncodedPictures()
 
 
 def whole(
@@ -45,15 +48,20 @@ def whole(
 
 
 def plan(
-    fields: dict[str, tf.Tensor], drawn: tf.Tensor | None, keep_aspect: bool, size: ImageSize
+    fields: dict[str, tf.Tensor],
+    drawn: tf.Tensor | None,
+    keep_aspect: bool,
+    size: ImageSize,
+    pictures: Pictures = _ENCODED,
 ) -> dict[str, tf.Tensor]:
-    """Plans which part of each image is decoded, and at which reduction.
+    """Plans which part of each image is read, and at which reduction.
 
     Args:
-      fields: From record.parse_record, [n] each.
+      fields: From pictures.parse, [n] each.
       drawn: From windows.sample_windows; None for whole images.
       keep_aspect: See windows.place_windows.
       size: Of the result, in pixels.
+      pictures: Where pixels come from.
 
     Returns:
       What `make` needs of each example, [n, ...].
@@ -65,17 +73,20 @@ def plan(
         placed = windows.place_windows(height, width, drawn, keep_aspect, size)
     reduction, placed = windows.choose_reductions(placed, size)
     return {
-        "encoded": fields[record.IMAGE],
-        "encoded_mask": fields[record.MASK],
+        **{key: fields[key] for key in pictures.carried},
         "window": placed,
         "reduction": reduction,
     }
 
 
 def make(
-    planned: dict[str, tf.Tensor], class_ids: np.ndarray, size: ImageSize, letterbox: bool
+    planned: dict[str, tf.Tensor],
+    class_ids: np.ndarray,
+    size: ImageSize,
+    letterbox: bool,
+    pictures: Pictures = _ENCODED,
 ) -> dict[str, tf.Tensor]:
-    """Decodes an example as `plan` has it.
+    """Makes an example as `plan` has it.
 
     Args:
       planned: One example of `plan`, and what was drawn for it: `flip` is applied here, all
@@ -83,6 +94,7 @@ def make(
       class_ids: uint8 [256], raw mask value -> class id.
       size: Of the result, in pixels.
       letterbox: Keep the aspect and fill the rest, as resizing.resize_image does.
+      pictures: Where pixels come from.
 
     Returns:
       A dict of `image`, uint8 [height, width, 3], RGB; `mask`, uint8 [height, width]; and the
@@ -90,16 +102,16 @@ def make(
     """
     planned = dict(planned)
     window, reduction = planned.pop("window"), planned.pop("reduction")
+    example = {key: planned.pop(key) for key in pictures.carried}
     sides = resizing.fitted(window[2], window[3], size, True) if letterbox else sides_of(size)
-    image = windows.decode_window(planned.pop("encoded"), window, reduction, sides)
+    image = windows.to_size(pictures.image_window(example, window, reduction), sides)
     rows = resizing.nearest(window[0], window[2], sides[0])
     columns = resizing.nearest(window[1], window[3], sides[1])
     if "flip" in planned:
         flip = planned.pop("flip")
         image = tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)
         columns = tf.where(flip, tf.reverse(columns, [0]), columns)
-    mask = tf.squeeze(record.decode_mask(planned.pop("encoded_mask")), -1)
-    mask = to_class_ids(resizing.sample(mask, rows, columns), class_ids)
+    mask = to_class_ids(resizing.sample(pictures.mask(example), rows, columns), class_ids)
     return {
         "image": resizing.fill_up(tf.ensure_shape(image, [None, None, 3]), size, 0),
         "mask": resizing.fill_up(mask, size, IGNORE),

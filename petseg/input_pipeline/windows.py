@@ -6,7 +6,7 @@ import tensorflow as tf
 from petseg.image_size import ImageSize, sides_of
 
 # libjpeg can decode to 1, 1/2, 1/4 and 1/8 of the size, which takes less time.
-_REDUCTIONS = (1, 2, 4, 8)
+REDUCTIONS = (1, 2, 4, 8)
 
 
 def sample_windows(min_area: float, max_aspect: float, count: int, seed: tf.Tensor) -> tf.Tensor:
@@ -86,19 +86,17 @@ def choose_reductions(windows: tf.Tensor, size: ImageSize) -> tuple[tf.Tensor, t
     """
     needed = tf.constant(sides_of(size))
     wanted = tf.stack(
-        [tf.reduce_all(windows[:, 2:] >= factor * needed, axis=1) for factor in _REDUCTIONS[1:]]
+        [tf.reduce_all(windows[:, 2:] >= factor * needed, axis=1) for factor in REDUCTIONS[1:]]
     )
     reduction = tf.reduce_sum(tf.cast(wanted, tf.int32), axis=0)
-    factor = tf.gather(tf.constant(_REDUCTIONS), reduction)[:, None]
+    factor = tf.gather(tf.constant(REDUCTIONS), reduction)[:, None]
     start = -(-windows[:, :2] // factor) * factor
     end = (windows[:, :2] + windows[:, 2:]) // factor * factor
     return reduction, tf.concat([start, end - start], 1)
 
 
-def decode_window(
-    encoded: tf.Tensor, window: tf.Tensor, reduction: tf.Tensor, sides: tuple[int, int] | tf.Tensor
-) -> tf.Tensor:
-    """Decodes the part of a JPEG within a window and resizes it, bilinear.
+def decode_window(encoded: tf.Tensor, window: tf.Tensor, reduction: tf.Tensor) -> tf.Tensor:
+    """Decodes the part of a JPEG within a window.
 
     A window of at least twice the size is decoded at 1/2, 1/4 or 1/8, which averages pixels;
     so resizing never skips more than every second one.
@@ -107,7 +105,6 @@ def decode_window(
       encoded: string [], RGB JPEG.
       window: int32 [4], from choose_reductions.
       reduction: int32 [], from choose_reductions.
-      sides: Height and width of the result in pixels.
 
     Returns:
       uint8 [height, width, 3].
@@ -118,8 +115,7 @@ def decode_window(
             encoded, window // factor, channels=3, ratio=factor, fancy_upscaling=False
         )
 
-    pixels = tf.switch_case(reduction, [lambda f=factor: decode(f) for factor in _REDUCTIONS])
-    return to_size(pixels, sides)
+    return tf.switch_case(reduction, [lambda f=factor: decode(f) for factor in REDUCTIONS])
 
 
 def to_size(pixels: tf.Tensor, sides: tuple[int, int] | tf.Tensor) -> tf.Tensor:

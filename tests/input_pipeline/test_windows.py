@@ -132,7 +132,9 @@ def test_windows_of_real_images_are_as_good_as_with_antialiasing(real_data):
         top, left, rows, columns = placed.numpy()[0]
         window = pixels[top : top + rows, left : left + columns]
         lanczos = np.asarray(Image.fromarray(window).resize((224, 224), Image.Resampling.LANCZOS))
-        got = windows.decode_window(content, placed[0], reduction[0], (224, 224)).numpy()
+        got = windows.to_size(
+            windows.decode_window(content, placed[0], reduction[0]), (224, 224)
+        ).numpy()
         ours.append(psnr(got, lanczos))
         antialiased.append(psnr(resizing.resize_image(window, 224).numpy(), lanczos))
     print(f"{np.mean(ours):.1f} dB, antialiased {np.mean(antialiased):.1f} dB")

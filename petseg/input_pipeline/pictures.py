@@ -1,0 +1,50 @@
+"""Where an example's pixels come from: the JPEG and PNG of its record, or decoded before."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import tensorflow as tf
+
+from petseg.data import record
+from petseg.input_pipeline import windows
+
+
+class Pictures(Protocol):
+    """The images and masks of shards.
+
+    Attributes:
+      carried: Keys of `parse` that `image_window` and `mask` need.
+    """
+
+    carried: Sequence[str]
+
+    def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized records, string [n] -> record.HEIGHT, WIDTH, SOURCE_ID and `carried`."""
+
+    def image_window(
+        self, example: dict[str, tf.Tensor], window: tf.Tensor, reduction: tf.Tensor
+    ) -> tf.Tensor:
+        """Part of an image, as windows.choose_reductions has it: uint8 [height, width, 3], RGB."""
+
+    def mask(self, example: dict[str, tf.Tensor]) -> tf.Tensor:
+        """A whole mask: uint8 [height, width], raw labels."""
+
+
+class EncodedPictures:
+    """Pictures that are decoded from their records each time; see Pictures."""
+
+    carried: ClassVar[Sequence[str]] = (record.IMAGE, record.MASK)
+
+    def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See Pictures.parse."""
+        return record.parse_record(serialized)
+
+    def image_window(
+        self, example: dict[str, tf.Tensor], window: tf.Tensor, reduction: tf.Tensor
+    ) -> tf.Tensor:
+        """See Pictures.image_window."""
+        return windows.decode_window(example[record.IMAGE], window, reduction)
+
+    def mask(self, example: dict[str, tf.Tensor]) -> tf.Tensor:
+        """See Pictures.mask."""
+        return tf.squeeze(record.decode_mask(example[record.MASK]), -1)

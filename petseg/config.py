@@ -50,6 +50,12 @@ class DataConfig(Section):
         image_size, so that they are little distorted, instead of near that of their image.
       cache: 'none'; 'memory', or a folder on a local disk: shards are copied there before
         training, for data sets in buckets or on slow disks.
+      cache_decoded: Keep the training images there decoded, instead of copies of the shards: each
+        JPEG is decoded once and not in every epoch, and takes some ten times as much space.
+        Batches stay the same, but for windows of at least twice image_size: these are averaged
+        in another way.
+      cache_short_side: With cache_decoded: images whose shorter side is longer are brought to this,
+        in pixels; 0 keeps all as they are.
       service_address: A tf.data service whose workers decode instead of this machine, such as
         grpc://host:5050; the order of examples then varies.
       input_threads: Threads of the input alone; 0 shares TensorFlow's, one per core.
@@ -77,6 +83,8 @@ class DataConfig(Section):
     verify_hashes: bool = setting(True, **_HIDDEN)
     keep_aspect: bool = setting(False)
     cache: str = setting("none", is_path=True, not_paths=("none", "memory"), **_HIDDEN)
+    cache_decoded: bool = setting(False, **_HIDDEN)
+    cache_short_side: int = setting(0, at_least=0, **_SHOWN)
     service_address: str = setting("", **_HIDDEN)
     input_threads: int = setting(0, at_least=0, **_HIDDEN)
     ram_budget_mib: int = setting(0, at_least=0, **_HIDDEN)

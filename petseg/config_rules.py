@@ -56,7 +56,7 @@ def validate(config: Config) -> None:
         config.data.service_address,
         "name a protocol, as in grpc://host:5050",
     )
-    _require(bool(config.data.cache), "config.data.cache", "", "be none, memory or a folder")
+    _validate_cache(config)
     _require(
         bool(config.model.encoder_weights),
         "config.model.encoder_weights",
@@ -232,6 +232,25 @@ def _validate_optimizer(config: Config) -> None:
         optimizer.microbatches,
         f"be at most config.data.batch_size={most}",
     )
+
+
+def _validate_cache(config: Config) -> None:
+    data = config.data
+    _require(bool(data.cache), "config.data.cache", "", "be none, memory or a folder")
+    if data.cache_decoded:
+        where = "be memory or a local folder with config.data.cache_decoded"
+        is_local = data.cache != "none" and "://" not in data.cache
+        _require(is_local, "config.data.cache", data.cache, where)
+        for name in ("service_address", "feature_cache_dir"):
+            value = getattr(data, name)
+            _require(
+                not value, f"config.data.{name}", value, "be '' with config.data.cache_decoded"
+            )
+    elif data.cache_short_side:
+        _require(
+            False, "config.data.cache_short_side", data.cache_short_side,
+            "be 0 without config.data.cache_decoded",
+        )  # fmt: skip
 
 
 def _validate_feature_cache(config: Config) -> None:

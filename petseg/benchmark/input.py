@@ -1,5 +1,6 @@
 """Measures the training and evaluation input beside their limits and other pipelines."""
 
+import dataclasses
 import functools
 import itertools
 import time
@@ -14,7 +15,7 @@ from petseg.benchmark.measuring import Candidate
 from petseg.cores import usable_cores
 from petseg.data import manifest, record
 from petseg.data.label_map import parse_label_map
-from petseg.input_pipeline import pipeline, reading, resizing, windows
+from petseg.input_pipeline import decoded_store, pipeline, reading, resizing, windows
 from petseg.input_pipeline.class_ids import to_class_ids
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
@@ -57,6 +58,7 @@ def benchmark(
         "train": train,
         "train_area_0.25": functools.partial(train, augmentation=_LARGER),
         "train_unordered": functools.partial(train, shuffle_records=1, deterministic=False),
+        "train_decoded": train_decoded,
         "eval": evaluate,
         "tutorial": tutorial,
         "tfds": with_tfds,
@@ -70,7 +72,8 @@ def benchmark(
         runs["plain_decode_smaller"] = functools.partial(
             _speed, decode_whole, smaller_data_dir, records
         )
-        runs["train_smaller"] = functools.partial(_speed, train, smaller_data_dir, records)
+        for name, run in (("train_smaller", train), ("train_decoded_smaller", train_decoded)):
+            runs[name] = functools.partial(_speed, run, smaller_data_dir, records)
     results = measuring.run_rounds(
         [Candidate(name, run, cores) for name, run in runs.items() if not only or name in only],
         rounds,
@@ -90,12 +93,15 @@ def benchmark(
         ("train", "plain_decode_limit"),
         ("train_area_0.25", "plain_decode_limit"),
         ("train_smaller", "plain_decode_limit"),
+        ("train_decoded", "plain_decode_limit"),
+        ("train_decoded_smaller", "plain_decode_limit"),
         ("decode", "plain_decode_limit"),
         ("eval", "plain_decode_limit"),
         ("tutorial", "plain_decode_limit"),
         ("tfds", "plain_decode_limit"),
         ("train", "tutorial"),
         ("train", "tfds"),
+        ("train_decoded", "tfds"),
         ("train", "train_unordered"),
     ):
         measuring.print_ratio(_STAGE, results, name, other, records=records)
@@ -169,15 +175,31 @@ def train(
     start_step: int = 0,
 ) -> tf.data.Dataset:
     """petseg's training input."""
-    options = InputOptions(
-        class_ids=parse_label_map(_LABEL_MAP).class_ids(),
-        image_size=_SIZE,
-        batch_size=_BATCH_SIZE,
+    options = dataclasses.replace(
+        _train_options(),
         shuffle_records=shuffle_records,
         augmentation=augmentation,
         deterministic=deterministic,
     )
     return pipeline.make_for_train(_shards(data_dir), options, start_step=start_step)
+
+
+def train_decoded(data_dir: str) -> tf.data.Dataset:
+    """The same from pictures that were decoded once, in memory (data.cache_decoded)."""
+    split = manifest.read_manifest(data_dir).split("train", data_dir)
+    shards = reading.shards_in(data_dir, split)
+    store = decoded_store.open_store(shards, split, "", decoded_store.MEMORY)
+    return pipeline.make_for_train(store.entries, _train_options(), pictures=store.pictures)
+
+
+def _train_options() -> InputOptions:
+    return InputOptions(
+        class_ids=parse_label_map(_LABEL_MAP).class_ids(),
+        image_size=_SIZE,
+        batch_size=_BATCH_SIZE,
+        shuffle_records=_SHUFFLE_RECORDS,
+        augmentation=_USUAL,
+    )
 
 
 def evaluate(data_dir: str) -> tf.data.Dataset:

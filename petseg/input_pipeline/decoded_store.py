@@ -1,8 +1,8 @@
 """Every picture of a split, decoded once, in memory or on a local disk.
 
-Training then reads pixels instead of JPEGs. A store is a file of pixels, mapped into memory, and for
-each shard of the data set a shard of entries, as many and in the same order: so batches follow
-each other as they do without a store. What decoded_pictures says lies in both.
+Training then reads pixels instead of JPEGs. A store is a file of pixels, mapped into memory, and
+for each shard of the data set a shard of entries, as many and in the same order: so batches
+follow each other as they do without a store. decoded_pictures says what lies in both.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from petseg import free_memory, locks
 from petseg.data import record, tfrecord
-from petseg.data.manifest import Shard, Split
+from petseg.data.manifest import Split
 from petseg.errors import FaultFound, UserError
 from petseg.input_pipeline import decoded_pictures, reading, resizing
 from petseg.input_pipeline.decoded_pictures import DecodedPictures
@@ -25,8 +25,7 @@ from petseg.input_pipeline.reading import Shards
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.progress import Progress
 
-MEMORY = "decoded"
-ON_DISK = "decoded:"
+MEMORY = "memory"
 _SETTING = "config.data.cache"
 _VERSION = 1
 _PIXELS, _LOCK = "pixels", "lock"
@@ -78,7 +77,7 @@ def open_store(
       shards: Of the data set; each is checked before it is decoded.
       split: Their metadata.
       digest: Digest of the data set's manifest.
-      cache: MEMORY, or ON_DISK and a folder.
+      cache: MEMORY, or a folder.
       short_side: Pictures whose shorter side is longer are brought to this, in pixels; 0 keeps
         all as they are.
 
@@ -91,7 +90,7 @@ def open_store(
     try:
         if cache == MEMORY:
             return _open_in_memory(f"{_MEMORY_ROOT}/{key}", shards, split, short_side)
-        folder = f"{os.path.expanduser(cache.removeprefix(ON_DISK))}/{key}"
+        folder = f"{cache}/{key}"
         os.makedirs(folder, exist_ok=True)
         is_busy = f"{_SETTING}={cache}: another command fills {folder}"
         with locks.only_writer(f"{folder}/{_LOCK}", _SILENT_S, is_busy, is_patient=True):
@@ -101,16 +100,14 @@ def open_store(
         raise UserError(f"{_SETTING}={cache}: {reason}") from error
 
 
-def _open_in_memory(
-    folder: str, shards: Shards, split: Split, short_side: int
-) -> DecodedSplit:
+def _open_in_memory(folder: str, shards: Shards, split: Split, short_side: int) -> DecodedSplit:
     plans = _plan_all(shards, short_side)
     _check_space(plans[-1].end, int(_SHARE_OF_FREE_MEMORY * free_memory.available_bytes()), MEMORY)
     tf.io.gfile.makedirs(folder)
     descriptor = os.memfd_create(_PIXELS)
     try:
         path = f"/proc/self/fd/{descriptor}"
-        _fill(folder, path, shards, split, plans, short_side)
+        _fill(folder, path, shards, split, plans)
         pixels = _map(path, plans[-1].end)
     finally:
         os.close(descriptor)
@@ -125,7 +122,7 @@ def _open_on_disk(
         plans = _plan_all(shards, short_side)
         held = os.stat(path).st_blocks * 512 if os.path.exists(path) else 0
         _check_space(plans[-1].end - held, shutil.disk_usage(folder).free, cache)
-        _fill(folder, path, shards, split, plans, short_side)
+        _fill(folder, path, shards, split, plans)
     pixels = np.memmap(path, np.uint8, "r")
     # What the manifest says of the shards does not hold for their entries.
     unknown = Split(tuple(dataclasses.replace(s, pixels_per_label={}) for s in split.shards))
@@ -147,15 +144,17 @@ def _entries(folder: str, split: Split) -> Shards:
 
 def _map(path: str, size: int) -> tf.Tensor:
     """A file's bytes, uint8 [size], which are read when they are needed."""
-    return tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=[size], memory_region_name=path)
+    with tf.device("CPU:0"):
+        return tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=[size], memory_region_name=path)
 
 
 def _check_space(needed_bytes: int, free_bytes: int, cache: str) -> None:
     if needed_bytes > free_bytes:
-        other = f"{ON_DISK}FOLDER on a local disk" if cache == MEMORY else "another folder"
+        other = "a folder on a local disk" if cache == MEMORY else "another folder"
         raise UserError(
             f"{_SETTING}={cache}: decoded, the training images take {needed_bytes >> 20:,} MiB, "
-            f"{free_bytes >> 20:,} MiB are free; take {other}, or config.data.cache_short_side"
+            f"{free_bytes >> 20:,} MiB are free; take {other}, or smaller images "
+            "(config.data.cache_short_side)"
         )
 
 
@@ -201,17 +200,17 @@ def _fill(
     shards: Shards,
     split: Split,
     plans: list[_Plan],
-    short_side: int,
 ) -> None:
     """Decodes the shards whose entries are not there."""
     total = plans[-1].end
-    os.truncate(path, total) if os.path.exists(path) else _create(path, total)
+    with open(path, "ab") as file:
+        file.truncate(total)
     pixels = np.memmap(path, np.uint8, "r+", shape=(total,))
     with Progress(0, shards.num_records, title="decode once", unit="image") as progress:
         for shard, source, plan in zip(split.shards, shards.paths, plans, strict=True):
             target = f"{folder}/{shard.name}"
             if not tf.io.gfile.exists(target):
-                entries = list(_decode_shard(source, plan, pixels, short_side, progress))
+                entries = list(_decode_shard(source, plan, pixels, progress))
                 pixels.flush()
                 with tf.io.gfile.GFile(f"{target}.tmp", "wb") as file:
                     file.write(b"".join(map(tfrecord.frame, entries)))
@@ -220,44 +219,42 @@ def _fill(
                 progress.advance(shard.records)
 
 
-def _create(path: str, size: int) -> None:
-    with open(path, "xb") as file:
-        file.truncate(size)
-
-
 def _decode_shard(
-    source: str, plan: _Plan, pixels: np.ndarray, short_side: int, progress: Progress
+    source: str, plan: _Plan, pixels: np.ndarray, progress: Progress
 ) -> Iterator[bytes]:
     """Writes the pixels of a shard; yields its entries."""
-    sides = np.stack([plan.heights, plan.widths], 1).astype(np.int32)
-    dataset = tf.data.Dataset.zip(
-        tf.data.TFRecordDataset(source), tf.data.Dataset.from_tensor_slices(sides)
-    ).map(_decode if short_side else _decode, num_parallel_calls=tf.data.AUTOTUNE)
-    placed = zip(plan.offsets.tolist(), plan.heights.tolist(), plan.widths.tolist(), strict=True)
-    rows = dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
-    for index, ((name, content), (offset, height, width)) in enumerate(
-        zip(rows, placed, strict=True)
-    ):
-        del index
-        pixels[offset : offset + content.size] = content
-        crc = google_crc32c.value(content.tobytes())
-        progress.advance()
-        yield decoded_pictures.encode_entry(name, height, width, offset, crc)
+    sides = tf.data.Dataset.from_tensor_slices(np.stack([plan.heights, plan.widths], 1))
+    decoded = tf.data.Dataset.zip(tf.data.TFRecordDataset(source), sides).map(
+        _decode, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    rows = zip(plan.offsets, plan.heights, plan.widths, strict=True)
+    try:
+        for (offset, height, width), (name, content) in zip(
+            rows, decoded.prefetch(tf.data.AUTOTUNE).as_numpy_iterator(), strict=True
+        ):
+            pixels[offset : offset + content.size] = content
+            crc = google_crc32c.value(content.tobytes())
+            yield decoded_pictures.encode_entry(name, height, width, offset, crc)
+            progress.advance()
+    except tf.errors.InvalidArgumentError as error:
+        raise FaultFound(
+            f"{source}: a picture cannot be decoded; petseg-verify names it"
+        ) from error
 
 
 @tf.autograph.experimental.do_not_convert
 def _decode(serialized: tf.Tensor, sides: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A record's name, and its pictures of the given sides as they lie in a store."""
+    """A record's name, and its pictures as they lie in a store, of the given sides, int64 [2]."""
     fields = record.parse_record(serialized)
     # As training decodes windows.
     image = tf.io.decode_jpeg(fields[record.IMAGE], channels=3, fancy_upscaling=False)
     mask = tf.squeeze(record.decode_mask(fields[record.MASK]), -1)
-    height, width = sides[0], sides[1]
+    sides = tf.cast(sides, tf.int32)
 
     def resized() -> tuple[tf.Tensor, tf.Tensor]:
         smaller = tf.image.resize(image, sides, antialias=True)
-        rows = resizing.nearest(0, tf.shape(mask)[0], height)
-        columns = resizing.nearest(0, tf.shape(mask)[1], width)
+        rows = resizing.nearest(0, tf.shape(mask)[0], sides[0])
+        columns = resizing.nearest(0, tf.shape(mask)[1], sides[1])
         return tf.saturate_cast(tf.round(smaller), tf.uint8), resizing.sample(mask, rows, columns)
 
     is_kept = tf.reduce_all(tf.shape(mask) == sides)

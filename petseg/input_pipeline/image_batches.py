@@ -6,6 +6,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from petseg.input_pipeline import names, pipeline
+from petseg.input_pipeline.pictures import EncodedPictures, Pictures
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
 
@@ -20,6 +21,7 @@ class ImageBatches:
       options: How batches are made.
       worker: Index of this host among those that share each global batch.
       num_workers: Number of hosts.
+      train_pictures: What the records of the training shards hold; by default a JPEG and a PNG.
     """
 
     has_images: ClassVar[bool] = True
@@ -29,6 +31,7 @@ class ImageBatches:
     options: InputOptions
     worker: int = 0
     num_workers: int = 1
+    train_pictures: Pictures = dataclasses.field(default_factory=EncodedPictures)
 
     def train(self, trainable: str, start_step: int) -> tf.data.Dataset:
         """See BatchSource.train and pipeline.make_for_train."""
@@ -39,6 +42,7 @@ class ImageBatches:
             start_step=start_step,
             worker=self.worker,
             num_workers=self.num_workers,
+            pictures=self.train_pictures,
         )
 
     def validation(self, trainable: str) -> tf.data.Dataset:

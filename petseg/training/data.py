@@ -13,7 +13,8 @@ from petseg.data.label_map import LabelMap, choose_label_map
 from petseg.data.manifest import Manifest, Split
 from petseg.devices import Devices
 from petseg.errors import UserError
-from petseg.input_pipeline import service, shard_cache, stored_examples
+from petseg.input_pipeline import decoded_store, service, shard_cache, stored_examples
+from petseg.input_pipeline.decoded_store import DecodedSplit
 from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.raw_values import raw_values, raw_values_of_shard
@@ -37,6 +38,7 @@ class DataSet:
       folder: Where its shards are read from: its own folder, or a cache.
       options: How it is read.
       verified: Checks each shard before it is first read; None if there is nothing to check.
+      decoded: The training split in a store of decoded pictures; None if there is none.
     """
 
     manifest: Manifest
@@ -47,6 +49,7 @@ class DataSet:
     folder: str
     options: InputOptions
     verified: VerifiedShards | None
+    decoded: DecodedSplit | None = None
 
     def shards(self, split: Split) -> Shards:
         """The shards of a split."""
@@ -64,12 +67,17 @@ class DataSet:
 
     def image_batches(self, devices: Devices) -> ImageBatches:
         """Batches of images for this host."""
-        return ImageBatches(
+        batches = ImageBatches(
             self.shards(self.train),
             self.shards(self.validation),
             self.options,
             devices.host_index,
             devices.host_count,
+        )
+        if not self.decoded:
+            return batches
+        return dataclasses.replace(
+            batches, train_shards=self.decoded.entries, train_pictures=self.decoded.pictures
         )
 
     def validation_examples(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
@@ -121,7 +129,16 @@ def open_data_set(config: Config) -> DataSet:
         hashes=config.data.verify_hashes,
         check_masks=check_masks,
     )
-    if is_cached:
+    decoded, verified_at_all = None, config.data.verify_hashes or check_masks
+    if is_cached and config.data.cache_decoded:
+        decoded = decoded_store.open_store(
+            shards_in(directory, splits["train"], verified if verified_at_all else None),
+            splits["train"],
+            data.digest(),
+            config.data.cache,
+            config.data.cache_short_side,
+        )
+    elif is_cached:
         where, source = config.data.cache, directory
         directory = shard_cache.cache_shards(source, splits.values(), data.digest(), where)
         verified = shard_cache.verified_copies(
@@ -140,7 +157,8 @@ def open_data_set(config: Config) -> DataSet:
         class_weights=weights,
         folder=directory,
         options=input_options(config, label_map),
-        verified=verified if config.data.verify_hashes or check_masks else None,
+        verified=verified if verified_at_all else None,
+        decoded=decoded,
     )
 
 

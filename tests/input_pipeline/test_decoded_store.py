@@ -1,0 +1,199 @@
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from petseg import free_memory
+from petseg.augmentation import Augmentation
+from petseg.data import manifest, record
+from petseg.data.label_map import choose_label_map
+from petseg.errors import FaultFound, UserError
+from petseg.input_pipeline import (
+    decoded_pictures,
+    decoded_store,
+    pipeline,
+    reading,
+    resizing,
+    verified_shards,
+    windows,
+)
+from petseg.input_pipeline.pipeline import InputOptions
+
+
+@pytest.fixture
+def data_set(data_dir):
+    data = manifest.read_manifest(str(data_dir))
+    split = data.splits["train"]
+    return reading.shards_in(str(data_dir), split), split, choose_label_map("three_class", data)
+
+
+def open_store(data_set, cache, short_side=0):
+    shards, split, _ = data_set
+    return decoded_store.open_store(shards, split, "digest", str(cache), short_side)
+
+
+def batches_of(dataset, count):
+    return [{k: v.numpy() for k, v in batch.items()} for batch in dataset.take(count)]
+
+
+def assert_same(some, others):
+    assert len(some) == len(others)
+    for one, other in zip(some, others, strict=True):
+        assert one.keys() == other.keys()
+        for key, values in one.items():
+            np.testing.assert_array_equal(values, other[key], key)
+
+
+AUGMENTATIONS = {
+    "windows": Augmentation(min_crop_area=0.25),
+    "whole": Augmentation(flip=False, min_crop_area=1.0),
+    "colours": Augmentation(min_crop_area=0.5, brightness=0.2, max_rotation_degrees=10.0),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_batches_are_those_of_the_jpegs(data_set, name, keep_aspect):
+    """With windows of less than twice the size; from any step on, and for each worker."""
+    options = InputOptions(
+        data_set[2].class_ids(),
+        (96, 128),
+        batch_size=4,
+        keep_aspect=keep_aspect,
+        shuffle_records=7,
+        augmentation=AUGMENTATIONS[name],
+        seed=3,
+    )
+    store = open_store(data_set, "memory")
+
+    def batches(start_step, worker=0, workers=1, count=8):
+        where = {"start_step": start_step, "worker": worker, "num_workers": workers}
+        return [
+            batches_of(pipeline.make_for_train(shards, options, **where, **more), count)
+            for shards, more in (
+                (data_set[0], {}),
+                (store.entries, {"pictures": store.pictures}),
+            )
+        ]
+
+    encoded, decoded = batches(0)
+    assert_same(decoded, encoded)
+    assert_same(batches(5, count=3)[1], encoded[5:8])
+    assert_same(*batches(2, worker=1, workers=2, count=2))
+
+
+def test_a_reduced_window_holds_means(data_set):
+    rng = np.random.default_rng()
+    image = rng.integers(0, 256, (51, 83, 3), dtype=np.uint8)
+    mask = rng.integers(0, 9, (51, 83), dtype=np.uint8)
+    content = decoded_pictures.lay_out(tf.constant(image), tf.constant(mask)).numpy()
+    assert content.size == decoded_pictures.example_bytes(np.int64(51), np.int64(83))
+    pixels = np.concatenate([np.full(640, 255, np.uint8), content])
+    pictures = decoded_pictures.DecodedPictures(tf.constant(pixels))
+    entry = decoded_pictures.encode_entry(b"x", 51, 83, 640, 0)
+    example = {key: value[0] for key, value in pictures.parse(tf.constant([entry])).items()}
+    np.testing.assert_array_equal(pictures.mask(example), mask)
+    for index, factor in enumerate(windows.REDUCTIONS):
+        window = np.array([8, 16, 40 // factor * factor, 64], np.int32)
+        got = pictures.image_window(example, tf.constant(window), tf.constant(index)).numpy()
+        part = image[8 : 8 + window[2], 16:80].astype(np.float64)
+        means = part.reshape(window[2] // factor, factor, 64 // factor, factor, 3).mean((1, 3))
+        assert np.abs(got - means).max() <= 0.5
+        assert factor > 1 or (got == part).all()
+
+
+def examples_of(store):
+    """Name, image and mask of each, whole, in the order of the shards."""
+    for entry in tf.data.TFRecordDataset(store.entries.paths):
+        fields = store.pictures.parse(entry[None])
+        example = {key: value[0] for key, value in fields.items()}
+        sides = [int(example[key]) for key in (record.HEIGHT, record.WIDTH)]
+        image = store.pictures.image_window(example, tf.constant([0, 0, *sides]), tf.constant(0))
+        yield example[record.SOURCE_ID].numpy(), image.numpy(), store.pictures.mask(example).numpy()
+
+
+def test_long_sides_are_shortened(data_set, tmp_path):
+    """On a disk, to the side that is asked for; what is smaller stays as it is."""
+    stored = list(examples_of(open_store(data_set, tmp_path, short_side=100)))
+    originals = list(tf.data.TFRecordDataset(data_set[0].paths))
+    assert len(stored) == len(originals) == 20
+    shortened = 0
+    for (name, image, mask), original in zip(stored, originals, strict=True):
+        fields = record.parse_record(original)
+        full = tf.io.decode_jpeg(fields[record.IMAGE], fancy_upscaling=False)
+        full_mask = record.decode_mask(fields[record.MASK])[..., 0]
+        height, width = full.shape[:2]
+        assert name == fields[record.SOURCE_ID]
+        if min(height, width) > 100:
+            shortened += 1
+            factor = 100 / min(height, width)
+            sides = [int(np.floor(side * factor + 0.5)) for side in (height, width)]
+            assert min(sides) == 100
+            full = np.round(tf.image.resize(full, sides, antialias=True)).astype(np.uint8)
+            rows, columns = (
+                resizing.nearest(0, side, new)
+                for side, new in zip((height, width), sides, strict=True)
+            )
+            full_mask = full_mask.numpy()[np.ix_(rows, columns)]
+        np.testing.assert_array_equal(image, full)
+        np.testing.assert_array_equal(mask, full_mask)
+    assert shortened > 5
+
+
+def test_an_interrupted_store_is_continued(data_set, tmp_path):
+    whole = list(examples_of(open_store(data_set, tmp_path / "whole")))
+    folder = tmp_path / "cut"
+    open_store(data_set, folder)
+    (inner,) = folder.iterdir()
+    shards = sorted(inner.glob("*train*"))
+    seed = int(np.random.default_rng().integers(1 << 30))
+    print("seed", seed)
+    lost = np.random.default_rng(seed).choice(len(shards), 3, replace=False)
+    for index in lost:
+        shards[index].unlink()
+    kept = {path: path.stat().st_mtime_ns for path in shards if path.exists()}
+    continued = list(examples_of(open_store(data_set, folder)))
+    assert [path.stat().st_mtime_ns for path in kept] == list(kept.values())
+    for one, other in zip(whole, continued, strict=True):
+        assert one[0] == other[0]
+        np.testing.assert_array_equal(one[1], other[1])
+        np.testing.assert_array_equal(one[2], other[2])
+
+
+@pytest.mark.parametrize("fault", ["flipped", "cut"])
+def test_damaged_pixels_never_reach_a_batch(data_set, tmp_path, fault):
+    open_store(data_set, tmp_path)
+    (pixels,) = tmp_path.glob("*/pixels")
+    if fault == "cut":
+        os.truncate(pixels, pixels.stat().st_size // 2)
+    else:
+        content = bytearray(pixels.read_bytes())
+        content[len(content) // 2] ^= 1
+        pixels.write_bytes(content)
+    store = open_store(data_set, tmp_path)
+    options = InputOptions(data_set[2].class_ids(), 32, batch_size=4)
+    batches = pipeline.make_for_train(store.entries, options, epochs=1, pictures=store.pictures)
+    with (
+        pytest.raises(FaultFound, match=r"config\.data\.cache: pixels of .* are damaged; delete"),
+        verified_shards.faults_in_one_line(),
+    ):
+        list(batches)
+
+
+def test_a_store_of_other_shards_is_another_one(data_set, tmp_path):
+    open_store(data_set, tmp_path)
+    shards, split, label_map = data_set
+    fewer = dataclasses.replace(split, shards=split.shards[:3])
+    open_store((shards, split, label_map), tmp_path, short_side=50)
+    first = reading.Shards(shards.paths[:3], shards.records[:3])
+    stored = list(examples_of(open_store((first, fewer, label_map), tmp_path)))
+    assert len(list(tmp_path.iterdir())) == 3
+    assert len(stored) == sum(shards.records[:3])
+
+
+def test_without_space_it_is_refused_before_anything_is_decoded(data_set, monkeypatch):
+    monkeypatch.setattr(free_memory, "available_bytes", lambda: 1 << 20)
+    with pytest.raises(UserError, match=r"memory: decoded, the training images take \d+ MiB, 0"):
+        open_store(data_set, "memory")

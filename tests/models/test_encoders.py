@@ -300,7 +300,6 @@ def test_the_published_network_is_that_of_keras_applications(name):
         assert sorted(shapes.pop(key_of(variable))) == sorted(variable.shape)
     # What is behind the deepest level is left out.
     assert all(
-        layer.startswith(("Conv_1", "block_16_project_BN", "top_", "normal"))
-        for layer, _ in shapes
+        layer.startswith(("Conv_1", "block_16_project_BN", "top_", "normal")) for layer, _ in shapes
     )
     assert ARRAYS[len(published.weights)] == name

@@ -102,18 +102,22 @@ def _foreign_kind(path: str) -> str:
     if not start:
         return "an empty file"
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith("data.pkl") for name in names):
-            return "a PyTorch file, which Keras cannot read"
-        if "model.weights.h5" in names:
-            return "a whole Keras model, not its weights alone"
-        return "a zip file, not a Keras weights file"
+        return _zip_kind(path)
     if start[:1] == _PICKLE:
         return "a PyTorch or pickle file, which Keras cannot read"
     if following == _SAFETENSORS and int.from_bytes(start, "little") < os.path.getsize(path):
         return "a safetensors file, which Keras cannot read"
     return "not a Keras weights file, or damaged"
+
+
+def _zip_kind(path: str) -> str:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("data.pkl") for name in names):
+        return "a PyTorch file, which Keras cannot read"
+    if "model.weights.h5" in names:
+        return "a whole Keras model, not its weights alone"
+    return "a zip file, not a Keras weights file"
 
 
 def _read_shapes(path: str) -> tuple[Counter[Shape], bool]:

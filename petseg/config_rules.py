@@ -144,6 +144,8 @@ def _check(name: str, value: object, rules: Rules) -> None:
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     hint = _NEW_VALUES.get((name.rpartition(".")[2], value))
     note = f"; '{value}' is now called '{hint}'" if hint else ""
+    if not hint and (near := difflib.get_close_matches(value.lower(), choices, 1)):
+        note = f"; did you mean {near[0]}?"
     _require(value in choices, name, value, f"be one of {', '.join(choices)}{note}")
 
 

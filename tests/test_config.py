@@ -50,6 +50,8 @@ def changed(**values) -> Config:
         ({"train__stages": [("decoder", 1.0)]}, "train.stages=.*"),
         ({"model__decoder": "wide"}, "'wide' is now called 'fpn'"),
         ({"model__decoder": "five_tap"}, "'five_tap' is now called 'fcn2s'"),
+        ({"model__encoder": "mobilnet_v2"}, "did you mean mobilenet_v2?"),
+        ({"model__encoder": "VGG16"}, "did you mean vgg16?"),
         ({"train__trainable": "head"}, "'head' is now called 'decoder'"),
         ({"train__trainable": "block6"}, "one of decoder, block1, .*, block5, pool5, all"),
         ({"train__best_metric": "iou"}, "best_metric='iou' must be one of .*mean_iou.*iou/CLASS"),

@@ -103,7 +103,7 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
             raise FaultFound(
                 f"the {options.format} model agrees with the trained one on {agreement:.2%} of the "
                 f"pixels of {len(checked)} validation images, less than {form.agreement:.2%}; "
-                "it was not kept"
+                f"it was not kept{_what_else(options.format, trained)}"
             )
         card = {
             "petseg": __version__,
@@ -125,6 +125,19 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return card
+
+
+def _what_else(format_name: str, trained: TrainedModel) -> str:
+    """Why int8 may differ, and the format to take instead."""
+    if format_name != "litert_int8":
+        return ""
+    reason = ""
+    if any(level.startswith("C") for level in trained.model.levels):
+        reason = (
+            f"config.model.decoder={trained.config.model.decoder} puts features where the "
+            "encoder's maxima were, and among nearly equal ones int8 finds others; "
+        )
+    return f"; {reason}take --format=litert"
 
 
 def _publish(temporary: Path, output: Path) -> None:

@@ -51,8 +51,9 @@ def load_teacher(config: Config, label_map: LabelMap, devices: Devices) -> Teach
       devices: What the student runs on.
 
     Raises:
-      UserError: It is no run, its weights cannot be read, or it has other classes or another
-        image size; on several hosts, these have different teachers.
+      UserError: It is no run, its weights cannot be read, or it has other classes, another
+        image size or another way of fitting images to it; on several hosts, these have different
+        teachers.
     """
     path = config.train.teacher
     try:
@@ -83,11 +84,17 @@ def _check_fits(trained: TrainedModel, config: Config, label_map: LabelMap) -> N
             f"{where} has the classes {theirs}, this run has {ours}; a teacher must have the same "
             "classes in the same order"
         )
-    theirs, ours = trained.config.data.image_size, config.data.image_size
-    if sides_of(theirs) != sides_of(ours):
+    theirs, ours = trained.config.data, config.data
+    if sides_of(theirs.image_size) != sides_of(ours.image_size):
         raise UserError(
-            f"{where} was trained with config.data.image_size={theirs}, this run has {ours}; a "
-            "teacher must see images of the same size"
+            f"{where} was trained with config.data.image_size={theirs.image_size}, this run has "
+            f"{ours.image_size}; a teacher must see images of the same size"
+        )
+    # It is shown the student's images: squashed ones, or ones with padding, it has never seen.
+    if theirs.keep_aspect != ours.keep_aspect:
+        raise UserError(
+            f"{where} was trained with config.data.keep_aspect={theirs.keep_aspect}, this run has "
+            f"{ours.keep_aspect}; a teacher must see images that are fitted in the same way"
         )
 
 

@@ -52,9 +52,12 @@ def draw_model(
       The files.
 
     Raises:
-      UserError: There is no program `dot`, or it failed.
+      UserError: There is no program `dot`, it failed, or the folder cannot be made.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--draw_model_to: no folder {folder}: {error.strerror}") from error
     name, trained = model.encoder.name, trained_paths(model, trainables)
     texts = {
         f"{name}.png": describe_diagram(model, f"encoder {name}", trained, has_decoder=False),

@@ -61,9 +61,8 @@ def test_a_file_that_keras_wrote_loads(tmp_path, name, file):
     encoder = build_tiny(name, weights=str(tmp_path / file))
     values = {key_of(variable): variable.numpy() for variable in network.weights}
     for variable in encoder.variables:
-        if "layer_normalization" not in variable.path:
-            expected = values[key_of(variable)].reshape(variable.shape)
-            np.testing.assert_array_equal(variable, expected, err_msg=variable.path)
+        expected = values[key_of(variable)].reshape(variable.shape)
+        np.testing.assert_array_equal(variable, expected, err_msg=variable.path)
 
 
 def test_the_plain_encoder_is_what_its_docstring_says_and_loads_its_own_weights(tmp_path):
@@ -113,6 +112,16 @@ def test_weights_of_another_width_are_named(tmp_path, width, reason):
     assert reason in refusal_of(path)
 
 
+def test_weights_of_a_deeper_network_are_not_called_a_top(tmp_path):
+    path = tmp_path / "x.weights.h5"
+    deeper = EncoderOptions(32, width=2, convs=(1, 1, 1, 1, 2))
+    save_weights(vgg.build_keras_model(vgg.VARIANTS["vgg16"], deeper), path)
+    assert "it holds 12 arrays, the network 10: another network, or another" in refusal_of(path)
+    of_vgg19 = EncoderOptions(32, width=2)
+    save_weights(vgg.build_keras_model(vgg.VARIANTS["vgg19"], of_vgg19), path)
+    assert "it seems to hold vgg19 (config.model.encoder=vgg19)" in refusal_of(path)
+
+
 @pytest.mark.parametrize("file", ["x.weights.h5", "x.h5"])
 def test_a_file_with_its_top_is_named(tmp_path, file):
     save_weights(vgg16(include_top=True), tmp_path / file)
@@ -147,9 +156,15 @@ def test_what_is_no_hdf5_file_is_named(tmp_path):
     write_zip(tmp_path / "x.zip", "readme.txt")
     assert "is a zip file" in refusal_of(tmp_path / "x.zip")
     (tmp_path / "x.h5").write_bytes(b"")
+    assert "is an empty file; what fits" in refusal_of(tmp_path / "x.h5")
+    (tmp_path / "x.h5").write_bytes(b"some text\n")
     assert "is not a Keras weights file, or damaged" in refusal_of(tmp_path / "x.h5")
-    assert "no such file" in refusal_of(tmp_path / "absent.h5")
-    assert "no such file" in refusal_of(tmp_path)
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (tmp_path / "x.h5").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert "is a safetensors file, which Keras cannot read" in refusal_of(tmp_path / "x.h5")
+    reason = refusal_of(tmp_path / "absent.h5")
+    assert "no such file, nor imagenet or none; what fits is a file that save_weights" in reason
+    assert "is a folder; what fits" in refusal_of(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["x.weights.h5", "x.h5"])

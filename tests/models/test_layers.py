@@ -35,6 +35,17 @@ def test_unpooling_puts_features_where_the_first_maximum_was(values, sign):
     np.testing.assert_array_equal(found, unpool_by_loop(x, unpooled))
 
 
+@pytest.mark.parametrize("scale", [1e-3, 0.7, 220.0, 1e6])
+def test_the_scale_at_which_unpooling_compares_changes_nothing(scale):
+    rng = np.random.default_rng(0)
+    # Neighbours among floats: a division by the scale would make some of them equal.
+    unpooled = np.nextafter(np.float32(scale), np.inf, dtype=np.float32)
+    unpooled = unpooled * (1 + rng.integers(0, 3, (2, 6, 10, 4)) * np.float32(2**-23))
+    x = rng.normal(size=(2, 3, 5, 4)).astype(np.float32)
+    found = model_of(lambda *both: unpooling.unpool(*both, scale), x, unpooled)
+    np.testing.assert_array_equal(found, unpool_by_loop(x, unpooled))
+
+
 def test_unpooling_is_the_inverse_of_pooling_as_tensorflow_counts_places():
     rng = np.random.default_rng(0)
     unpooled = np.maximum(rng.normal(size=(1, 8, 12, 5)), 0).astype(np.float32)

@@ -50,9 +50,11 @@ def images(count: int, size: int) -> np.ndarray:
 
 
 def key_of(variable: keras.Variable) -> tuple[str, str]:
-    """Its layer and its own name, without the number of a name that Keras made up."""
+    """Its layer and its own name; those that Keras makes up and numbers are petseg's."""
     *_, layer, name = variable.path.split("/")
-    return layer, re.sub(r"_\d+$", "", name)
+    if re.fullmatch(r"layer_normalization(_\d+)?", layer):
+        layer = "convnext_tiny_norm"
+    return layer, re.sub(r"^variable(_\d+)?$", "gamma", name)
 
 
 def outputs_of(encoder: Encoder, x: np.ndarray) -> dict[str, np.ndarray]:

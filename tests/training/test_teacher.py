@@ -141,6 +141,11 @@ def test_settings_that_do_not_fit_together_are_refused(student, changes, message
     [
         ("data.label_map", "background=2; pet=1; border=3", "has the classes pet, background, bo"),
         ("data.image_size", 64, r"was trained with config\.data\.image_size=32, this run has 64"),
+        (
+            "data.keep_aspect",
+            True,
+            r"config\.data\.keep_aspect=False, this run has True",
+        ),
         ("train.teacher", "absent", r"config\.train\.teacher: .*absent has no config\.json"),
     ],
 )

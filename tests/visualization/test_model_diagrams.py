@@ -48,6 +48,13 @@ def test_colours_tell_what_is_trained():
     assert "upsample" not in text
 
 
+def test_a_file_in_the_folders_place_is_one_line(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(UserError, match=r"--draw_model_to: no folder .*/file: File exists$"):
+        model_diagrams.draw_model(build(), "fpn", ["decoder"], str(path))
+
+
 @pytest.mark.skipif(not shutil.which("dot"), reason="needs graphviz")
 def test_both_pictures_are_drawn(tmp_path):
     paths = model_diagrams.draw_model(build(), "fpn", ["decoder"], str(tmp_path / "new"))

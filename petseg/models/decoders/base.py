@@ -80,9 +80,10 @@ def build_decoder(
       UserError: The encoder lacks a level, or the decoder has state that never moves.
     """
     if missing := [level for level in decoder.levels if level not in levels]:
+        theirs = ", ".join(level for level in levels if level != IMAGE_LEVEL)
         raise UserError(
             f"config.model.decoder={name} reads level {missing[0]}, which this encoder does not "
-            f"have: it has {', '.join(levels)}{_what_fits(missing[0])}"
+            f"have: it has {theirs}{_what_fits(missing[0])}"
         )
     read = {level: levels[level] for level in decoder.levels}
     height, width = sides_of(image_size)
@@ -108,14 +109,15 @@ def build_decoder(
 
 def _what_fits(level: str) -> str:
     """Which encoders have a level that others lack by their nature."""
-    if not level.startswith("C"):
+    pool, stage = f"pool{level[1:]}", f"stage{level[1:]}"
+    stages, reason = {pool, stage}, ""
+    if level.startswith("C"):
+        stages = {pool}
+        reason = "it unpools by where the encoder's max pooling found its maxima, so "
+    fitting = [encoder for encoder, spec in ENCODERS.items() if stages.intersection(spec.stages)]
+    if not fitting:
         return ""
-    stage = level.replace("C", "pool")
-    fitting = [encoder for encoder, spec in ENCODERS.items() if stage in spec.stages]
-    return (
-        "; it unpools by where the encoder's max pooling found its maxima, so "
-        f"config.model.encoder must be {' or '.join(fitting)}"
-    )
+    return f"; {reason}config.model.encoder must be one of {', '.join(fitting)}"
 
 
 def _refuse_unmoved_state(name: str, model: keras.Model) -> None:

@@ -45,7 +45,7 @@ def build_segnet(
     total = _scale(features[deepest], deepest, levels[deepest])
     for position, name in enumerate(names):
         level = levels[name]
-        total = unpool(total, features[name])
+        total = unpool(total, features[name], level.scale)
         wanted = options.channels * level.stride or level.channels
         widths = [min(wanted, level.channels)]
         if name != names[-1]:

@@ -41,6 +41,11 @@ def _replace(layer: keras.Layer, output_stride: int) -> keras.Layer | None:
     is_dilated = output_stride == DILATED_STRIDE
     if found := re.fullmatch(rf"{_NAME}_stage_(\d)_block_\d+_depthwise_conv", layer.name):
         return _depthwise(layer, 2 if is_dilated and int(found[1]) == _LAST else 1)
+    # Keras numbers these names by what was built before; checkpoints hold variables by name.
+    if isinstance(layer, convnext.LayerScale):
+        return _scale(layer)
+    if re.fullmatch(r"layer_normalization(_\d+)?", layer.name):
+        return changed(layer, name=f"{_NAME}_norm")
     if is_dilated and layer.name == f"{_NAME}_downsampling_block_{_LAST - 1}":
         layers = copy.deepcopy(layer.get_config()["layers"])
         layers[-1]["config"] |= {"strides": (1, 1), "padding": "same"}
@@ -62,6 +67,14 @@ def _depthwise(layer: keras.layers.Conv2D, dilation: int) -> keras.layers.Depthw
         dtype=layer.dtype_policy,
         name=layer.name,
     )
+
+
+def _scale(layer: convnext.LayerScale) -> convnext.LayerScale:
+    """The same with a variable called gamma."""
+    scale = changed(layer)
+    scale.gamma = scale.add_weight((scale.projection_dim,), initializer="zeros", name="gamma")
+    scale.built = True
+    return scale
 
 
 # The scales were not measured: ImageNet's weights were not at hand. P5 is normalised.

@@ -148,7 +148,7 @@ def _rebuild(model: keras.Model, replaced: Mapping[str, keras.Layer]) -> keras.M
 
     rebuilt = keras.models.clone_model(model, clone_function=copy)
     for layer in model.layers:
-        variables = rebuilt.get_layer(layer.name).weights
+        variables = rebuilt.get_layer(replaced.get(layer.name, layer).name).weights
         for variable, value in zip(variables, layer.get_weights(), strict=True):
             variable.assign(value.reshape(variable.shape))
     return rebuilt

@@ -22,6 +22,8 @@ ARRAYS = {
 }
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLE = b"\x80"
+_SAFETENSORS = b"{"  # behind the length of the header that it begins
+_KERNEL_SIDES = 4  # of a convolution; a top has dense layers alone
 _OLD_SUFFIXES, _NEW_SUFFIX = (".h5", ".hdf5"), ".weights.h5"
 
 Shape = tuple[int, ...]
@@ -69,10 +71,11 @@ def _load_imagenet(model: keras.Model, title: str) -> None:
 
 def _load_file(model: keras.Model, path: str, title: str) -> None:
     where = f"{SETTING}={path}"
-    if not os.path.isfile(path):
-        raise UserError(f"{where}: no such file")
     fits = f"keras.applications.{title} without its top" if title else f"encoder '{model.name}'"
     remedy = f"what fits is a file that save_weights wrote of {fits}"
+    if not os.path.isfile(path):
+        found = " is a folder" if os.path.isdir(path) else ": no such file, nor imagenet or none"
+        raise UserError(f"{where}{found}; {remedy}")
     if kind := _foreign_kind(path):
         raise UserError(f"{where} is {kind}; {remedy}")
     try:
@@ -93,20 +96,28 @@ def _load_file(model: keras.Model, path: str, title: str) -> None:
 def _foreign_kind(path: str) -> str:
     """What a file is that is no HDF5 file, in words; '' for one that is."""
     with open(path, "rb") as file:
-        start = file.read(len(_HDF5))
+        start, following = file.read(len(_HDF5)), file.read(1)
     if start == _HDF5:
         return ""
+    if not start:
+        return "an empty file"
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith("data.pkl") for name in names):
-            return "a PyTorch file, which Keras cannot read"
-        if "model.weights.h5" in names:
-            return "a whole Keras model, not its weights alone"
-        return "a zip file, not a Keras weights file"
+        return _zip_kind(path)
     if start[:1] == _PICKLE:
         return "a PyTorch or pickle file, which Keras cannot read"
+    if following == _SAFETENSORS and int.from_bytes(start, "little") < os.path.getsize(path):
+        return "a safetensors file, which Keras cannot read"
     return "not a Keras weights file, or damaged"
+
+
+def _zip_kind(path: str) -> str:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("data.pkl") for name in names):
+        return "a PyTorch file, which Keras cannot read"
+    if "model.weights.h5" in names:
+        return "a whole Keras model, not its weights alone"
+    return "a zip file, not a Keras weights file"
 
 
 def _read_shapes(path: str) -> tuple[Counter[Shape], bool]:
@@ -137,7 +148,7 @@ def _misfit(model: keras.Model, found: Counter[Shape]) -> str:
         return "it holds no weights"
     if not missing and not extra:
         return ""
-    if not missing:
+    if not missing and max(map(len, extra)) < _KERNEL_SIDES:
         return f"it holds more, such as {_largest(extra)}: the network with its top"
     if Counter(map(len, found.elements())) == Counter(map(len, expected.elements())):
         return _misfit_of_width(found, expected)
@@ -163,7 +174,9 @@ def _misfit_of_width(found: Counter[Shape], expected: Counter[Shape]) -> str:
 
 def _stem_width(shapes: Counter[Shape]) -> int:
     """Output channels of the only convolution of three-channel images; 0 if that is unclear."""
-    kernels = [shape for shape in shapes.elements() if len(shape) == 4 and shape[2] == 3]
+    kernels = [
+        shape for shape in shapes.elements() if len(shape) == _KERNEL_SIDES and shape[2] == 3
+    ]
     return kernels[0][3] if len(kernels) == 1 else 0
 
 

@@ -4,23 +4,30 @@ By comparisons rather than by indices of the pooling, so that every format of an
 computes the same, and features that were stored before serve as well.
 """
 
+import math
+
 import keras
 
 _POOL = 2
 
 
-def unpool(x: keras.KerasTensor, unpooled: keras.KerasTensor) -> keras.KerasTensor:
+def unpool(
+    x: keras.KerasTensor, unpooled: keras.KerasTensor, scale: float = 1.0
+) -> keras.KerasTensor:
     """Puts each feature where its window's maximum lay, and 0 elsewhere.
 
     Args:
       x: Float [batch, height / 2, width / 2, channels].
       unpooled: What was pooled in windows of 2 x 2, float [batch, height, width, channels]. Of
         several maxima the first counts, row by row. It gets no gradient.
+      scale: Root mean square of `unpooled`; its values are compared at about that of 1.
 
     Returns:
       Of x's dtype [batch, height, width, channels].
     """
     height, width, channels = unpooled.shape[1:]
+    # LiteRT's int8 comparisons are right for steps below 1 alone. A power of two rounds nothing.
+    unpooled = unpooled * 2.0 ** -round(math.log2(scale))
     pairs = keras.ops.reshape(unpooled, (-1, height, width // _POOL, _POOL, channels))
     left, right = pairs[:, :, :, 0], pairs[:, :, :, 1]
     is_left = left >= right

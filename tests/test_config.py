@@ -50,6 +50,16 @@ def changed(**values) -> Config:
         ({"train__stages": [("decoder", 1.0)]}, "train.stages=.*"),
         ({"model__decoder": "wide"}, "'wide' is now called 'fpn'"),
         ({"model__decoder": "five_tap"}, "'five_tap' is now called 'fcn2s'"),
+        ({"data__cache_decoded": True}, "cache='none' must be memory or a local folder with"),
+        (
+            {"data__cache_decoded": True, "data__cache": "gs://bucket/folder"},
+            "cache='gs://bucket/folder' must be memory or a local folder with",
+        ),
+        (
+            {"data__cache_decoded": True, "data__cache": "memory", "data__feature_cache_dir": "x"},
+            "feature_cache_dir='x' must be '' with config.data.cache_decoded",
+        ),
+        ({"data__cache_short_side": 256}, "cache_short_side=256 must be 0 without config.data"),
         ({"model__encoder": "mobilnet_v2"}, "did you mean mobilenet_v2?"),
         ({"model__encoder": "VGG16"}, "did you mean vgg16?"),
         ({"train__trainable": "head"}, "'head' is now called 'decoder'"),

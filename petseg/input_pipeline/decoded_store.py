@@ -22,7 +22,7 @@ from petseg.errors import FaultFound, UserError
 from petseg.input_pipeline import decoded_pictures, reading, resizing
 from petseg.input_pipeline.decoded_pictures import DecodedPictures
 from petseg.input_pipeline.reading import Shards
-from petseg.input_pipeline.verified_shards import VerifiedShards
+from petseg.input_pipeline.verified_shards import VerifiedShards, faults_in_one_line
 from petseg.progress import Progress
 
 MEMORY = "memory"
@@ -88,13 +88,14 @@ def open_store(
     text = f"{_VERSION} {digest} {short_side} {[shard.sha256 for shard in split.shards]}"
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     try:
-        if cache == MEMORY:
-            return _open_in_memory(f"{_MEMORY_ROOT}/{key}", shards, split, short_side)
-        folder = f"{cache}/{key}"
-        os.makedirs(folder, exist_ok=True)
-        is_busy = f"{_SETTING}={cache}: another command fills {folder}"
-        with locks.only_writer(f"{folder}/{_LOCK}", _SILENT_S, is_busy, is_patient=True):
-            return _open_on_disk(folder, shards, split, cache, short_side)
+        with faults_in_one_line():
+            if cache == MEMORY:
+                return _open_in_memory(f"{_MEMORY_ROOT}/{key}", shards, split, short_side)
+            folder = f"{cache}/{key}"
+            os.makedirs(folder, exist_ok=True)
+            is_busy = f"{_SETTING}={cache}: another command fills {folder}"
+            with locks.only_writer(f"{folder}/{_LOCK}", _SILENT_S, is_busy, is_patient=True):
+                return _open_on_disk(folder, shards, split, cache, short_side)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise UserError(f"{_SETTING}={cache}: {reason}") from error

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -197,3 +198,24 @@ def test_without_space_it_is_refused_before_anything_is_decoded(data_set, monkey
     monkeypatch.setattr(free_memory, "available_bytes", lambda: 1 << 20)
     with pytest.raises(UserError, match=r"memory: decoded, the training images take \d+ MiB, 0"):
         open_store(data_set, "memory")
+
+
+def test_a_damaged_shard_is_a_fault(data_dir, data_set, tmp_path):
+    _, split, label_map = data_set
+    folder = shutil.copytree(data_dir, tmp_path / "data")
+    path = folder / split.shards[1].name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    verified = verified_shards.VerifiedShards(
+        str(folder), [split], "config.data.dir", "do it again"
+    )
+    damaged = reading.shards_in(str(folder), split, verified)
+    with pytest.raises(FaultFound, match=rf"^config\.data\.dir: {path} differs .*; do it again$"):
+        open_store((damaged, split, label_map), "memory")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(data_set, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^config\.data\.cache=.*file: .*"):
+        open_store(data_set, tmp_path / "file")

@@ -1,6 +1,7 @@
 """What all commands share: flags, one-line errors, exit statuses, quiet logs.
 
-Import this before anything that imports TensorFlow.
+Commands import TensorFlow, and what imports it, within functions: --help and a wrong flag do
+not wait for it, and it is loaded here first, without the lines that its libraries print.
 """
 
 import os
@@ -21,7 +22,6 @@ ending.end_early_interrupts_in_one_line()
 os.environ["MPLBACKEND"] = "agg"
 os.environ["KERAS_BACKEND"] = "tensorflow"
 temporary_folder.use_memory_if_needed()
-standard_error.import_tensorflow()
 # Letters that the encoding of standard output lacks are escaped, as on standard error.
 if hasattr(sys.stdout, "reconfigure"):  # a notebook's is no file
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -46,4 +46,9 @@ def run(
     absl.logging.set_verbosity(absl.logging.WARNING)
     # Pillow warns about odd files that it can read; nobody could act on that.
     warnings.filterwarnings("ignore", module="PIL")
-    app.run(lambda argv: sys.exit(ending.call(main, argv[1:])), flags_parser=flag_parsing.parse)
+
+    def work(arguments: Sequence[str]) -> None:
+        standard_error.import_tensorflow()
+        main(arguments)
+
+    app.run(lambda argv: sys.exit(ending.call(work, argv[1:])), flags_parser=flag_parsing.parse)

@@ -63,10 +63,10 @@ def read_epochs(
     are read and dropped, which bounds the time that a resume takes.
 
     The shards of one group are hashed ahead, in a thread of their own, and as many records as
-    the shuffle buffer holds (at most an epoch) are ready when it is filled again. So the first record waits for
-    the hashes of its own group alone, and no group's first record for anything. (A parallel
-    interleave of groups opens two ahead in the thread that reads: the first record then waits
-    for three groups, and each group for another.)
+    the shuffle buffer holds, at most an epoch, are ready when it is filled again. So the first
+    record waits for the hashes of its own group alone, and no group's first record for
+    anything. (A parallel interleave of groups opens two ahead in the thread that reads: the
+    first record then waits for three groups, and each group for another.)
 
     Args:
       shards: The shards to read.

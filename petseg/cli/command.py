@@ -26,6 +26,24 @@ temporary_folder.use_memory_if_needed()
 if hasattr(sys.stdout, "reconfigure"):  # a notebook's is no file
     sys.stdout.reconfigure(errors="backslashreplace")
 
+# Keras imports these where they are installed, which takes a third of TensorFlow's import; no
+# command uses what Keras has for them.
+_UNUSED = ("sklearn", "matplotlib.pyplot")
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow, quietly and without what only Keras's other users need.
+
+    Whoever imports that later gets it.
+    """
+    hidden = [name for name in _UNUSED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # None: as if it were not installed
+    try:
+        standard_error.import_tensorflow()
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
+
 
 def run(
     main: Callable[[Sequence[str]], None],
@@ -48,7 +66,7 @@ def run(
     warnings.filterwarnings("ignore", module="PIL")
 
     def work(arguments: Sequence[str]) -> None:
-        standard_error.import_tensorflow()
+        import_tensorflow()
         main(arguments)
 
     app.run(lambda argv: sys.exit(ending.call(work, argv[1:])), flags_parser=flag_parsing.parse)

@@ -1,18 +1,21 @@
 """What several tests share: toy pets, raw and converted, and the real data if it is there."""
 
+import copy
 import shutil
 from pathlib import Path
 
 import hypothesis
 import pytest
 from testing import commands
+from testing.autograph import autograph_forbidden
+from testing.command_processes import ROOT
 from testing.configs import make_tiny_config
 from testing.conversion import convert
 
-from petseg.cli import command  # noqa: F401  isort: skip  (quiets TensorFlow)
-from testing.command_processes import ROOT
-
+from petseg import standard_error
 from petseg.config import Config
+
+standard_error.import_tensorflow()
 
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -21,6 +24,7 @@ hypothesis.settings.register_profile("petseg", deadline=None)
 hypothesis.settings.load_profile("petseg")
 
 from petseg.cli import draw_toy_pets
+from petseg.training import trainer
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +66,15 @@ def run_dir(data_dir, tmp_path_factory) -> Path:
     done = commands.run_module(*commands.train_command(folder, data_dir, *told))
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(data_dir, tmp_path_factory) -> tuple[str, Config]:
+    """A run of the tiny config from start to end, and its config; only look at it, or copy it."""
+    folder, config = str(tmp_path_factory.mktemp("run")), make_tiny_config(data_dir)
+    with autograph_forbidden():
+        trainer.train_and_evaluate(copy.deepcopy(config), folder)
+    return folder, config
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ import pytest
 
 import petseg
 from petseg import config, paths, recipes
-
-from petseg.cli import command  # noqa: F401  isort: skip  (quiets TensorFlow)
 from petseg.config import Config
 from petseg.setting import Section, rules_of
 

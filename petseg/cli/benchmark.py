@@ -23,18 +23,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from ml_collections import config_flags
 
 from petseg import recipes
-from petseg.benchmark import conversion, exporting, measuring, training
-from petseg.benchmark import input as input_benchmark
-from petseg.cli import other_command
+from petseg.cli import command, other_command, path_flags
 from petseg.cores import usable_cores
 from petseg.errors import UserError
-from petseg.input_pipeline.verified_shards import faults_in_one_line
-from petseg.training import bottleneck
 
 _STAGES = ("convert", "input", "train", "scaling", "export", "bottleneck")
 _STAGE = flags.DEFINE_string(
@@ -83,7 +78,6 @@ _SECONDS = flags.DEFINE_float(
 )
 
 
-@faults_in_one_line()
 def main(arguments: Sequence[str]) -> None:
     """Runs the benchmark that --stage names."""
     if arguments:
@@ -92,6 +86,13 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("--stage=doctor is now --stage=bottleneck")
     if _STAGE.value not in _STAGES:
         raise UserError(f"--stage={_STAGE.value} is not one of {', '.join(_STAGES)}")
+    from petseg.input_pipeline.verified_shards import faults_in_one_line
+
+    with faults_in_one_line():
+        _measure()
+
+
+def _measure() -> None:
     if _STAGE.value == "bottleneck":
         _measure_bottleneck()
         return
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _measure_conversion(scratch: Path) -> None:
+    from petseg.benchmark import conversion
+
     counts = sorted({int(count) for count in _WORKERS.value or (1, usable_cores())})
     conversion.benchmark(
         Path(_RAW_DIR.value) if _RAW_DIR.value else _draw_toy_pets(scratch),
@@ -135,6 +138,8 @@ def _data_dir(scratch: Path) -> str:
 
 
 def _measure_training(data_dir: str) -> None:
+    from petseg.benchmark import training
+
     training.benchmark_train(
         data_dir,
         _WEIGHTS.value,
@@ -147,6 +152,8 @@ def _measure_training(data_dir: str) -> None:
 
 
 def _measure_scaling(data_dir: str) -> None:
+    from petseg.benchmark import training
+
     training.benchmark_scaling(
         data_dir,
         _WEIGHTS.value,
@@ -159,6 +166,8 @@ def _measure_scaling(data_dir: str) -> None:
 def _measure_export(scratch: Path) -> None:
     if not _WORKDIR.value:
         raise UserError("--stage=export needs --workdir=RUN, a run of petseg-train")
+    from petseg.benchmark import exporting
+
     exporting.benchmark(
         _WORKDIR.value,
         scratch,
@@ -169,6 +178,8 @@ def _measure_export(scratch: Path) -> None:
 
 
 def _measure_input(data_dir: str) -> None:
+    from petseg.benchmark import input as input_benchmark
+
     input_benchmark.benchmark(
         data_dir,
         _SMALLER_DATA_DIR.value,
@@ -181,6 +192,9 @@ def _measure_input(data_dir: str) -> None:
 def _measure_bottleneck() -> None:
     if not _CONFIG.value:
         raise UserError("--stage=bottleneck needs --config=NAME and --config.data.dir=OUT")
+    from petseg.benchmark import measuring
+    from petseg.training import bottleneck
+
     figures, diagnosis = bottleneck.examine(_CONFIG.value, _SECONDS.value)
     print(diagnosis.text(), file=sys.stderr)
     for name in ("read", "decode", "input", "model"):

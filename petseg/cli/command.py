@@ -1,6 +1,7 @@
 """What all commands share: flags, one-line errors, exit statuses, quiet logs.
 
-Import this before anything that imports TensorFlow.
+Commands import TensorFlow, and what imports it, within functions: --help and a wrong flag do
+not wait for it, and it is loaded here first, without the lines that its libraries print.
 """
 
 import os
@@ -21,10 +22,27 @@ ending.end_early_interrupts_in_one_line()
 os.environ["MPLBACKEND"] = "agg"
 os.environ["KERAS_BACKEND"] = "tensorflow"
 temporary_folder.use_memory_if_needed()
-standard_error.import_tensorflow()
 # Letters that the encoding of standard output lacks are escaped, as on standard error.
 if hasattr(sys.stdout, "reconfigure"):  # a notebook's is no file
     sys.stdout.reconfigure(errors="backslashreplace")
+
+# Keras imports these where they are installed, which takes a third of TensorFlow's import; no
+# command uses what Keras has for them.
+_UNUSED = ("sklearn", "matplotlib.pyplot")
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow, quietly and without what only Keras's other users need.
+
+    Whoever imports that later gets it.
+    """
+    hidden = [name for name in _UNUSED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # None: as if it were not installed
+    try:
+        standard_error.import_tensorflow()
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
 
 
 def run(
@@ -46,4 +64,9 @@ def run(
     absl.logging.set_verbosity(absl.logging.WARNING)
     # Pillow warns about odd files that it can read; nobody could act on that.
     warnings.filterwarnings("ignore", module="PIL")
-    app.run(lambda argv: sys.exit(ending.call(main, argv[1:])), flags_parser=flag_parsing.parse)
+
+    def work(arguments: Sequence[str]) -> None:
+        import_tensorflow()
+        main(arguments)
+
+    app.run(lambda argv: sys.exit(ending.call(work, argv[1:])), flags_parser=flag_parsing.parse)

@@ -15,22 +15,19 @@ full disk; 2 a wrong command or folder; 130, 143 stopped by SIGINT or SIGTERM.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from petseg.cli import command, dry_run_report, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from etils import epath
 
-from petseg.conversion import dry_run, regroup, review
-from petseg.conversion.convert import ON_BAD, ConvertOptions, convert
-from petseg.conversion.prepare import VALIDATE
-from petseg.conversion.regroup import STRATIFY
-from petseg.conversion.sources.base import SPLITS
-from petseg.conversion.write_shards import RUNNERS
-from petseg.data import findings
-from petseg.data.label_map import own_label_map
-from petseg.data.manifest import FILE_NAME, Manifest
+from petseg.cli import command, path_flags
+from petseg.conversion.choices import ON_BAD, RUNNERS, SPLITS, STRATIFY, VALIDATE
 from petseg.errors import UserError
 from petseg.registry import SOURCES, load_plugins
+
+if TYPE_CHECKING:
+    from petseg.conversion.convert import ConvertOptions
+    from petseg.data.manifest import Manifest
 
 _SOURCE = flags.DEFINE_string(
     "source", "oxford_iiit_pet", f"Kind of raw data: {', '.join(SOURCES)}, or one of a plugin."
@@ -170,6 +167,11 @@ def main(arguments: Sequence[str]) -> None:
     """Converts what the flags name and reports what became of every input."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    from petseg.cli import dry_run_report
+    from petseg.conversion import dry_run, regroup, review
+    from petseg.conversion.convert import convert
+    from petseg.data.manifest import FILE_NAME
+
     load_plugins(_PLUGINS.value, "--plugins")
     if _DRY_RUN.value:
         found = dry_run.look(_options())
@@ -190,7 +192,9 @@ def main(arguments: Sequence[str]) -> None:
         print(f"warning    {line} (accepted)")
 
 
-def _options() -> ConvertOptions:
+def _options() -> "ConvertOptions":
+    from petseg.conversion.convert import ConvertOptions
+
     return ConvertOptions(
         output_dir=_OUTPUT_DIR.value,
         source=_SOURCE.value,
@@ -225,7 +229,11 @@ def _options() -> ConvertOptions:
     )
 
 
-def _report(finished: Manifest, output_dir: str) -> None:
+def _report(finished: "Manifest", output_dir: str) -> None:
+    from petseg.cli import dry_run_report
+    from petseg.data import findings
+    from petseg.data.manifest import FILE_NAME
+
     for name, split in finished.splits.items():
         counts = split.pixels_per_label
         pixels = sum(counts.values())
@@ -250,10 +258,12 @@ def _report(finished: Manifest, output_dir: str) -> None:
     print(f"data set   {output_dir}")
 
 
-def _report_label_map(finished: Manifest) -> None:
+def _report_label_map(finished: "Manifest") -> None:
     """Prints the label map to train with, unless the source has label maps of its own."""
     if SOURCES.get(_SOURCE.value).raw_labels:
         return
+    from petseg.data.label_map import own_label_map
+
     try:
         ignored = () if _IGNORE_ID.value is None else (_IGNORE_ID.value,)
         label_map = own_label_map(finished, ignored)

@@ -12,12 +12,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw, ImageFilter
 
 from petseg import paths
+from petseg.cli import command, path_flags
 from petseg.errors import UserError
 from petseg.progress import Progress
 

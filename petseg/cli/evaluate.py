@@ -15,13 +15,10 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from petseg.cli import command, path_flags, tta_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 
+from petseg.cli import command, path_flags, tta_flags
 from petseg.errors import UserError
-from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
-from petseg.evaluation.table import format_table
-from petseg.metrics import never_predicted
 
 _WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
 _SPLIT = flags.DEFINE_string("split", "validation", "The split to evaluate.")
@@ -42,6 +39,10 @@ def main(arguments: Sequence[str]) -> None:
     """Evaluates --split and prints the figures."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
+    from petseg.evaluation.table import format_table
+    from petseg.metrics import never_predicted
+
     options = EvaluateOptions(
         split=_SPLIT.value,
         data_dir=_DATA_DIR.value,

@@ -11,17 +11,15 @@ the output folder gets its name; model_card.json is written beside the model. St
 
 from collections.abc import Sequence
 
-from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 
+from petseg.cli import command, path_flags
 from petseg.errors import UserError
-from petseg.exporting.export_model import ExportOptions, export_model
-from petseg.exporting.formats import FORMATS
-from petseg.exporting.serving import DEFAULT_MAX_PIXELS
+from petseg.exporting.choices import DEFAULT_MAX_PIXELS, FORMAT_NAMES
 
 _WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
 _OUTPUT_DIR = path_flags.define("output_dir", None, "New or empty folder.", required=True)
-_FORMAT = flags.DEFINE_enum("format", "saved_model", list(FORMATS), "Format of the model.")
+_FORMAT = flags.DEFINE_enum("format", "saved_model", FORMAT_NAMES, "Format of the model.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "newest", "newest, best (by the run's best_metric) or a step."
 )
@@ -38,6 +36,8 @@ def main(arguments: Sequence[str]) -> None:
     """Exports to --output_dir."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    from petseg.exporting.export_model import ExportOptions, export_model
+
     options = ExportOptions(
         output_dir=_OUTPUT_DIR.value,
         format=_FORMAT.value,

@@ -15,16 +15,11 @@ done); 2 a wrong command or workdir.
 import sys
 from collections.abc import Sequence
 
-from petseg.cli import command, path_flags, tta_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 
+from petseg.cli import command, path_flags, tta_flags
 from petseg.errors import FaultFound, UserError
-from petseg.inference import outputs
-from petseg.inference.jobs import plan_jobs
-from petseg.inference.outputs import OutputOptions
-from petseg.inference.predict_files import predict_files
-from petseg.inference.predictor import make_predictor
-from petseg.run_dir import trained_model
+from petseg.inference import output_kinds
 
 _WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
 _OUTPUT_DIR = path_flags.define("output_dir", None, "Folder for the masks.", required=True)
@@ -33,8 +28,8 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _WRITE = flags.DEFINE_list(
     "write",
-    [outputs.CLASS_IDS, outputs.OVERLAY],
-    f"Output: any of {','.join(outputs.KINDS)}.",
+    [output_kinds.CLASS_IDS, output_kinds.OVERLAY],
+    f"Output: any of {','.join(output_kinds.KINDS)}.",
 )
 _COLOURS = flags.DEFINE_list(
     "colours", [], "Colours of the classes, #rrggbb,... ; by default those of the data set."
@@ -49,6 +44,13 @@ def main(arguments: Sequence[str]) -> None:
     """Predicts the pictures and videos that the arguments name."""
     if not arguments:
         raise UserError("name at least one picture or folder: petseg-predict ... PATH...")
+    from petseg.inference import outputs
+    from petseg.inference.jobs import plan_jobs
+    from petseg.inference.outputs import OutputOptions
+    from petseg.inference.predict_files import predict_files
+    from petseg.inference.predictor import make_predictor
+    from petseg.run_dir import trained_model
+
     outputs.check_kinds(_WRITE.value)
     colours = outputs.parse_colours(_COLOURS.value)
     plan = plan_jobs(arguments, _OUTPUT_DIR.value, _WRITE.value)

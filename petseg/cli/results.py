@@ -17,22 +17,18 @@ import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
-import keras
 from absl import flags
-from matplotlib.figure import Figure
 
-from petseg import config_rules
+from petseg.cli import command, path_flags
 from petseg.config import Config
-from petseg.data import manifest
-from petseg.data.label_map import own_label_map, parse_label_map
 from petseg.errors import UserError
 from petseg.image_size import readable
-from petseg.run_dir import checkpoints, evaluations, run_folder
-from petseg.run_dir.trained_model import build_untrained
-from petseg.setting import Hparam
-from petseg.visualization import charts
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
 
 _REACH = flags.DEFINE_float(
     "reach_mean_iou", None, "Also print after how many seconds an evaluation reached this."
@@ -106,12 +102,15 @@ def table(runs: Sequence[str], reach: float | None = None) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def curves(runs: Sequence[str]) -> Figure:
+def curves(runs: Sequence[str]) -> "Figure":
     """Draws the mean IoU of every evaluation over minutes of training.
 
     Args:
       runs: run folders; evaluations without a recorded time are left out.
     """
+    from petseg.run_dir import evaluations
+    from petseg.visualization import charts
+
     lines = {}
     for run in runs:
         by_step, seconds = evaluations.read_evaluations(run), evaluations.read_seconds(run)
@@ -122,6 +121,8 @@ def curves(runs: Sequence[str]) -> Figure:
 
 def read_result(run: str, reach: float | None) -> Result:
     """Reads one run; raises UserError if it is no run or has no evaluation."""
+    from petseg.run_dir import checkpoints, evaluations, run_folder
+
     config, by_step = run_folder.read_config(run), evaluations.read_evaluations(run)
     seconds = evaluations.read_seconds(run)
     if not by_step:
@@ -147,7 +148,7 @@ def read_result(run: str, reach: float | None) -> Result:
     )
 
 
-def _save(figure: Figure, file: str) -> None:
+def _save(figure: "Figure", file: str) -> None:
     try:
         Path(file).absolute().parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file)
@@ -180,6 +181,11 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 def _settings(run: str, config: Config) -> list[str]:
     """The flags that turn the default config into this one, those that move no weight left out."""
+    from petseg import config_rules
+    from petseg.data import manifest
+    from petseg.data.label_map import own_label_map
+    from petseg.setting import Hparam
+
     usual = config_rules.spell_out(Config())
     with contextlib.suppress(UserError):  # a data set that names no classes
         usual.data.label_map = own_label_map(manifest.read_manifest(run)).spec()
@@ -195,6 +201,8 @@ def _started(config: Config) -> str:
     start = config.model.start_from
     if not start or not Path(start).is_dir():
         return start
+    from petseg.run_dir import run_folder
+
     before = run_folder.read_config(start)
     return shlex.join([*_settings(start, before), _started(before)])
 
@@ -202,6 +210,8 @@ def _started(config: Config) -> str:
 def _shown(name: str, value: object) -> str:
     if name in _SHOWN_AS:
         return _SHOWN_AS[name]
+    from petseg import config_rules
+
     rules = config_rules.find_rules(name)
     if rules.is_path:
         return Path(str(value)).name
@@ -213,13 +223,16 @@ def _shown(name: str, value: object) -> str:
 
 
 def _count_parameters(config: Config) -> tuple[int, int]:
+    from petseg.data.label_map import parse_label_map
+    from petseg.run_dir.trained_model import build_untrained
+
     classes = parse_label_map(config.data.label_map).num_classes
     model = build_untrained(config, classes, config.data.image_size)
     trained = [model.trainable_weights(stage.trainable) for stage in config.stages()]
     return _count(model.variables), max(map(_count, trained))
 
 
-def _count(variables: Sequence[keras.Variable]) -> int:
+def _count(variables: "Sequence[keras.Variable]") -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
 

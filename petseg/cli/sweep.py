@@ -18,16 +18,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from ml_collections import config_flags
 
-from petseg import config_rules, recipes
-from petseg.cli import other_command, results, setting_flags
+from petseg import recipes
+from petseg.cli import command, other_command, path_flags
 from petseg.config import Config
-from petseg.data import label_map, manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
-from petseg.training import run_summary, tensorboard
 
 _SWEEP_DIR = path_flags.define("sweep_dir", None, "Folder for the runs.", required=True)
 _VARY = flags.DEFINE_multi_string(
@@ -42,6 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     """Trains every combination that the flags name, then prints the table."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    from petseg.cli import results, setting_flags
+
     given = setting_flags.config_arguments(sys.argv[1:])
     varied = dict(map(_parse, _VARY.value))
     combinations = [
@@ -70,6 +69,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def _write_hparams(configs: Sequence[Config], varied: Sequence[str]) -> None:
     """Writes the columns of TensorBoard's table of hparams: first what was varied."""
+    from petseg import config_rules
+    from petseg.data import label_map, manifest
+    from petseg.training import run_summary, tensorboard
+
     columns = {name: None for config in configs for name in run_summary.hparam_columns(config)}
     fields = {field.partition("[")[0]: None for field in varied}
     known = [field for field in fields if field in run_summary.hparams(configs[0])]
@@ -97,6 +100,9 @@ def _flags(combination: dict[str, str]) -> list[str]:
 
 def _check(given: Sequence[str], combination: dict[str, str]) -> Config:
     """Parses and validates the settings of one combination, before any run starts."""
+    from petseg import config_rules
+    from petseg.cli import setting_flags
+
     setting_flags.refuse_unknown(_flags(combination))
     line = ["sweep", *recipes.resolve_arguments(given), *_flags(combination)]
     values = flags.FlagValues()

@@ -13,19 +13,13 @@ workdir; 143 or 130 after SIGTERM or SIGINT, with everything saved.
 
 from collections.abc import Sequence
 
-from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
 from absl import flags
 from ml_collections import config_flags
 
-from petseg import config_rules, recipes
+from petseg import recipes
+from petseg.cli import command, path_flags
 from petseg.config import Config
-from petseg.data import label_map, manifest
 from petseg.errors import UserError
-from petseg.models import summary
-from petseg.models.segmentation_model import build_model
-from petseg.run_dir.trained_model import model_options
-from petseg.training import replica_check, trainer
-from petseg.visualization import model_diagrams
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -68,6 +62,8 @@ def main(arguments: Sequence[str]) -> None:
         return
     if _DRAW_MODEL_TO.value:
         raise UserError("--draw_model_to works with --print_model; give that, too")
+    from petseg.training import replica_check, trainer
+
     if _CHECK_REPLICAS.value:
         for line in replica_check.check_replicas(config):
             print(line, flush=True)
@@ -78,6 +74,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _print_model(config: Config) -> None:
+    from petseg import config_rules
+    from petseg.data import label_map, manifest
+    from petseg.models import summary
+    from petseg.models.segmentation_model import build_model
+    from petseg.run_dir.trained_model import model_options
+    from petseg.visualization import model_diagrams
+
     config_rules.validate(config)
     if config.data.dir:
         found = manifest.read_manifest(config.data.dir)

@@ -12,21 +12,21 @@ import collections
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from petseg.cli import command, path_flags  # isort: skip  (quiets TensorFlow before it loads)
-import numpy as np
 from absl import flags
 from etils import epath
-from PIL import Image
 
-from petseg import processes
+from petseg.cli import command, path_flags
 from petseg.cores import usable_cores
-from petseg.data import findings, manifest
-from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError, shown
-from petseg.verification import contact_sheet, folder_check
-from petseg.verification.near_duplicates import NearDuplicate, find_near_duplicates
-from petseg.verification.shard_check import ShardReport, ShardTask, check_shard
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from petseg.data.manifest import Manifest
+    from petseg.verification.near_duplicates import NearDuplicate
+    from petseg.verification.shard_check import ShardReport
 
 _DATA_DIR = path_flags.define("data_dir", None, "Folder that petseg-convert wrote.", required=True)
 _QUICK = flags.DEFINE_bool("quick", False, "Compare only sizes and hashes.")
@@ -43,6 +43,9 @@ def main(arguments: Sequence[str]) -> None:
     """Checks the data set and prints every fault."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    from petseg.data import findings, manifest
+    from petseg.verification import contact_sheet, folder_check
+
     data_dir = _DATA_DIR.value
     finished = manifest.read_manifest(data_dir)
     if _CONTACT_SHEET.value and not _CONTACT_SHEET.value.lower().endswith(".png"):
@@ -84,7 +87,7 @@ def _make_folder_of(file: str) -> None:
         raise UserError(f"--contact_sheet={file}: {error.filename}: {error.strerror}") from error
 
 
-def _save(sheet: Image.Image) -> str:
+def _save(sheet: "Image.Image") -> str:
     """Saves the contact sheet; returns why it could not, or ''."""
     file = _CONTACT_SHEET.value
     try:
@@ -95,7 +98,11 @@ def _save(sheet: Image.Image) -> str:
     return ""
 
 
-def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardReport]]:
+def _check_records(data_dir: str, finished: "Manifest") -> "dict[str, list[ShardReport]]":
+    from petseg import processes
+    from petseg.data import manifest
+    from petseg.verification.shard_check import ShardTask, check_shard
+
     tasks, splits = [], []
     for name, split in finished.splits.items():
         for path, shard in zip(manifest.shard_paths(data_dir, split), split.shards, strict=True):
@@ -115,7 +122,7 @@ def _check_records(data_dir: str, finished: Manifest) -> dict[str, list[ShardRep
     return by_split
 
 
-def _duplicate_names(reports: dict[str, list[ShardReport]]) -> list[str]:
+def _duplicate_names(reports: "dict[str, list[ShardReport]]") -> list[str]:
     count = collections.Counter(
         name for of_split in reports.values() for report in of_split for name in report.names
     )
@@ -127,13 +134,17 @@ def _duplicate_names(reports: dict[str, list[ShardReport]]) -> list[str]:
     return [f"{len(duplicates):,} names are in more than one record: {names}"]
 
 
-def _near_duplicates(reports: dict[str, list[ShardReport]]) -> list[NearDuplicate]:
+def _near_duplicates(reports: "dict[str, list[ShardReport]]") -> "list[NearDuplicate]":
+    import numpy as np
+
+    from petseg.verification.near_duplicates import find_near_duplicates
+
     prints = {s: np.concatenate([r.prints for r in of]) for s, of in reports.items()}
     names = {s: [name for r in of for name in r.names] for s, of in reports.items()}
     return find_near_duplicates(prints, names)
 
 
-def _print_near(near: Sequence[NearDuplicate]) -> None:
+def _print_near(near: "Sequence[NearDuplicate]") -> None:
     print(f"alike      {_count(near):,} pairs of images of different splits look alike")
     for pair in near[:_PAIRS_PRINTED]:
         more = f"; so in {pair.pairs:,} pairs, as of blank images" if pair.pairs > 1 else ""
@@ -145,12 +156,12 @@ def _print_near(near: Sequence[NearDuplicate]) -> None:
         print(f"           and {_count(near[_PAIRS_PRINTED:]):,} more")
 
 
-def _count(near: Sequence[NearDuplicate]) -> int:
+def _count(near: "Sequence[NearDuplicate]") -> int:
     return sum(one.pairs for one in near)
 
 
 def _summary(
-    data_dir: str, finished: Manifest, faults: Sequence[str], near: list[NearDuplicate] | None
+    data_dir: str, finished: "Manifest", faults: Sequence[str], near: "list[NearDuplicate] | None"
 ) -> dict:
     return {
         "data_dir": data_dir,

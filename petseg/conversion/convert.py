@@ -6,12 +6,13 @@ import functools
 from etils import epath
 
 from petseg.conversion import beam_runner, class_file, colour_survey, files, plan
+from petseg.conversion.choices import ON_BAD, RUNNERS, STRATIFY, VALIDATE
 from petseg.conversion.plan import Plan
-from petseg.conversion.prepare import VALIDATE, RecordOptions
-from petseg.conversion.regroup import STRATIFY, RegroupOptions, list_source
+from petseg.conversion.prepare import RecordOptions
+from petseg.conversion.regroup import RegroupOptions, list_source
 from petseg.conversion.sources.base import SPLITS, Source, SourceListing, SourceOptions
 from petseg.conversion.write_dataset import WriteOptions, new_plan_folder, write_dataset
-from petseg.conversion.write_shards import RUNNERS, RunnerOptions
+from petseg.conversion.write_shards import RunnerOptions
 from petseg.cores import usable_cores
 from petseg.data import manifest, output_folder, shard_files
 from petseg.data.image_range import parse_image_range
@@ -19,7 +20,6 @@ from petseg.data.manifest import Manifest
 from petseg.errors import UserError
 from petseg.registry import SOURCES
 
-ON_BAD = ("skip", "fail")
 _MIN_SHORT_SIDE_PX = 32
 
 # Options that a source takes only if it lists them.

@@ -13,7 +13,6 @@ from petseg.data import picture_file, record
 from petseg.data.image_range import ImageRange
 from petseg.data.picture_file import BadFile
 
-VALIDATE = ("full", "header")
 _MOST_BYTES_AT_ONCE = 8 << 20  # 8 MiB of files, before no further pair is read with them
 
 

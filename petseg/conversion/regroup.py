@@ -19,7 +19,6 @@ from petseg.errors import UserError, shown
 from petseg.registry import SOURCES, load_plugins
 
 NEAR_DUPLICATES = "near_duplicates"  # in place of a regular expression
-STRATIFY = ("", "presence", "class")
 # What `regroup` adds to the description in the manifest.
 DISAGREEING = "near_duplicates_that_disagree"
 _DISAGREEING_NAMED = 100

@@ -8,15 +8,13 @@ from petseg.conversion.plan import ShardTask
 from petseg.conversion.prepare import RecordOptions
 from petseg.data import shard_files
 
-RUNNERS = ("local", "beam")
-
 
 @dataclasses.dataclass(frozen=True)
 class RunnerOptions:
     """What writes the shards.
 
     Attributes:
-      kind: One of RUNNERS.
+      kind: One of choices.RUNNERS.
       workers: Number of processes of the local runner.
       beam_args: Options of Beam's own.
       show_progress: Draw progress bars on standard error.

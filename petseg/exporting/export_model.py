@@ -16,8 +16,9 @@ from petseg import paths
 from petseg.data import manifest
 from petseg.errors import FaultFound, UserError
 from petseg.exporting import formats
+from petseg.exporting.choices import DEFAULT_MAX_PIXELS
 from petseg.exporting.formats import FORMATS
-from petseg.exporting.serving import DEFAULT_MAX_PIXELS, ServingModel
+from petseg.exporting.serving import ServingModel
 from petseg.image_size import as_json
 from petseg.inference.eval_step import predict
 from petseg.input_pipeline import stored_examples

@@ -4,13 +4,13 @@ import tensorflow as tf
 
 from petseg.data.label_map import IGNORE, LabelMap
 from petseg.exporting import encoded_pictures
+from petseg.exporting.choices import DEFAULT_MAX_PIXELS
 from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import resizing
 from petseg.models.segmentation_model import SegmentationModel
 
 _ENCODED = tf.TensorSpec([None], tf.string, name="encoded")
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
-DEFAULT_MAX_PIXELS = 64_000_000  # up to 640 MB while a PNG of that size is decoded
 
 
 class ServingModel(tf.Module):

@@ -11,11 +11,10 @@ from PIL import Image, PngImagePlugin
 
 from petseg.errors import UserError
 from petseg.inference import output_files
+from petseg.inference.output_kinds import CLASS_IDS, COLOURS, KINDS, OVERLAY, PROBABILITIES
 from petseg.inference.predictor import Prediction
 from petseg.visualization import pictures
 
-CLASS_IDS, COLOURS, OVERLAY, PROBABILITIES = "class_ids", "colours", "overlay", "probabilities"
-KINDS = (CLASS_IDS, COLOURS, OVERLAY, PROBABILITIES)
 _ENDINGS = {
     CLASS_IDS: "_mask.png",
     COLOURS: "_colours.png",

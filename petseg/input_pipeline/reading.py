@@ -63,10 +63,10 @@ def read_epochs(
     are read and dropped, which bounds the time that a resume takes.
 
     The shards of one group are hashed ahead, in a thread of their own, and as many records as
-    the shuffle buffer holds are ready when it is filled again. So the first record waits for
-    the hashes of its own group alone, and no group's first record for anything. (A parallel
-    interleave of groups opens two ahead in the thread that reads: the first record then waits
-    for three groups, and each group for another.)
+    the shuffle buffer holds, at most an epoch, are ready when it is filled again. So the first
+    record waits for the hashes of its own group alone, and no group's first record for
+    anything. (A parallel interleave of groups opens two ahead in the thread that reads: the
+    first record then waits for three groups, and each group for another.)
 
     Args:
       shards: The shards to read.
@@ -111,7 +111,9 @@ def read_epochs(
         )
 
     groups_to_read = tf.data.Dataset.range(first_task, end_task).map(find_group).prefetch(1)
-    return groups_to_read.flat_map(read_group).prefetch(shuffle_records)
+    # Of few records, more would be read over and over: 200 times for 20 records and 4096.
+    ready = min(shuffle_records, shards.num_records)
+    return groups_to_read.flat_map(read_group).prefetch(ready)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,23 +60,31 @@ class Optimizer:
           The new weights and slots.
         """
         slot_columns = [slots[name] for name in self.slots]
-        columns = zip(values, gradients, *slot_columns, rates, strict=True)
-        rows = [self._update_one(*column, updates) for column in columns]
+        scaled = self._scaled(rates, updates)
+        columns = zip(values, gradients, *slot_columns, rates, scaled, strict=True)
+        rows = [self._update_one(*column) for column in columns]
         new_values, *new_slots = (list(column) for column in zip(*rows, strict=True))
         return new_values, dict(zip(self.slots, new_slots, strict=True))
 
+    def _scaled(self, rates: Sequence[tf.Tensor], updates: tf.Tensor) -> list[tf.Tensor]:
+        """Learning rates that make up for moments which began at 0; equal ones are one tensor."""
+        if self.name == "sgd":
+            return list(rates)
+        count = tf.cast(updates + 1, tf.float32)
+        root, rest = tf.sqrt(1 - _BETA_2**count), 1 - _BETA_1**count
+        scaled = {key: rate * root / rest for key, rate in {id(r): r for r in rates}.items()}
+        return [scaled[id(rate)] for rate in rates]
+
     def _update_one(self, value: tf.Tensor, gradient: tf.Tensor, *rest: tf.Tensor) -> tuple:
-        *slots, rate, updates = rest
+        *slots, rate, scaled_rate = rest
         # Biases and scales of normalisation layers have one axis and do not decay.
         if self.weight_decay and value.shape.rank > 1:
             value = value - value * self.weight_decay * rate
         if self.name == "sgd":
             velocity = self.momentum * slots[0] - rate * gradient
             return value + velocity, velocity
-        count = tf.cast(updates + 1, tf.float32)
         m = slots[0] + (gradient - slots[0]) * (1 - _BETA_1)
         v = slots[1] + (tf.square(gradient) - slots[1]) * (1 - _BETA_2)
-        scaled_rate = rate * tf.sqrt(1 - _BETA_2**count) / (1 - _BETA_1**count)
         return value - scaled_rate * m / (tf.sqrt(v) + _EPSILON), m, v
 
 

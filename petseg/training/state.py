@@ -83,11 +83,12 @@ def after_update(
       average_decay: Decay of the moving averages.
     """
     updates = tf.identity(state.counts["updates"])
+    rates = {factor: rate * factor for factor in state.rate_factors}  # one or two for all weights
     values, slots = optimizer.update(
         [tf.identity(weight.value) for weight in state.weights],
         {name: [tf.identity(v) for v in column] for name, column in state.slots.items()},
         gradients,
-        [rate * factor for factor in state.rate_factors],
+        [rates[factor] for factor in state.rate_factors],
         updates,
     )
     averages = [tf.identity(variable) for variable in state.averages]

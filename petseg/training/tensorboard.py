@@ -23,7 +23,8 @@ from petseg.errors import FaultFound
 from petseg.image_size import ImageSize, sides_of
 from petseg.registry import METRICS
 from petseg.training import event_files
-from petseg.visualization import charts, pictures
+from petseg.visualization import pictures
+from petseg.visualization.charts import ConfusionChart
 
 TRAIN, VALIDATION = "train", "validation"
 BOTTLENECK = "input/bottleneck"
@@ -84,6 +85,7 @@ class TensorBoard:
           is_silent: Write nothing.
         """
         self._root, self._is_silent = epath.Path(run_dir), is_silent
+        self._chart: ConfusionChart | None = None
         folders = (self._root, self._root / TRAIN, self._root / VALIDATION)
         self._run, self._train, self._validation = (
             tf.summary.create_noop_writer()
@@ -165,7 +167,8 @@ class TensorBoard:
     ) -> None:
         """Figures by tag, and the confusion matrix as a picture."""
         _write_scalars(self._validation, step, values)
-        drawn = charts.to_pixels(charts.confusion_matrix(confusion, class_names))
+        self._chart = self._chart or ConfusionChart(class_names)
+        drawn = self._chart.pixels(confusion)
         with self._validation.as_default(step):
             tf.summary.image(CONFUSION, drawn[None])
         self._validation.flush()

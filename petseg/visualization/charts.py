@@ -15,34 +15,66 @@ _NUMBERED_CLASSES = 20  # with more classes the numbers would not fit their cell
 _NAMED_CLASSES = 60
 
 
+class ConfusionChart:
+    """Draws confusion matrices of the same classes: what they have in common is laid out once."""
+
+    def __init__(self, names: Sequence[str]):
+        """Draws all but the matrix.
+
+        Args:
+          names: Names of the classes.
+        """
+        self._count = count = len(names)
+        side = min(max(2.2 + 0.55 * count, 3.6), 12.0)
+        self._figure = Figure(figsize=(side + 0.8, side), dpi=_DPI, layout="constrained")
+        self._axes = axes = self._figure.add_subplot()
+        self._image = axes.imshow(np.zeros((count, count)), cmap="Blues", vmin=0, vmax=1)
+        self._figure.colorbar(self._image, ax=axes, shrink=0.8)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("truth")
+        if count <= _NAMED_CLASSES:
+            texts, families = fonts.fit(names)
+            style = {"fontfamily": families, "parse_math": False}
+            axes.set_xticks(range(count), texts, rotation=45, ha="right", **style)
+            axes.set_yticks(range(count), texts, **style)
+
+    def draw(self, confusion: np.ndarray) -> Figure:
+        """Draws the shares of each true class's pixels by predicted class; rows add up to 1.
+
+        Args:
+          confusion: int64 [classes, classes], rows the truth; a row without pixels stays empty.
+
+        Returns:
+          The chart, which the next call changes.
+        """
+        totals = confusion.sum(1, keepdims=True)
+        empty = np.full(confusion.shape, np.nan)
+        shares = np.divide(confusion, totals, out=empty, where=totals > 0)
+        self._image.set_data(shares)
+        for text in [*self._axes.texts]:
+            text.remove()
+        if self._count <= _NUMBERED_CLASSES:
+            for row, column in np.argwhere(~np.isnan(shares)):
+                share, style = shares[row, column], {"ha": "center", "va": "center"}
+                colour = "white" if share > 0.5 else "black"
+                self._axes.text(column, row, f"{share:.3f}", color=colour, **style)
+        return self._figure
+
+    def pixels(self, confusion: np.ndarray) -> np.ndarray:
+        """Renders the chart of a matrix as uint8 [height, width, 3]."""
+        pixels = to_pixels(self.draw(confusion))
+        self._figure.set_layout_engine("none")  # it is laid out: the numbers change nothing
+        return pixels
+
+
 def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
-    """Draws the shares of each true class's pixels by predicted class; rows add up to 1.
+    """Draws one confusion matrix; see ConfusionChart.draw.
 
     Args:
       confusion: int64 [classes, classes], rows the truth; a row without pixels stays empty.
       names: Names of the classes.
     """
-    totals = confusion.sum(1, keepdims=True)
-    shares = np.divide(confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
-    count = len(names)
-    side = min(max(2.2 + 0.55 * count, 3.6), 12.0)
-    figure = Figure(figsize=(side + 0.8, side), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.8)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("truth")
-    if count <= _NAMED_CLASSES:
-        texts, families = fonts.fit(names)
-        style = {"fontfamily": families, "parse_math": False}
-        axes.set_xticks(range(count), texts, rotation=45, ha="right", **style)
-        axes.set_yticks(range(count), texts, **style)
-    if count <= _NUMBERED_CLASSES:
-        for row, column in np.argwhere(~np.isnan(shares)):
-            share = shares[row, column]
-            colour = "white" if share > 0.5 else "black"
-            axes.text(column, row, f"{share:.3f}", ha="center", va="center", color=colour)
-    return figure
+    return ConfusionChart(names).draw(confusion)
 
 
 def histogram(values: np.ndarray, label: str) -> Figure:

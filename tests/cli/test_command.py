@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from testing.command_processes import ROOT
+from testing.commands import run_python
 
 # TensorFlow, which would take seconds to load, has no part in what is printed.
 _PRINT = """
@@ -14,6 +15,16 @@ sys.modules["tensorflow"] = types.ModuleType("tensorflow")
 from petseg.cli import command
 print(sys.argv[1])
 """
+
+
+def test_what_no_command_needs_is_not_loaded_with_tensorflow_and_can_be_later():
+    code = (
+        "import sys; from petseg.cli import command; command.import_tensorflow(); import keras\n"
+        "print({'sklearn', 'scipy.stats', 'matplotlib.pyplot'} & sys.modules.keys())\n"
+        "import sklearn.base, matplotlib.pyplot; print(matplotlib.pyplot.Figure.__name__)"
+    )
+    done = run_python("-c", code)
+    assert (done.stdout, done.stderr) == ("set()\nFigure\n", "")
 
 
 @pytest.mark.parametrize(

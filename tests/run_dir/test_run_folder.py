@@ -5,8 +5,6 @@ import shutil
 import pytest
 
 import petseg
-
-from petseg.cli import command  # noqa: F401  isort: skip  (quiets TensorFlow)
 from petseg import config_rules
 from petseg.data import manifest
 from petseg.errors import UserError

@@ -2,17 +2,14 @@
 
 import contextlib
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from petseg import config_rules
 from petseg.config import Config
-from testing.command_processes import ROOT
+from testing import command_processes
+from testing.command_processes import CommandProcess
 
 
 def write_config(config: Config, path: Path) -> Path:
@@ -36,34 +33,24 @@ def free_ports(count: int) -> list[int]:
 @contextlib.contextmanager
 def training(
     config_file: Path, run: Path, hosts: int = 1, flags: Sequence[str] = ()
-) -> Iterator[list[subprocess.Popen]]:
+) -> Iterator[list[CommandProcess]]:
     """One petseg.train a host; those that still run at the end are killed."""
     ports = free_ports(hosts)
     processes = []
     try:
         for index in range(hosts):
-            environment = dict(os.environ)
-            if hosts > 1:
-                environment["TF_CONFIG"] = json.dumps(
-                    {
-                        "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
-                        "task": {"type": "worker", "index": index},
-                    }
-                )
-            with (run.parent / f"{run.name}.{index}.log").open("a") as log:
-                processes.append(
-                    subprocess.Popen(
-                        [sys.executable, "-m", "petseg.train", f"--config={config_file}",
-                         f"--workdir={run}", *flags],
-                        cwd=ROOT, env=environment, stdout=log, stderr=log,
-                    )
-                )  # fmt: skip
+            cluster = {
+                "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+                "task": {"type": "worker", "index": index},
+            }
+            environment = {"TF_CONFIG": json.dumps(cluster)} if hosts > 1 else {}
+            log = run.parent / f"{run.name}.{index}.log"
+            command = ["-m", "petseg.train", f"--config={config_file}", f"--workdir={run}", *flags]
+            processes.append(command_processes.start(command, environment, log, log))
         yield processes
     finally:
         for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
 
 
 def log_of(run: Path, index: int = 0) -> str:

@@ -7,15 +7,18 @@ starting python gives, four seconds sooner.
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
+
+from petseg import standard_error
 
 ROOT = Path(__file__).parents[2]
 _PRELOADED = (
-    "petseg.cli.command",
     "petseg.conversion.sources.tfds_dataset",
     "petseg.training.trainer",
     "petseg.exporting.export_model",
@@ -31,20 +34,64 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.
     """Runs what `python arguments...` would: -m MODULE ..., or a script."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = _context.Process(target=_run, args=(list(arguments), dict(environment), out, err))
-        process.start()
-        process.join(_TIMEOUT_S)
-        if process.exitcode is None:
+        process = start(arguments, environment, out, err)
+        try:
+            status = process.wait(_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
             process.kill()
-            process.join()
-            raise TimeoutError(f"{arguments} took more than {_TIMEOUT_S} s; {err.read_text()}")
+            raise TimeoutError(f"{error}; {err.read_text()}") from error
         told = [path.read_text(errors="surrogateescape") for path in (out, err)]
-    return subprocess.CompletedProcess(list(arguments), process.exitcode, *told)
+    return subprocess.CompletedProcess(list(arguments), status, *told)
+
+
+def start(
+    arguments: Sequence[str], environment: Mapping[str, str], out: Path, err: Path
+) -> "CommandProcess":
+    """Starts what `python arguments...` would, which appends to two files, or to one."""
+    _start_server()
+    process = _context.Process(target=_run, args=(list(arguments), dict(environment), out, err))
+    process.start()
+    return CommandProcess(process)
+
+
+class CommandProcess:
+    """A started command, with the methods of subprocess.Popen that tests use."""
+
+    def __init__(self, process: multiprocessing.Process):
+        """Of a process that was started."""
+        self._process = process
+
+    def poll(self) -> int | None:
+        """Its status; None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its status, once it has ended; raises TimeoutExpired after so many seconds."""
+        self._process.join(timeout)
+        if self.poll() is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout)
+        return self.poll()
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        """Kills it and waits for its end."""
+        self.send_signal(signal.SIGKILL)
+        self._process.join()
+
+
+def _start_server() -> None:
+    """Starts the server, unless it runs; what TensorFlow prints while it loads goes nowhere."""
+    with standard_error.held_back():
+        forkserver.ensure_running()
 
 
 def _run(arguments: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
     for path, number in ((out, 1), (err, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.environ.update(environment)
     os.chdir(ROOT)
     # Python itself reads it only when it starts.

@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-import tensorflow as tf
+from testing.weights import assert_identical_weights, checkpoint_weights
 
 from petseg.data.manifest import Shard, Split
 from petseg.training import bottleneck, trainer
@@ -84,24 +84,17 @@ def test_rates_that_are_near_are_balanced(model):
     assert bottleneck.diagnose(dataclasses.replace(ORIGINALS, model=model)).verdict == "balanced"
 
 
-def test_examining_a_model_leaves_no_trace_in_its_variables(tiny_config, tmp_path):
-    """A run that measures its bottleneck ends with the weights of one that does not."""
-    weights = []
-    for seconds in (0.0, 0.05):
-        tiny_config.train.bottleneck_seconds = seconds
-        run = str(tmp_path / str(seconds))
-        trainer.train_and_evaluate(tiny_config, run)
-        reader = tf.train.load_checkpoint(f"{run}/checkpoints/ckpt-10/variables")
-        names = sorted(reader.get_variable_to_shape_map())
-        weights.append(
-            [reader.get_tensor(n).tobytes() for n in names if n.startswith("variables/")]
-        )
-    assert weights[0] == weights[1]
-
-
-def test_the_figures_are_printed(tiny_config, tmp_path, capfd):
+def test_a_run_prints_what_limits_it_and_ends_with_the_weights_of_one_that_does_not(
+    finished_run, tiny_config, tmp_path, capfd
+):
+    """Examining a model leaves no trace in its variables."""
     tiny_config.train.bottleneck_seconds = 0.05
     trainer.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+    straight, config = finished_run
+    assert config.train.bottleneck_seconds == 0
+    assert_identical_weights(
+        checkpoint_weights(tmp_path / "run", 10), checkpoint_weights(straight, 10)
+    )
     said = capfd.readouterr().err
     assert "the model takes" in said and "images/s on" in said
     events = b"".join(path.read_bytes() for path in (tmp_path / "run/train").iterdir())

@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,13 +153,16 @@ def test_a_plateau_lowers_the_rate_and_a_resumed_run_knows(tiny_config, tmp_path
     assert [rates[step] for step in (5, 10, 15, 20)] == pytest.approx([1e-9, 1e-9, 1e-10, 1e-11])
 
 
-def test_a_new_run_starts_from_the_weights_of_another(tiny_config, raw_pets, tmp_path):
-    trainer.train_and_evaluate(tiny_config, str(tmp_path / "old"))
+def test_a_new_run_starts_from_the_weights_of_another(
+    finished_run, tiny_config, raw_pets, tmp_path
+):
+    shutil.copytree(finished_run[0], tmp_path / "old")
     convert(raw_pets, tmp_path / "other_data", validation_fraction=0.5)
     tiny_config.data.dir = str(tmp_path / "other_data")
     with pytest.raises(UserError, match=r"--config\.model\.start_from="):
         trainer.train_and_evaluate(tiny_config, str(tmp_path / "old"))
     tiny_config.model.start_from = str(tmp_path / "old")
+    tiny_config.train.epochs = 0.2  # a step
     trainer.train_and_evaluate(tiny_config, str(tmp_path / "new"))
     old = evaluate_split(str(tmp_path / "old"), EvaluateOptions(data_dir=tiny_config.data.dir))
     figures = evaluations.read_evaluations(str(tmp_path / "new"))
@@ -171,8 +175,8 @@ def test_a_new_run_starts_from_the_weights_of_another(tiny_config, raw_pets, tmp
     assert not (tmp_path / "wrong").exists()
 
 
-def test_the_best_or_any_checkpoint_can_be_chosen(tiny_config, tmp_path):
-    trainer.train_and_evaluate(tiny_config, str(tmp_path))
+def test_the_best_or_any_checkpoint_can_be_chosen(finished_run, tmp_path):
+    shutil.copytree(finished_run[0], tmp_path, dirs_exist_ok=True)
     figures = evaluations.read_evaluations(str(tmp_path))
     best = max((5, 10), key=lambda step: figures[step]["mean_iou"])
     for chosen, step in (("best", best), ("5", 5), ("newest", 10)):
@@ -311,7 +315,9 @@ def test_more_steps_than_can_be_counted_are_refused(epochs):
         stages_lib.plan_stages([Stage("all", epochs, 1e-3)], 20, 4)
 
 
-def test_a_run_is_resumed_with_a_loss_scale_that_it_had_not_and_without(tiny_config, tmp_path):
+def test_a_run_is_resumed_with_a_loss_scale_that_it_had_not_and_without(
+    finished_run, tiny_config, tmp_path
+):
     def resume(precision):
         config = copy.deepcopy(tiny_config)
         config.devices.precision = precision
@@ -319,10 +325,9 @@ def test_a_run_is_resumed_with_a_loss_scale_that_it_had_not_and_without(tiny_con
         return setup.prepare_run(config, str(tmp_path), setup.choose_devices(config))
 
     tiny_config.devices.force = True
-    tiny_config.train.epochs = 1.0
-    trainer.train_and_evaluate(tiny_config, str(tmp_path))
+    shutil.copytree(finished_run[0], tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "ckpt-10")
     plain = resume("float32")
-    tiny_config.train.epochs = 2.0
     scaled = resume("mixed_float16")
     assert scaled.metadata.step == 5
     assert any("loss scale starts anew" in note for note in scaled.notes)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from testing.autograph import autograph_forbidden
-from testing.configs import choose_tiny_encoder, make_tiny_config
+from testing.configs import choose_tiny_encoder
 from testing.conversion import convert
 from testing.events import summaries
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
@@ -27,21 +26,6 @@ from petseg.run_dir import checkpoints, evaluations, run_folder
 from petseg.training import trainer
 
 TOTAL_STEPS = 10  # two epochs of 20 images in batches of 4
-
-
-@pytest.fixture(scope="module")
-def finished_run(request, data_dir, tmp_path_factory):
-    """A run of the tiny config from start to end, and its config."""
-    tiny = request.getfixturevalue("module_config")
-    folder = str(tmp_path_factory.mktemp("run"))
-    with autograph_forbidden():
-        trainer.train_and_evaluate(copy.deepcopy(tiny), folder)
-    return folder, tiny
-
-
-@pytest.fixture(scope="module")
-def module_config(data_dir):
-    return make_tiny_config(data_dir)
 
 
 def test_a_run_leaves_checkpoints_figures_and_events(finished_run):
@@ -313,16 +297,18 @@ def test_a_flipped_bit_is_traced_to_its_shard(copied_data, tmp_path, is_hashed):
     assert str(caught.value).isprintable()
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tiny_config, tmp_path):
-    tiny_config.train.epochs = 1.0
-    trainer.train_and_evaluate(tiny_config, str(tmp_path))
-    before = checkpoint_weights(str(tmp_path), 5)
-    tiny_config.train.epochs = 4.0
-    tiny_config.train.learning_rate = 1e38
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(finished_run, tmp_path):
+    folder, config = finished_run
+    shutil.copytree(folder, tmp_path / "run")
+    longer = copy.deepcopy(config)
+    longer.train.epochs = 4.0
+    longer.train.learning_rate = 1e38
     with pytest.raises(FaultFound, match=r"the loss is (nan|inf) at step"):
-        trainer.train_and_evaluate(tiny_config, str(tmp_path))
-    assert checkpoints.saved_steps(str(tmp_path)) == [5]
-    assert_same_weights(checkpoint_weights(str(tmp_path), 5), before)
+        trainer.train_and_evaluate(longer, str(tmp_path / "run"))
+    assert checkpoints.saved_steps(str(tmp_path / "run")) == [5, 10]
+    assert_same_weights(
+        checkpoint_weights(str(tmp_path / "run"), 10), checkpoint_weights(folder, 10)
+    )
 
 
 def test_weights_that_are_not_finite_are_never_saved(tiny_config, tmp_path):

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from petseg.conversion.choices import SPLITS  # noqa: F401  (sources look for it here)
 from petseg.conversion.files import StoredFile
 from petseg.data.manifest import Finding
 from petseg.errors import FaultFound, UserError, shown
@@ -21,7 +22,6 @@ _FILES_OWN = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.EFBIG),
 )
-SPLITS = ("train", "validation", "test")
 # The names that data sets give to splits and to their folders.
 SPLIT_OF = {
     **{"train": "train", "training": "train", "trn": "train"},

@@ -22,6 +22,7 @@ from testing.run_folders import write_run
 from petseg.data.label_map import IGNORE, parse_label_map
 from petseg.errors import FaultFound, UserError
 from petseg.exporting import export_model, formats
+from petseg.exporting.choices import FORMAT_NAMES
 from petseg.exporting.export_model import ExportOptions
 from petseg.exporting.serving import ServingModel
 from petseg.inference.eval_step import predict
@@ -53,6 +54,10 @@ assert about["label_map"].numpy() == b"pet=1; background=2; border=3"
 assert about["max_pixels"].numpy() == 300_000
 assert not [name for name in sys.modules if name.startswith("petseg")]
 """
+
+
+def test_the_command_offers_every_format():
+    assert tuple(formats.FORMATS) == FORMAT_NAMES
 
 
 def test_a_saved_model_is_served_by_a_process_with_tensorflow_alone(run_dir, raw_pets, tmp_path):

@@ -87,7 +87,7 @@ class LabelMap:
         if unknown:
             raise UserError(
                 f"config.data.label_map: {where} has mask values "
-                f"{', '.join(map(str, unknown))} that '{self.spec()}' neither names nor "
+                f"{', '.join(map(str, unknown))} that {self.spec()!r} neither names nor "
                 "ignores; add them to a class or to 'ignored='"
             )
 
@@ -104,9 +104,9 @@ def parse_label_map(text: str) -> LabelMap:
     names, raw_values, ignored = [], [], ()
     for part in (LABEL_MAPS.get(text) if text in LABEL_MAPS else text).split(";"):
         name, equals, values = (piece.strip() for piece in part.partition("="))
-        if not (name and equals):
+        if not (name and equals and name.isprintable()):
             raise UserError(
-                f"config.data.label_map: '{text}' is neither one of "
+                f"config.data.label_map: {text!r} is neither one of "
                 f"{', '.join(LABEL_MAPS)} nor 'name=values; ...; ignored=values'"
             )
         parsed = _parse_values(values, text)
@@ -119,7 +119,7 @@ def parse_label_map(text: str) -> LabelMap:
     _check_once([v for values in raw_values for v in values] + list(ignored), "value", text)
     if not 2 <= len(names) <= MAX_CLASSES:
         raise UserError(
-            f"config.data.label_map: '{text}' has {len(names)} classes; "
+            f"config.data.label_map: {text!r} has {len(names)} classes; "
             f"from 2 to {MAX_CLASSES} are possible"
         )
     return LabelMap(tuple(names), tuple(raw_values), ignored)
@@ -147,8 +147,8 @@ def choose_label_map(text: str, manifest: Manifest) -> LabelMap:
     if text in LABEL_MAPS and is_named and not label_map.means(raw_labels):
         own = "; ".join(f"{name}={value}" for value, name in sorted(raw_labels.items()))
         raise UserError(
-            f"config.data.label_map={text} is '{label_map.spec()}', but data set "
-            f"'{manifest.name}' says '{own}'; --config.data.label_map= "
+            f"config.data.label_map={text} is {label_map.spec()!r}, but data set "
+            f"{manifest.name!r} says {own!r}; --config.data.label_map= "
             "takes the data set's own classes; write the classes out if you mean them"
         )
     return label_map
@@ -171,7 +171,7 @@ def own_label_map(manifest: Manifest, ignored: Iterable[int] = ()) -> LabelMap:
     }
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise UserError(
-            f"data set '{manifest.name}' names {len(classes)} classes of mask values, from 2 to "
+            f"data set {manifest.name!r} names {len(classes)} classes of mask values, from 2 to "
             f"{MAX_CLASSES} are possible; set config.data.label_map, or convert again with "
             "--classes and --validate=full"
         )
@@ -187,7 +187,7 @@ def _parse_values(values: str, text: str) -> tuple[int, ...]:
         parsed = (-1,)
     if any(not 0 <= value <= 255 for value in parsed):
         raise UserError(
-            f"config.data.label_map: '{values}' in '{text}' must be mask values "
+            f"config.data.label_map: {values!r} in {text!r} must be mask values "
             "from 0 to 255, separated by commas"
         )
     return parsed
@@ -196,4 +196,4 @@ def _parse_values(values: str, text: str) -> tuple[int, ...]:
 def _check_once(items: list, what: str, text: str) -> None:
     duplicates = sorted({item for item in items if items.count(item) > 1})
     if duplicates:
-        raise UserError(f"config.data.label_map: {what} {duplicates[0]} is duplicated in '{text}'")
+        raise UserError(f"config.data.label_map: {what} {duplicates[0]} is duplicated in {text!r}")

@@ -33,7 +33,7 @@ def parse_loss(text: str) -> dict[str, float]:
         weight, times, name = term.rpartition("*")
         name = name.strip()
         if name not in LOSSES:
-            raise _error(text, f"'{name}' is not one of {', '.join(LOSSES)}")
+            raise _error(text, f"{name!r} is not one of {', '.join(LOSSES)}")
         if name in terms:
             raise _error(text, f"{name} is duplicated")
         terms[name] = _parse_weight(weight, text) if times else 1.0
@@ -88,7 +88,7 @@ def _parse_weight(text: str, whole: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise _error(whole, f"'{text.strip()}' is not a positive number")
+        raise _error(whole, f"{text.strip()!r} is not a positive number")
     return value
 
 

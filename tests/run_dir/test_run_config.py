@@ -79,6 +79,17 @@ def test_settings_that_are_a_device_are_one_line(tmp_path):
         run_folder.read_config(str(tmp_path))
 
 
+@pytest.mark.parametrize("value", ["\x1b", "\x1b=1; b=2", "a=\x1b; b=2", "\x1b*dice", "\x1b\n"])
+def test_no_setting_moves_the_terminal(tmp_path, value):
+    for section, field in LEAVES:
+        content = copy.deepcopy(CONTENT)
+        content[section][field] = value
+        try:
+            read(tmp_path, content)
+        except UserError as error:
+            assert str(error).isprintable(), (section, field)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     leaf=st.sampled_from(LEAVES),

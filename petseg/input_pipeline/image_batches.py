@@ -6,7 +6,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from petseg.input_pipeline import names, pipeline
-from petseg.input_pipeline.pictures import EncodedPictures, Pictures
+from petseg.input_pipeline.pictures import ENCODED, Pictures
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
 
@@ -31,7 +31,7 @@ class ImageBatches:
     options: InputOptions
     worker: int = 0
     num_workers: int = 1
-    train_pictures: Pictures = dataclasses.field(default_factory=EncodedPictures)
+    train_pictures: Pictures = ENCODED
 
     def train(self, trainable: str, start_step: int) -> tf.data.Dataset:
         """See BatchSource.train and pipeline.make_for_train."""

@@ -48,3 +48,6 @@ class EncodedPictures:
     def mask(self, example: dict[str, tf.Tensor]) -> tf.Tensor:
         """See Pictures.mask."""
         return tf.squeeze(record.decode_mask(example[record.MASK]), -1)
+
+
+ENCODED = EncodedPictures()

@@ -14,7 +14,7 @@ from petseg.data import record
 from petseg.data.label_map import IGNORE
 from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import augment, preprocessing, reading, service, windows
-from petseg.input_pipeline.pictures import EncodedPictures, Pictures
+from petseg.input_pipeline.pictures import ENCODED, Pictures
 from petseg.input_pipeline.reading import Shards
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.seeds import Stream, fold_seed
@@ -76,7 +76,7 @@ def make_for_train(
     epochs: int | None = None,
     worker: int = 0,
     num_workers: int = 1,
-    pictures: Pictures | None = None,
+    pictures: Pictures = ENCODED,
 ) -> tf.data.Dataset:
     """A stream of training batches, by default endless.
 
@@ -104,7 +104,7 @@ def make_for_train(
     Raises:
       ValueError: The workers cannot share a batch evenly.
     """
-    seed, augmentation, pictures = options.seed, options.augmentation, pictures or EncodedPictures()
+    seed, augmentation = options.seed, options.augmentation
     size = options.image_size
     split = reading.split_batches([shards], options.batch_size, worker, num_workers,
                                   options.share_files)  # fmt: skip

@@ -145,8 +145,15 @@ def _entries(folder: str, split: Split) -> Shards:
 
 def _map(path: str, size: int) -> tf.Tensor:
     """A file's bytes, uint8 [size], which are read when they are needed."""
-    with tf.device("CPU:0"):
-        return tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=[size], memory_region_name=path)
+
+    # In a graph of its own: called eagerly, the operation is cached by the path, and would give
+    # the bytes of whatever file had it first, which would never be given back.
+    @tf.function(autograph=False)
+    def mapped() -> tf.Tensor:
+        with tf.device("CPU:0"):
+            return tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=[size], memory_region_name=path)
+
+    return mapped.get_concrete_function()()
 
 
 def _check_space(needed_bytes: int, free_bytes: int, cache: str) -> None:
@@ -195,22 +202,17 @@ def stored_sides(
     return scaled(heights), scaled(widths)
 
 
-def _fill(
-    folder: str,
-    path: str,
-    shards: Shards,
-    split: Split,
-    plans: list[_Plan],
-) -> None:
-    """Decodes the shards whose entries are not there."""
+def _fill(folder: str, path: str, shards: Shards, split: Split, plans: list[_Plan]) -> None:
+    """Decodes the shards whose entries are not there; all of them into a new file."""
     total = plans[-1].end
     with open(path, "ab") as file:
+        is_new = file.tell() == 0  # entries of before are those of another one
         file.truncate(total)
     pixels = np.memmap(path, np.uint8, "r+", shape=(total,))
     with Progress(0, shards.num_records, title="decode once", unit="image") as progress:
         for shard, source, plan in zip(split.shards, shards.paths, plans, strict=True):
             target = f"{folder}/{shard.name}"
-            if not tf.io.gfile.exists(target):
+            if is_new or not tf.io.gfile.exists(target):
                 entries = list(_decode_shard(source, plan, pixels, progress))
                 pixels.flush()
                 with tf.io.gfile.GFile(f"{target}.tmp", "wb") as file:
@@ -239,7 +241,8 @@ def _decode_shard(
             progress.advance()
     except tf.errors.InvalidArgumentError as error:
         raise FaultFound(
-            f"{source}: a picture cannot be decoded; petseg-verify names it"
+            f"{source}: a picture cannot be decoded, or is not of the size that its record gives; "
+            "petseg-verify names it"
         ) from error
 
 
@@ -250,7 +253,10 @@ def _decode(serialized: tf.Tensor, sides: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     # As training decodes windows.
     image = tf.io.decode_jpeg(fields[record.IMAGE], channels=3, fancy_upscaling=False)
     mask = tf.squeeze(record.decode_mask(fields[record.MASK]), -1)
-    sides = tf.cast(sides, tf.int32)
+    given = tf.stack([fields[record.HEIGHT], fields[record.WIDTH]])
+    sides, given = tf.cast(sides, tf.int32), tf.cast(given, tf.int32)
+    for picture in (image, mask):  # others would not fit where they are planned
+        tf.debugging.assert_equal(tf.shape(picture)[:2], given)
 
     def resized() -> tuple[tf.Tensor, tf.Tensor]:
         smaller = tf.image.resize(image, sides, antialias=True)
@@ -258,7 +264,7 @@ def _decode(serialized: tf.Tensor, sides: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
         columns = resizing.nearest(0, tf.shape(mask)[1], sides[1])
         return tf.saturate_cast(tf.round(smaller), tf.uint8), resizing.sample(mask, rows, columns)
 
-    is_kept = tf.reduce_all(tf.shape(mask) == sides)
+    is_kept = tf.reduce_all(given == sides)
     image, mask = tf.cond(is_kept, lambda: (image, mask), resized)
     return fields[record.SOURCE_ID], decoded_pictures.lay_out(image, mask)
 

@@ -64,6 +64,8 @@ class DataSet:
         if self.verified:
             for split in (self.train, self.validation):
                 self.verified.verify(self.shards(split).paths, is_awaited=True)
+        if self.decoded and (verified := self.decoded.entries.verified):
+            verified.verify(self.decoded.entries.paths, is_awaited=True)
 
     def image_batches(self, devices: Devices) -> ImageBatches:
         """Batches of images for this host."""

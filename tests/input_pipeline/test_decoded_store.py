@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from petseg import free_memory
 from petseg.augmentation import Augmentation
-from petseg.data import manifest, record
+from petseg.data import manifest, record, tfrecord
 from petseg.data.label_map import choose_label_map
+from petseg.data.manifest import Split
 from petseg.errors import FaultFound, UserError
 from petseg.input_pipeline import (
     decoded_pictures,
@@ -21,6 +22,7 @@ from petseg.input_pipeline import (
     windows,
 )
 from petseg.input_pipeline.pipeline import InputOptions
+from petseg.training.data import open_data_set
 
 
 @pytest.fixture
@@ -142,6 +144,33 @@ def test_long_sides_are_shortened(data_set, tmp_path):
     assert shortened > 5
 
 
+def assert_same_examples(some, others):
+    for one, other in zip(some, others, strict=True):
+        assert one[0] == other[0]
+        np.testing.assert_array_equal(one[1], other[1])
+        np.testing.assert_array_equal(one[2], other[2])
+
+
+def test_stores_of_one_process_are_independent(data_set):
+    """Also where the same one is opened again, and where others take as many bytes."""
+    shards, split, label_map = data_set
+    turned = reading.Shards(shards.paths[::-1], shards.records[::-1])
+    other = turned, Split(split.shards[::-1]), label_map
+    first, *stores = [open_store(which, "memory") for which in (data_set, other, data_set, other)]
+    examples = {example[0]: example for example in examples_of(first)}
+    assert len(examples) == 20 and all(image.any() for _, image, _ in examples.values())
+    for store in stores:
+        got = list(examples_of(store))
+        assert_same_examples(got, [examples[name] for name, _, _ in got])
+
+
+def test_lost_pixels_are_decoded_again(data_set, tmp_path):
+    whole = list(examples_of(open_store(data_set, tmp_path)))
+    (pixels,) = tmp_path.glob("*/pixels")
+    pixels.unlink()
+    assert_same_examples(list(examples_of(open_store(data_set, tmp_path))), whole)
+
+
 def test_an_interrupted_store_is_continued(data_set, tmp_path):
     whole = list(examples_of(open_store(data_set, tmp_path / "whole")))
     folder = tmp_path / "cut"
@@ -156,10 +185,7 @@ def test_an_interrupted_store_is_continued(data_set, tmp_path):
     kept = {path: path.stat().st_mtime_ns for path in shards if path.exists()}
     continued = list(examples_of(open_store(data_set, folder)))
     assert [path.stat().st_mtime_ns for path in kept] == list(kept.values())
-    for one, other in zip(whole, continued, strict=True):
-        assert one[0] == other[0]
-        np.testing.assert_array_equal(one[1], other[1])
-        np.testing.assert_array_equal(one[2], other[2])
+    assert_same_examples(continued, whole)
 
 
 @pytest.mark.parametrize("fault", ["flipped", "cut"])
@@ -218,3 +244,29 @@ def test_a_folder_that_cannot_be_written_is_refused(data_set, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^config\.data\.cache=.*file: .*"):
         open_store(data_set, tmp_path / "file")
+
+
+@pytest.mark.parametrize("key", [record.HEIGHT, record.WIDTH])
+def test_a_record_with_another_size_is_a_fault(data_set, tmp_path, key):
+    shards, split, label_map = data_set
+    frames = list(tf.data.TFRecordDataset(shards.paths[0]).as_numpy_iterator())
+    example = tf.train.Example.FromString(frames[-1])
+    example.features.feature[key].int64_list.value[0] += 1
+    frames[-1] = example.SerializeToString()
+    path = tmp_path / split.shards[0].name
+    path.write_bytes(b"".join(map(tfrecord.frame, frames)))
+    wrong = reading.Shards((str(path), *shards.paths[1:]), shards.records)
+    with pytest.raises(FaultFound, match=rf"^{path}: .* not of the size that its record gives; "):
+        open_store((wrong, split, label_map), tmp_path / "store")
+
+
+def test_a_damaged_store_is_found_before_python_gets_batches(tiny_config, tmp_path):
+    tiny_config.data.cache, tiny_config.data.cache_decoded = str(tmp_path), True
+    data = open_data_set(tiny_config)
+    data.verify()
+    (pixels,) = tmp_path.glob("*/pixels")
+    content = bytearray(pixels.read_bytes())
+    content[-1] ^= 1
+    pixels.write_bytes(content)
+    with pytest.raises(FaultFound, match=r"pixels of .* are damaged"):
+        open_data_set(tiny_config).verify()

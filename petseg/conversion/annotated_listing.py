@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from petseg.conversion import files, split_lists, splits
 from petseg.conversion.annotation_labels import Labels
+from petseg.conversion.choices import SPLITS
 from petseg.conversion.drawn_pair import DrawnPair
 from petseg.conversion.pairing import ByKey
 from petseg.conversion.sources.base import (
     SPLIT_OF,
-    SPLITS,
     Pair,
     SourceExample,
     SourceListing,

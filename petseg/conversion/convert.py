@@ -6,11 +6,11 @@ import functools
 from etils import epath
 
 from petseg.conversion import beam_runner, class_file, colour_survey, files, plan
-from petseg.conversion.choices import ON_BAD, RUNNERS, STRATIFY, VALIDATE
+from petseg.conversion.choices import ON_BAD, RUNNERS, SPLITS, STRATIFY, VALIDATE
 from petseg.conversion.plan import Plan
 from petseg.conversion.prepare import RecordOptions
 from petseg.conversion.regroup import RegroupOptions, list_source
-from petseg.conversion.sources.base import SPLITS, Source, SourceListing, SourceOptions
+from petseg.conversion.sources.base import Source, SourceListing, SourceOptions
 from petseg.conversion.write_dataset import WriteOptions, new_plan_folder, write_dataset
 from petseg.conversion.write_shards import RunnerOptions
 from petseg.cores import usable_cores

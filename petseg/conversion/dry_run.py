@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from petseg import processes
 from petseg.conversion import convert, masks, regroup, review
+from petseg.conversion.choices import SPLITS
 from petseg.conversion.convert import ConvertOptions
 from petseg.conversion.drawn_pair import DrawnPair
 from petseg.conversion.prepare import Prepared, RecordOptions, prepare_example
 from petseg.conversion.shards import Advance
 from petseg.conversion.sources.base import (
-    SPLITS,
     SeveralMasks,
     SourceExample,
     SourceListing,

@@ -15,7 +15,8 @@ import numpy as np
 from etils import epath
 
 from petseg.conversion import spill
-from petseg.conversion.sources.base import SPLITS, SourceExample
+from petseg.conversion.choices import SPLITS
+from petseg.conversion.sources.base import SourceExample
 from petseg.conversion.spill import Buckets
 from petseg.data import manifest
 from petseg.errors import UserError, shown

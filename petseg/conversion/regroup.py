@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from petseg import processes
 from petseg.conversion import groups, merged_masks, near_duplicates, stratify
+from petseg.conversion.choices import SPLITS
 from petseg.conversion.sources.base import (
-    SPLITS,
     MaskRules,
     SourceExample,
     SourceListing,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from petseg.conversion import files, text_files
+from petseg.conversion.choices import SPLITS
 from petseg.conversion.pairing import (
     ITSELF,
     ByKey,
@@ -14,7 +15,7 @@ from petseg.conversion.pairing import (
     is_same_file,
     most_common_reason,
 )
-from petseg.conversion.sources.base import SPLITS, FilePair
+from petseg.conversion.sources.base import FilePair
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 

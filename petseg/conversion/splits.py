@@ -6,9 +6,9 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from petseg.conversion.choices import SPLITS
 from petseg.conversion.sources.base import (
     SPLIT_OF,
-    SPLITS,
     SourceOptions,
     check_fractions,
     hash_order,

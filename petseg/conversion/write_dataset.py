@@ -9,10 +9,11 @@ from etils import epath
 
 from petseg import processes
 from petseg.conversion import masks, plan, review, shards
+from petseg.conversion.choices import SPLITS
 from petseg.conversion.plan import Plan, ShardTask
 from petseg.conversion.prepare import RecordOptions, prepare_example
 from petseg.conversion.shards import Advance
-from petseg.conversion.sources.base import SPLITS, SourceExample, SourceListing
+from petseg.conversion.sources.base import SourceExample, SourceListing
 from petseg.conversion.tfds_metadata import FILE_NAMES, write_tfds_metadata
 from petseg.conversion.write_shards import RunnerOptions, write_shards
 from petseg.data import findings, manifest, shard_files

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petseg.conversion import plan, spill
+from petseg.conversion.choices import SPLITS
 from petseg.conversion.files import StoredFile
 from petseg.conversion.plan import Plan, Run, ShardTask
-from petseg.conversion.sources.base import SPLITS, FilePair, SourceExample
+from petseg.conversion.sources.base import FilePair, SourceExample
 from petseg.errors import UserError
 
 

@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from petseg.conversion.choices import SPLITS  # noqa: F401  (sources look for it here)
 from petseg.conversion.files import StoredFile
 from petseg.data.manifest import Finding
 from petseg.errors import FaultFound, UserError, shown

@@ -11,9 +11,9 @@ from petseg.conversion import (
     pairing,
     split_lists,
 )
+from petseg.conversion.choices import SPLITS
 from petseg.conversion.picture_table import MASKS, PictureTable
 from petseg.conversion.sources.base import (
-    SPLITS,
     MaskRules,
     Source,
     SourceExample,

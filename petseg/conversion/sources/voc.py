@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from petseg.conversion import annotated_listing, class_file, files, text_files
 from petseg.conversion.annotated_listing import split_of_file
 from petseg.conversion.annotation_labels import BACKGROUND
+from petseg.conversion.choices import SPLITS
 from petseg.conversion.files import stored_file
 from petseg.conversion.picture_table import list_by_key
 from petseg.conversion.sources.base import (
-    SPLITS,
     FilePair,
     MaskRules,
     Source,

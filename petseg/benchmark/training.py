@@ -58,6 +58,8 @@ def benchmark_train(
     only: Sequence[str],
     batch_size: int,
     feature_cache_dir: str | None,
+    encoder: str = "vgg16",
+    decoder: str = "fcn8s",
 ) -> None:
     """Prints the speed of the training step and the loop, and ratios.
 
@@ -70,12 +72,16 @@ def benchmark_train(
       batch_size: global batch of all candidates.
       feature_cache_dir: folder of cached features, completed first; None leaves out the
         candidates on features.
+      encoder: a name of registry.ENCODERS.
+      decoder: a name of registry.DECODERS.
     """
     config = _config(data_dir, weights)
     config.data.batch_size = batch_size
+    config.model.encoder, config.model.decoder = encoder, decoder
     runs = {
         "forward_only": functools.partial(forward_only, config, steps),
         "bare_step": functools.partial(bare_step, config, steps),
+        "keras_fit": functools.partial(keras_fit, config, steps),
         "loop_constant": functools.partial(run_loop, config, steps, is_constant=True),
         "loop_input": functools.partial(run_loop, config, steps, is_constant=False),
         "loop_constant_xla": functools.partial(
@@ -94,25 +100,27 @@ def benchmark_train(
         cached.data.feature_cache_dir = feature_cache_dir
         measuring.run_rounds([Candidate("fill", functools.partial(fill_cache, cached), 1)], 1, "")
         many = steps * _CACHED_STEPS
-        paper = copy.deepcopy(cached)
-        paper.model.decoder_channels = 0  # FCN-8s as it was published
         runs |= {
             "cached_step": functools.partial(run_loop, cached, many, is_constant=True),
             "cached_loop": functools.partial(run_loop, cached, many, is_constant=False),
-            "cached_loop_paper": functools.partial(run_loop, paper, many, is_constant=False),
             "cache_build": functools.partial(build_cache, cached, steps * batch_size),
         }
+        if decoder == "fcn8s":
+            paper = copy.deepcopy(cached)
+            paper.model.decoder_channels = 0  # FCN-8s as it was published
+            runs["cached_loop_paper"] = functools.partial(run_loop, paper, many, is_constant=False)
     results = _measure(runs, rounds, only)
     for (name, _), measured in results.items():
         unit = "MiB" if name == "memory_growth" else "images/s"
         values = [run.speed for run in measured]
-        more = {"steps": steps, "batch_size": batch_size}
+        more = {"steps": steps, "batch_size": batch_size, "encoder": encoder, "decoder": decoder}
         if name == "memory_growth":
             more = {"from_step": _TINY_STEPS // 2, "to_step": _TINY_STEPS}
         measuring.print_line("train", name, values, unit, **more)
     for name, other in (
         ("bare_step", "forward_only"),
         ("loop_constant", "bare_step"),
+        ("loop_constant", "keras_fit"),
         ("loop_constant", "forward_only"),
         ("loop_input", "loop_constant"),
         ("loop_constant_xla", "loop_constant"),
@@ -123,7 +131,8 @@ def benchmark_train(
         ("cached_loop_paper", "loop_input"),
         ("cache_build", "forward_only"),
     ):
-        measuring.print_ratio("train", results, name, other, steps=steps)
+        more = {"steps": steps, "encoder": encoder, "decoder": decoder}
+        measuring.print_ratio("train", results, name, other, **more)
     _print_shares({name: [run.speed for run in runs] for (name, _), runs in results.items()})
 
 
@@ -173,6 +182,28 @@ def bare_step(config: Config, steps: int) -> float:
         return loss
 
     return _speed(lambda: step().numpy(), steps, config.data.batch_size)
+
+
+def keras_fit(config: Config, steps: int) -> float:
+    """Images per second of Keras's own `fit` of the joined model on one batch."""
+    model = _build_model(config)
+    for stage in model.encoder.stages.values():
+        stage.trainable = False
+    joined = model.keras_model()
+    joined.compile(
+        keras.optimizers.Adam(1e-4),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE),
+    )
+    batch = _one_batch(config)
+    batches = tf.data.Dataset.from_tensors((batch[IMAGE], batch["mask"])).cache().repeat()
+
+    def fit(count: int) -> None:
+        joined.fit(batches, steps_per_epoch=count, verbose=0)
+
+    fit(2)
+    started_s = time.perf_counter()
+    fit(steps)
+    return steps * config.data.batch_size / (time.perf_counter() - started_s)
 
 
 def run_loop(config: Config, steps: int, *, is_constant: bool) -> float:

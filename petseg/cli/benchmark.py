@@ -3,7 +3,7 @@
   petseg-benchmark --stage=convert [--raw_dir=DIR] [--pairs=7000] [--rounds=5]
   petseg-benchmark --stage=input [--data_dir=OUT] [--smaller_data_dir=OUT256]
   petseg-benchmark --stage=train [--data_dir=OUT] [--weights=FILE] [--steps=16]
-      [--batch_size=16] [--feature_cache_dir=DIR]
+      [--batch_size=16] [--feature_cache_dir=DIR] [--encoder=vgg16] [--decoder=fcn8s]
   petseg-benchmark --stage=scaling [--data_dir=OUT] [--replicas=1,2,4]
   petseg-benchmark --stage=export --workdir=RUN
   petseg-benchmark --stage=bottleneck --config=oxford_pets --config.data.dir=OUT
@@ -61,6 +61,8 @@ _SCRATCH_DIR = path_flags.define(
 _WEIGHTS = path_flags.define(
     "weights", "none", "train, scaling: the encoder's; none is random ones."
 )
+_ENCODER = flags.DEFINE_string("encoder", "vgg16", "train: the encoder, as in config.model.")
+_DECODER = flags.DEFINE_string("decoder", "fcn8s", "train: the decoder, as in config.model.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "train: the global batch.", lower_bound=1)
 _FEATURE_CACHE_DIR = path_flags.define(
     "feature_cache_dir", None, "train: also measure steps on features cached in this folder."
@@ -148,6 +150,8 @@ def _measure_training(data_dir: str) -> None:
         only=_ONLY.value,
         batch_size=_BATCH_SIZE.value,
         feature_cache_dir=_FEATURE_CACHE_DIR.value,
+        encoder=_ENCODER.value,
+        decoder=_DECODER.value,
     )
 
 

@@ -23,6 +23,8 @@ TINY = {
 }
 # Those that are cut from a network of keras.applications.
 APPLICATIONS = tuple(name for name in TINY if name not in ("vgg16", "vgg19", "plain"))
+# One of each kind beside VGG16.
+OTHER_ENCODERS = ("resnet50", "mobilenet_v2", "efficientnet_v2_b0", "convnext_tiny", "plain")
 
 
 def build_tiny(name: str, image_size: int = 64, **changes: object) -> Encoder:

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from testing.clusters import log_of, train, training, write_config
 from testing.commands import run_module
 from testing.configs import choose_tiny_encoder
+from testing.encoders import OTHER_ENCODERS
 from testing.events import points
 from testing.waiting import wait_until
 from testing.weights import (
@@ -57,10 +58,10 @@ def figures(folder):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("encoder", ["vgg16", "mobilenet_v2"])
+@pytest.mark.parametrize("encoder", ["vgg16", *OTHER_ENCODERS])
 def test_a_user_can_check_replicas_on_their_own_machine(tiny_config, tmp_path, encoder):
     replicas = [2, 4]
-    if encoder == "mobilenet_v2":  # batch normalisation, all of it trained
+    if encoder != "vgg16":  # all of it trained, with whatever norms it has
         choose_tiny_encoder(tiny_config, encoder)
         tiny_config.data.batch_size, replicas = 2, [2]
         tiny_config.train.trainable = "all"

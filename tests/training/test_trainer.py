@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from testing.configs import choose_tiny_encoder
 from testing.conversion import convert
+from testing.encoders import OTHER_ENCODERS
 from testing.events import summaries
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
 
@@ -103,7 +104,7 @@ def train_until(stop_at, config, folder, monkeypatch, number=signal.SIGTERM):
     [
         (signal.SIGTERM, "vgg16"),
         pytest.param(signal.SIGINT, "vgg16", marks=pytest.mark.long),
-        pytest.param(signal.SIGTERM, "mobilenet_v2", marks=pytest.mark.long),
+        *(pytest.param(signal.SIGTERM, name, marks=pytest.mark.long) for name in OTHER_ENCODERS),
     ],
 )
 def test_a_stopped_run_resumes_to_the_same_end(

@@ -53,7 +53,8 @@ class DataConfig(Section):
       cache_decoded: Keep the training images there decoded, instead of copies of the shards: each
         JPEG is decoded once and not in every epoch, and takes some ten times as much space.
         Batches stay the same, but for windows of at least twice image_size: these are averaged
-        in another way.
+        in another way. Validation images are kept in memory at image_size, if that takes less
+        than a quarter of what is free.
       cache_short_side: With cache_decoded: images whose shorter side is longer are brought to this,
         in pixels; 0 keeps all as they are.
       service_address: A tf.data service whose workers decode instead of this machine, such as

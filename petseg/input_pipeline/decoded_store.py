@@ -30,7 +30,7 @@ _SETTING = "config.data.cache"
 _VERSION = 1
 _PIXELS, _LOCK = "pixels", "lock"
 _MEMORY_ROOT = "ram://petseg-decoded"  # TensorFlow's file system in this process's memory
-_SHARE_OF_FREE_MEMORY = 0.8  # shuffling and training need some too
+SHARE_OF_FREE_MEMORY = 0.8  # shuffling and training need some too
 _SILENT_S = 1.0
 _SIZES_AT_ONCE = 256
 
@@ -103,7 +103,7 @@ def open_store(
 
 def _open_in_memory(folder: str, shards: Shards, split: Split, short_side: int) -> DecodedSplit:
     plans = _plan_all(shards, short_side)
-    _check_space(plans[-1].end, int(_SHARE_OF_FREE_MEMORY * free_memory.available_bytes()), MEMORY)
+    _check_space(plans[-1].end, int(SHARE_OF_FREE_MEMORY * free_memory.available_bytes()), MEMORY)
     tf.io.gfile.makedirs(folder)
     descriptor = os.memfd_create(_PIXELS)
     try:

@@ -22,6 +22,7 @@ class ImageBatches:
       worker: Index of this host among those that share each global batch.
       num_workers: Number of hosts.
       train_pictures: What the records of the training shards hold; by default a JPEG and a PNG.
+      keeps_validation: Keep the examples of the validation split in memory, once they were read.
     """
 
     has_images: ClassVar[bool] = True
@@ -32,6 +33,7 @@ class ImageBatches:
     worker: int = 0
     num_workers: int = 1
     train_pictures: Pictures = ENCODED
+    keeps_validation: bool = False
 
     def train(self, trainable: str, start_step: int) -> tf.data.Dataset:
         """See BatchSource.train and pipeline.make_for_train."""
@@ -54,6 +56,7 @@ class ImageBatches:
             worker=self.worker,
             num_workers=self.num_workers,
             verified=self.validation_shards.verified,
+            is_kept=self.keeps_validation,
         )
 
     def names_in_batch(self, step: int) -> list[str] | None:

@@ -174,6 +174,7 @@ def make_for_eval(
     worker: int = 0,
     num_workers: int = 1,
     verified: VerifiedShards | None = None,
+    is_kept: bool = False,
 ) -> tf.data.Dataset:
     """Every record exactly once, in an order that never varies.
 
@@ -186,6 +187,8 @@ def make_for_eval(
       worker: Index of this worker among those that share each global batch.
       num_workers: Number of workers; they must divide the global batch.
       verified: See reading.Shards.
+      is_kept: Keep the batches in memory from the first time that the dataset is read to its end
+        on; kept_bytes says what that takes.
 
     Returns:
       A dataset of dicts, this worker's share of each batch:
@@ -213,15 +216,23 @@ def make_for_eval(
         )
         return {"image": image, "mask": mask, "weight": tf.cast(is_record, tf.int64)}
 
-    return (
+    dataset = (
         reading.read(shard_paths, verified=verified)
         .batch(options.batch_size)
         .map(take_share)
         .unbatch()
         .map(weigh, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(share, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
     )
+    if is_kept:
+        dataset = dataset.cache()
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def kept_bytes(records: int, image_size: ImageSize) -> int:
+    """Memory, in bytes, of so many examples of make_for_eval: an image and a mask each."""
+    height, width = sides_of(image_size)
+    return records * height * width * (3 + 1)
 
 
 def _draw(options: InputOptions, step: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
-from petseg import config_rules
+from petseg import config_rules, free_memory
 from petseg.config import Config
 from petseg.config_rules import FEATURE_CACHE_DIR
 from petseg.cores import usable_cores
@@ -15,7 +15,7 @@ from petseg.data import record
 from petseg.data.manifest import Split
 from petseg.errors import UserError
 from petseg.image_size import ImageSize, readable, sides_of
-from petseg.input_pipeline import reading
+from petseg.input_pipeline import decoded_store, reading
 from petseg.training import distribution, precision, setup
 from petseg.training.setup import RunSetup
 from petseg.training.stages import StageTrainer
@@ -25,6 +25,9 @@ _SMALLEST_GAIN = 1.15  # advice that promises less is not given
 # Share of the input's time that grows with the area of the stored images: decoding, against
 # all of it (decode and train of petseg-benchmark --stage=input).
 _DECODING_SHARE = 0.75
+# Share of the time of decoding whole pictures that training saves if they are decoded once
+# (plain_decode_limit, train and train_decoded of petseg-benchmark --stage=input).
+_SAVED_SHARE = 0.65
 _STORED_OVER_SHOWN = 8 / 7  # what to store for windows: 256 pixels for 224
 _MUCH_LARGER = 1.25  # how much the stored images must exceed that
 
@@ -45,6 +48,8 @@ class Figures:
       image_size: Of the model's input, in pixels.
       short_side: Mean of the stored images, in pixels.
       needed_short_side: What it would be if they had just the pixels of the model's input.
+      decoded_bytes: What the training images and masks take decoded; 0 if they already are.
+      free_bytes: Of memory.
     """
 
     read: float
@@ -57,6 +62,8 @@ class Figures:
     image_size: ImageSize
     short_side: float
     needed_short_side: float
+    decoded_bytes: int
+    free_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +142,15 @@ def examine_run(
         image_size=run.options.image_size,
         short_side=min(train.mean_height, train.mean_width),
         needed_short_side=_needed_short_side(run.options.image_size, train),
+        decoded_bytes=0 if run.data.decoded else _decoded_bytes(train),
+        free_bytes=free_memory.available_bytes(),
     )
     return figures, diagnose(figures)
+
+
+def _decoded_bytes(train: Split) -> int:
+    """About what images and masks take as uint8: as if all were of the mean size."""
+    return round(4 * train.records * train.mean_height * train.mean_width)
 
 
 def _needed_short_side(image_size: ImageSize, train: Split) -> float:
@@ -164,7 +178,7 @@ def diagnose(figures: Figures) -> Diagnosis:
 
 
 def _input_advice(f: Figures) -> list[str]:
-    remedies = [(gain, text) for gain, text in (_smaller(f), _faster_reading(f))]
+    remedies = [_smaller(f), _decoded_once(f), _faster_reading(f)]
     lines = [
         # Faster than the model is no gain.
         f"{text} for about {min(gain, f.model / f.input):.1f}x"
@@ -187,6 +201,19 @@ def _smaller(f: Figures) -> tuple[float, str]:
         return 1.0, ""
     area = (wanted / f.short_side) ** 2
     return 1 / (1 - _DECODING_SHARE * (1 - area)), f"convert with --short_side={wanted}"
+
+
+def _decoded_once(f: Figures) -> tuple[float, str]:
+    """The gain if pictures were decoded once, and not in every epoch."""
+    if not f.decoded_bytes:
+        return 1.0, ""
+    saved = min(_SAVED_SHARE * f.input / f.decode, 0.8)
+    fits = f.decoded_bytes < decoded_store.SHARE_OF_FREE_MEMORY * f.free_bytes
+    where = "memory" if fits else "a folder on a local disk"
+    return 1 / (1 - saved), (
+        f"decode once (config.data.cache_decoded=True, config.data.cache={where}: about "
+        f"{f.decoded_bytes >> 20:,} MiB)"
+    )
 
 
 def _faster_reading(f: Figures) -> tuple[float, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from petseg import free_memory
 from petseg.config import Config
 from petseg.config_rules import data_dir, parse_class_weights
 from petseg.data import manifest
@@ -13,7 +14,13 @@ from petseg.data.label_map import LabelMap, choose_label_map
 from petseg.data.manifest import Manifest, Split
 from petseg.devices import Devices
 from petseg.errors import UserError
-from petseg.input_pipeline import decoded_store, service, shard_cache, stored_examples
+from petseg.input_pipeline import (
+    decoded_store,
+    pipeline,
+    service,
+    shard_cache,
+    stored_examples,
+)
 from petseg.input_pipeline.decoded_store import DecodedSplit
 from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
@@ -22,6 +29,8 @@ from petseg.input_pipeline.reading import Shards, shards_in
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.metrics.measure import value_names
 
+# A larger share of the free memory is not taken for the validation split.
+_MOST_KEPT = 0.25
 _REMEDY = "convert the data set again"
 
 
@@ -39,6 +48,7 @@ class DataSet:
       options: How it is read.
       verified: Checks each shard before it is first read; None if there is nothing to check.
       decoded: The training split in a store of decoded pictures; None if there is none.
+      keeps_validation: Keep the validation split in memory at the model's size, once it was read.
     """
 
     manifest: Manifest
@@ -50,6 +60,7 @@ class DataSet:
     options: InputOptions
     verified: VerifiedShards | None
     decoded: DecodedSplit | None = None
+    keeps_validation: bool = False
 
     def shards(self, split: Split) -> Shards:
         """The shards of a split."""
@@ -79,7 +90,10 @@ class DataSet:
         if not self.decoded:
             return batches
         return dataclasses.replace(
-            batches, train_shards=self.decoded.entries, train_pictures=self.decoded.pictures
+            batches,
+            train_shards=self.decoded.entries,
+            train_pictures=self.decoded.pictures,
+            keeps_validation=self.keeps_validation,
         )
 
     def validation_examples(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
@@ -152,6 +166,8 @@ def open_data_set(config: Config) -> DataSet:
             check_masks=check_masks,
         )
     weights = class_weights(config.train.class_weights, label_map, splits["train"])
+    # Looked up when the training split is decoded: in memory both have to find room.
+    kept_bytes = pipeline.kept_bytes(splits["validation"].records, config.data.image_size)
     return DataSet(
         manifest=data,
         label_map=label_map,
@@ -161,6 +177,7 @@ def open_data_set(config: Config) -> DataSet:
         options=input_options(config, label_map),
         verified=verified if verified_at_all else None,
         decoded=decoded,
+        keeps_validation=kept_bytes < _MOST_KEPT * free_memory.available_bytes(),
     )
 
 

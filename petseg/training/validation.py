@@ -73,8 +73,9 @@ class Validator:
             self._losses,
             minimised.teacher,
         )
-        # Building and reading them takes time.
-        self._batches = functools.cache(self._make_batches)
+        # Building and reading them takes time. Only those of the latest stage: they may be kept in
+        # memory.
+        self._batches = functools.lru_cache(maxsize=1)(self._make_batches)
         self._examples = functools.cache(run.data.validation_examples)
 
     @property

@@ -1,5 +1,7 @@
 import itertools
 import math
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -8,11 +10,13 @@ import tensorflow as tf
 from petseg.augmentation import Augmentation
 from petseg.data import manifest, record
 from petseg.data.label_map import IGNORE, parse_label_map
+from petseg.devices import Devices
 from petseg.image_size import sides_of
 from petseg.input_pipeline import augment, pipeline, reading, resizing, stored_examples
 from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
+from petseg.training import distribution
 
 SIZE = 32
 SIZES = (SIZE, (64, 96))
@@ -85,9 +89,13 @@ def train_batches(some, start_step=0, epochs=None, worker=0, num_workers=1, **ch
     )
 
 
-def eval_batches(some, worker=0, num_workers=1, **changes):
+def eval_batches(some, worker=0, num_workers=1, is_kept=False, **changes):
     return pipeline.make_for_eval(
-        some.paths, make_options(**changes), worker=worker, num_workers=num_workers
+        some.paths,
+        make_options(**changes),
+        worker=worker,
+        num_workers=num_workers,
+        is_kept=is_kept,
     )
 
 
@@ -116,6 +124,26 @@ ALL_CHANGES = {
     "cutout_area": 0.1,
     "cutmix_probability": 0.5,
 }
+
+
+@pytest.mark.parametrize("strategy", [
+    tf.distribute.OneDeviceStrategy("/cpu:0"),
+    tf.distribute.MirroredStrategy(["/cpu:0"]),
+])  # fmt: skip
+def test_evaluation_batches_that_are_kept_are_read_once(some, tmp_path, strategy):
+    copies = [shutil.copy(path, tmp_path) for path in some.paths]
+    kept = eval_batches(Shards(tuple(map(str, copies)), COUNTS), is_kept=True)
+    distributed = distribution.distribute(Devices(strategy), kept)
+    expected = take(eval_batches(some), None)
+    assert_same(take(distributed, 2), expected[:2])  # not to the end: nothing is kept yet
+    assert_same(take(distributed, None), expected)
+    for path in copies:
+        os.remove(path)
+    for _ in range(2):
+        again = take(distributed, None)
+        assert_same(again, expected)
+    pictures = sum(batch["image"].nbytes + batch["mask"].nbytes for batch in again)
+    assert pictures == pipeline.kept_bytes(4 * len(again), SIZE)
 
 
 @pytest.mark.parametrize("start", [1, 7, 8, 9, 16, 17, 18, 25])

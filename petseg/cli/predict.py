@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from petseg.cli import command, path_flags, tta_flags
+from petseg.cli import command, path_flags, postprocessing_flags, tta_flags
 from petseg.errors import FaultFound, UserError
 from petseg.inference import output_kinds
 
@@ -48,6 +48,7 @@ _RLE_COLUMNS = flags.DEFINE_list(
     "Names of the columns of predictions.csv; two, such as img,pixels, leave out the class.",
 )
 _TTA = tta_flags.define()
+_POSTPROCESSING = postprocessing_flags.define()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     from petseg.inference.predictor import make_predictor
     from petseg.run_dir import trained_model
 
+    postprocessing = _POSTPROCESSING()
     outputs.check_kinds(_WRITE.value)
     is_rle = output_kinds.RLE in _WRITE.value
     for flag in (_RLE_CLASSES, _RLE_COLUMNS):
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
         run_lengths = run_length_file.choose_options(
             _OUTPUT_DIR.value, _RLE_COLUMNS.value, _RLE_CLASSES.value, names
         )
-    predictor = make_predictor(trained, _TTA(), _BATCH_SIZE.value)
+    predictor = make_predictor(trained, _TTA(), _BATCH_SIZE.value, postprocessing)
     options = OutputOptions(kinds, names, palette, run_lengths)
     failed = predict_files(predictor, jobs, options)
     print(f"{len(jobs) - failed} of {len(jobs)} files predicted: {_OUTPUT_DIR.value}")

@@ -21,6 +21,7 @@ from petseg.inference.run_length_file import Row
 _BYTES_IN_FLIGHT = 512 << 20  # 512 MiB; a picture that needs more is alone
 # Decoded once by Pillow (4 bytes) and once as an array (3), or drawn (4) with its class ids (1).
 _BYTES_PER_PIXEL = 8
+_SMALL_REGIONS_BYTES = 4  # a pixel: another mask, and where its runs begin
 _WINDOW_BYTES_PER_CLASS = 12  # sums, means and logits of sliding windows
 
 
@@ -111,6 +112,8 @@ class PicturePipeline:
         except Exception:  # said when it is read
             return 0
         per_pixel, options = _BYTES_PER_PIXEL, self._predictor.options
+        if options.postprocessing.min_area_px:
+            per_pixel += _SMALL_REGIONS_BYTES
         if options.tta.sliding_windows:
             per_pixel += _WINDOW_BYTES_PER_CLASS * options.num_classes
         return pixels * per_pixel

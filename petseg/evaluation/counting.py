@@ -57,13 +57,13 @@ class ImageScores:
       index: position in the split, from 0.
       name: name of the image.
       mean_iou: by view and size; NaN where no pixel counts.
-      iou: by view and size, float64 [classes]; NaN where a class is absent.
+      areas: by view and size, int64 [classes, 3]; see metrics.confusion.areas.
     """
 
     index: int
     name: str
     mean_iou: dict[Key, float]
-    iou: dict[Key, np.ndarray]
+    areas: dict[Key, np.ndarray]
 
 
 @dataclasses.dataclass
@@ -93,7 +93,7 @@ class SplitCounts:
                 original.index,
                 original.name,
                 {key: confusion.mean_iou(of.confusion) for key, of in counts.items()},
-                {key: confusion.iou(of.confusion) for key, of in counts.items()},
+                {key: confusion.areas(of.confusion) for key, of in counts.items()},
             )
         )
         for kind, group in groups.items():

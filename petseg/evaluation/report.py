@@ -107,7 +107,6 @@ def _classes(figures: Mapping) -> str:
 def _means(figures: Mapping) -> str:
     titles = {
         **metric_titles(per_class=False),
-        "image_mean_iou": "mean IoU of an image, mean of images",
         "mean_boundary_iou": "mean boundary IoU",
     }
     rows = [[title, figures[key], figures[FULL_SIZE][key]] for key, title in titles.items()]

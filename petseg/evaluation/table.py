@@ -55,7 +55,6 @@ def _lacking_lines(figures: Mapping) -> list[str]:
 def _mean_lines(figures: Mapping) -> list[str]:
     titles = {
         **metric_titles(per_class=False),
-        "image_mean_iou": "mean IoU of an image",
         "mean_boundary_iou": "mean boundary IoU",
     }
     full = figures[FULL_SIZE]

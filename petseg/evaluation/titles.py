@@ -7,6 +7,8 @@ _TITLES = {
     "dice": "Dice",
     "mean_iou": "mean IoU",
     "frequency_weighted_iou": "frequency-weighted IoU",
+    "image_mean_iou": "mean IoU of an image",
+    "image_dice": "mean Dice of an image",
 }
 NOT_IN_TRUTH = "without a pixel in the truth of this split, so that no figure judges them"
 

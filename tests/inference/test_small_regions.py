@@ -95,13 +95,16 @@ def test_specks_go_and_holes_are_filled():
         "000001110",
         "200000000",
     )
-    assert remove_small(mask, 2).tolist() == picture(
-        "000000000",
-        "000001110",
-        "000001110",
-        "000001110",
-        "000000000",
-    ).tolist()
+    assert (
+        remove_small(mask, 2).tolist()
+        == picture(
+            "000000000",
+            "000001110",
+            "000001110",
+            "000001110",
+            "000000000",
+        ).tolist()
+    )
     np.testing.assert_array_equal(remove_small(mask, 1), mask)
     np.testing.assert_array_equal(remove_small(mask, 0), mask)
 

@@ -1,4 +1,6 @@
-"""Titles of the registered metrics in tables."""
+"""What the table and the page call things."""
+
+from collections.abc import Mapping
 
 from petseg.registry import METRICS
 
@@ -20,3 +22,9 @@ def metric_titles(per_class: bool) -> dict[str, str]:
         for name, metric in METRICS.items()
         if metric.per_class == per_class
     }
+
+
+def postprocessing_text(options: Mapping[str, float]) -> str:
+    """Says what was done to predictions at full size, by name of the option; '' if nothing."""
+    given = ", ".join(f"{name}={value:g}" for name, value in options.items() if value)
+    return f"full size: predictions with {given}" if given else ""

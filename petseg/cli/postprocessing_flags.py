@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from petseg.errors import UserError
-from petseg.inference.postprocessing import MAX_SIGMA_PX, PostprocessingOptions
+from petseg.inference.postprocessing import PostprocessingOptions
 
 
 def define() -> Callable[[], PostprocessingOptions]:
@@ -26,13 +25,4 @@ def define() -> Callable[[], PostprocessingOptions]:
         "Regions of a class of fewer pixels of the image become the class around them.",
     )
 
-    def read() -> PostprocessingOptions:
-        if not 0 <= sigma_px.value <= MAX_SIGMA_PX:  # nan neither
-            raise UserError(
-                f"--smooth_sigma_px={sigma_px.value} must be from 0 to {MAX_SIGMA_PX:g}"
-            )
-        if min_area_px.value < 0:
-            raise UserError(f"--min_area_px={min_area_px.value} must be 0 or more pixels")
-        return PostprocessingOptions(sigma_px.value, min_area_px.value)
-
-    return read
+    return lambda: PostprocessingOptions(sigma_px.value, min_area_px.value)

@@ -1,6 +1,7 @@
 """The file of run lengths: its rows are the masks that predict writes as PNG."""
 
 import csv
+import dataclasses
 import threading
 
 import numpy as np
@@ -13,8 +14,10 @@ from petseg.inference import output_kinds, outputs, picture_pipeline, run_length
 from petseg.inference.jobs import plan_jobs
 from petseg.inference.output_kinds import CLASS_IDS, RLE, RLE_COLUMNS
 from petseg.inference.outputs import OutputOptions
+from petseg.inference.postprocessing import PostprocessingOptions
 from petseg.inference.predict_files import predict_files
 from petseg.inference.predictor import Predictor, PredictorOptions
+from petseg.inference.small_regions import remove_small
 from petseg.visualization import pictures
 
 NAMES = ("Background", "pet", "border")
@@ -86,6 +89,25 @@ def test_the_rows_are_the_masks_of_the_png_files(predict, tmp_path):
         expected = mask == NAMES.index(class_name)
         np.testing.assert_array_equal(decode(text, *sizes[name]), expected)
     assert rows[6:8] == [["empty", "pet", ""], ["empty", "border", ""]]
+
+
+def test_every_output_is_of_the_same_postprocessed_mask(predict, predictor, tmp_path, monkeypatch):
+    draw(tmp_path / "in" / "a.png", 60, 45, 1)
+    predict(tmp_path / "in")
+    plain = mask_of(tmp_path / "out", "a")
+    (tmp_path / "out").rename(tmp_path / "plain")
+    small = dataclasses.replace(
+        predictor.options, postprocessing=PostprocessingOptions(min_area_px=400)
+    )
+    monkeypatch.setattr(predictor, "options", small)
+    _, (_, *rows) = predict(tmp_path / "in", kinds=(CLASS_IDS, output_kinds.COLOURS))
+    mask = mask_of(tmp_path / "out", "a")
+    np.testing.assert_array_equal(mask, remove_small(plain, 400))
+    assert (mask != plain).sum() > 50
+    for _, name, text in rows:
+        np.testing.assert_array_equal(decode(text, 60, 45), mask == NAMES.index(name))
+    with Image.open(tmp_path / "out" / "a_colours.png") as drawn:
+        np.testing.assert_array_equal(np.array(drawn), pictures.colours(3, {})[mask])
 
 
 def test_rows_keep_the_order_of_the_pictures_whatever_is_encoded_first(

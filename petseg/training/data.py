@@ -13,7 +13,7 @@ from petseg.data.label_map import LabelMap, choose_label_map
 from petseg.data.manifest import Manifest, Split
 from petseg.devices import Devices
 from petseg.errors import UserError
-from petseg.input_pipeline import decoded_store, service, shard_cache, stored_examples
+from petseg.input_pipeline import decoded_store, pictures, service, shard_cache, stored_examples
 from petseg.input_pipeline.decoded_store import DecodedSplit
 from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
@@ -75,6 +75,7 @@ class DataSet:
             self.options,
             devices.host_index,
             devices.host_count,
+            pictures.of_store(self.manifest.store),
         )
         if not self.decoded:
             return batches

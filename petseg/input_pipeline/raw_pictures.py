@@ -48,5 +48,7 @@ def _rows(encoded: tf.Tensor, columns: tf.Tensor, first: tf.Tensor, count: tf.Te
     """
     row_bytes = raw_picture.ROW_HEAD_BYTES + columns
     begin = raw_picture.HEAD_BYTES + first * row_bytes
+    # Beyond the end substr's error would quote the picture; now tf.reshape's says the shape.
+    begin = tf.minimum(begin, tf.cast(tf.strings.length(encoded), tf.int64))
     content = tf.strings.substr(encoded, begin, count * row_bytes)
     return tf.reshape(tf.io.decode_raw(content, tf.uint8), [count, row_bytes])

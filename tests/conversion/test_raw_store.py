@@ -187,7 +187,8 @@ def test_raw_shards_are_a_source_of_records(raw_store_dir, data_dir, tmp_path):
     for name, (_, features) in features_of(tmp_path / "encoded").items():
         image, mask = (content_of(features, key) for key in (record.IMAGE, record.MASK))
         before = [
-            tf.io.decode_image(content_of(found[name][1], k)) for k in (record.IMAGE, record.MASK)
+            tf.io.decode_image(content_of(found[name][1], key)).numpy().astype(int)
+            for key in (record.IMAGE, record.MASK)
         ]
         assert np.abs(tf.io.decode_jpeg(image).numpy().astype(int) - before[0]).mean() < 3
         np.testing.assert_array_equal(tf.io.decode_png(mask), before[1])

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from testing.conversion import convert, convert_raw, encoded, files_of
 
-from petseg.conversion import decoded_pair, dry_run, write_dataset
+from petseg.conversion import decoded_pair, dry_run
 from petseg.conversion.convert import ConvertOptions
 from petseg.data import manifest, raw_picture, record, tfrecord
 from petseg.data.picture_file import BadFile
@@ -116,17 +116,18 @@ def test_an_interrupted_conversion_is_resumed_but_not_with_the_other_store(
 
     def interrupted(*arguments):
         calls.append(arguments)
-        if len(calls) == 20:  # beside those of the sample
+        if len(calls) == 20 + 14:  # 20 are of the sample
             raise KeyboardInterrupt
         return real(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(write_dataset, "_SAMPLE_EXAMPLES", 1)
         patch.setattr(decoded_pair, "decode", interrupted)
         convert_raw(raw_pets, data_dir, out)
     assert list(out.glob("*.tfrecord-*")) and not (out / manifest.FILE_NAME).exists()
     other = shutil.copytree(out, tmp_path / "other")
+    written = {path: path.stat().st_ino for path in out.glob("*.tfrecord-*")}
     convert_raw(raw_pets, data_dir, out)
+    assert {path: path.stat().st_ino for path in written} == written
     assert files_of(out) == files_of(raw_store_dir)
     convert(raw_pets, other)  # nothing of what was written is kept
     assert files_of(other) == files_of(data_dir)

@@ -10,7 +10,7 @@ from testing import commands
 from testing.autograph import autograph_forbidden
 from testing.command_processes import ROOT
 from testing.configs import make_tiny_config
-from testing.conversion import convert
+from testing.conversion import convert, convert_raw
 
 from petseg import standard_error
 from petseg.config import Config
@@ -54,6 +54,15 @@ def data_dir(raw_pets, tmp_path_factory) -> Path:
     """The toy pets, converted to several shards: 20 train, 8 validation, 4 test."""
     folder = tmp_path_factory.mktemp("data") / "out"
     convert(raw_pets, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def raw_store_dir(raw_pets, data_dir, tmp_path_factory) -> Path:
+    """The same as data_dir, with --store=raw; only look at it, or copy it."""
+    folder = tmp_path_factory.mktemp("raw_store") / "out"
+    convert_raw(raw_pets, data_dir, folder)
+    assert {p.name for p in folder.iterdir()} == {p.name for p in data_dir.iterdir()}
     return folder
 
 

@@ -16,7 +16,7 @@ from petseg.benchmark.measuring import Candidate
 from petseg.cores import usable_cores
 from petseg.data import manifest, record
 from petseg.data.label_map import parse_label_map
-from petseg.input_pipeline import decoded_store, pipeline, reading, resizing, windows
+from petseg.input_pipeline import decoded_store, pictures, pipeline, reading, resizing, windows
 from petseg.input_pipeline.class_ids import to_class_ids
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
@@ -35,6 +35,7 @@ _LARGER = Augmentation(flip=True, min_crop_area=0.25, max_crop_aspect=4 / 3)
 def benchmark(
     data_dir: str,
     smaller_data_dir: str | None,
+    make_raw: Callable[[str], str],
     *,
     records: int,
     rounds: int,
@@ -45,6 +46,7 @@ def benchmark(
     Args:
       data_dir: a converted data set.
       smaller_data_dir: the same data set, converted with --short_side=256, or None.
+      make_raw: converts a data set with --store=raw, and returns the new one's folder.
       records: number of records that each candidate reads a round.
       rounds: how often every candidate runs.
       only: names of candidates; empty for all.
@@ -77,6 +79,9 @@ def benchmark(
         )
         for name, run in (("train_smaller", train), ("train_decoded_smaller", train_decoded)):
             runs[name] = functools.partial(_speed, run, smaller_data_dir, records)
+    for name, encoded_dir in (("train_raw", data_dir), ("train_raw_smaller", smaller_data_dir)):
+        if encoded_dir and (not only or name in only):
+            runs[name] = functools.partial(_speed, train, make_raw(encoded_dir), records)
     results = measuring.run_rounds(
         [Candidate(name, run, cores) for name, run in runs.items() if not only or name in only],
         rounds,
@@ -98,6 +103,10 @@ def benchmark(
         ("train_smaller", "plain_decode_limit"),
         ("train_decoded", "plain_decode_limit"),
         ("train_decoded_smaller", "plain_decode_limit"),
+        ("train_raw", "plain_decode_limit"),
+        ("train_raw_smaller", "plain_decode_limit"),
+        ("train_raw", "train_decoded"),
+        ("train_raw_smaller", "train_decoded_smaller"),
         ("decode", "plain_decode_limit"),
         ("eval", "plain_decode_limit"),
         ("eval_kept", "plain_decode_limit"),
@@ -186,7 +195,10 @@ def train(
         augmentation=augmentation,
         deterministic=deterministic,
     )
-    return pipeline.make_for_train(_shards(data_dir), options, start_step=start_step)
+    of_store = pictures.of_store(manifest.read_manifest(data_dir).store)
+    return pipeline.make_for_train(
+        _shards(data_dir), options, start_step=start_step, pictures=of_store
+    )
 
 
 def train_decoded(data_dir: str) -> tf.data.Dataset:

@@ -17,6 +17,7 @@ config or folder.
 """
 
 import dataclasses
+import functools
 import subprocess
 import sys
 import tempfile
@@ -102,7 +103,7 @@ def _measure() -> None:
         if _STAGE.value == "convert":
             _measure_conversion(Path(scratch))
         elif _STAGE.value == "input":
-            _measure_input(_data_dir(Path(scratch)))
+            _measure_input(_data_dir(Path(scratch)), Path(scratch))
         elif _STAGE.value == "export":
             _measure_export(Path(scratch))
         elif _STAGE.value == "train":
@@ -181,16 +182,31 @@ def _measure_export(scratch: Path) -> None:
     )
 
 
-def _measure_input(data_dir: str) -> None:
+def _measure_input(data_dir: str, scratch: Path) -> None:
     from petseg.benchmark import input as input_benchmark
 
     input_benchmark.benchmark(
         data_dir,
         _SMALLER_DATA_DIR.value,
+        functools.partial(_make_raw, scratch),
         records=_RECORDS.value,
         rounds=_ROUNDS.value,
         only=_ONLY.value,
     )
+
+
+def _make_raw(scratch: Path, data_dir: str) -> str:
+    """Converts a data set to one that holds the same pictures decoded."""
+    raw_dir = tempfile.mkdtemp(dir=scratch)
+    _run_module(
+        "petseg.cli.convert",
+        "--source=tfrecord",
+        f"--raw_dir={data_dir}",
+        f"--output_dir={raw_dir}",
+        "--store=raw",
+        "--accept_losses",
+    )
+    return raw_dir
 
 
 def _measure_bottleneck() -> None:

@@ -22,6 +22,7 @@ from etils import epath
 
 from petseg.cli import command, path_flags
 from petseg.conversion.choices import ON_BAD, RUNNERS, SPLITS, STRATIFY, VALIDATE
+from petseg.data.store_kinds import ENCODED, STORES
 from petseg.errors import UserError
 from petseg.registry import SOURCES, load_plugins
 
@@ -137,6 +138,13 @@ _SHORT_SIDE = flags.DEFINE_integer(
 _JPEG_QUALITY = flags.DEFINE_integer(
     "jpeg_quality", 95, "Quality of images that --short_side makes smaller.", 1, 100
 )
+_STORE = flags.DEFINE_enum(
+    "store",
+    ENCODED,
+    STORES,
+    "Store pictures as JPEG and PNG, or raw: their pixels, which training need not decode, in "
+    "about ten times the space.",
+)
 _VALIDATE = flags.DEFINE_enum(
     "validate", "full", VALIDATE, "Decode every picture, or read only headers."
 )
@@ -220,6 +228,7 @@ def _options() -> "ConvertOptions":
         shard_mib=_SHARD_MIB.value,
         short_side_px=_SHORT_SIDE.value,
         jpeg_quality=_JPEG_QUALITY.value,
+        store=_STORE.value,
         validate=_VALIDATE.value,
         on_bad=_ON_BAD.value,
         runner=_RUNNER.value,
@@ -250,6 +259,7 @@ def _report(finished: "Manifest", output_dir: str) -> None:
         if split not in finished.splits:
             is_needed = split == "validation" and "train" in finished.splits
             print(f"{split:<10} none{_FOR_VALIDATION if is_needed else ''}")
+    dry_run_report.print_raw(finished)
     print(f"split by   {finished.source['split_by']}")
     rest = f" (all in {output_dir}/{findings.FILE_NAME if finished.findings else FILE_NAME})"
     for what, all_of in (("repaired", findings.repaired), ("rejected", findings.rejected)):

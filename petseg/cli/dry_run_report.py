@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from petseg.conversion import review
 from petseg.conversion.dry_run import DryRun
-from petseg.data.manifest import Finding
+from petseg.data.manifest import Finding, Manifest
 from petseg.errors import FaultFound
 
 _VALUES_PRINTED = 30
@@ -28,6 +28,7 @@ def report(found: DryRun) -> None:
     print_findings("not paired", found.not_listed)
     sampled = found.records + len(found.rejected)
     print(f"sample     {sampled:>7,} of {total:,}, {found.records:,} of them good")
+    print_raw(found.sampled, found.records and total / sampled)
     _print_values(found)
     print_findings("repaired", found.repaired)
     print_findings("rejected", found.rejected)
@@ -45,6 +46,19 @@ def print_command() -> None:
     """Prints the command that converts."""
     flags = [flag for flag in sys.argv[1:] if flag.lstrip("-").partition("=")[0] != _FLAG]
     print(f"nothing is written; to convert: petseg-convert {shlex.join(flags)}")
+
+
+def print_raw(stored: Manifest, times: float = 1.0) -> None:
+    """Prints what decoded pictures take, if they are stored so; `times` what is in a manifest."""
+    encoded = sum(split.encoded_bytes for split in stored.splits.values())
+    if not encoded:
+        return
+    size = sum(split.bytes for split in stored.splits.values())
+    about = "" if times == 1 else "about "
+    print(
+        f"store      raw: {about}{size * times / 1e6:,.1f} MB, {size / encoded:.1f} times the "
+        "encoded pictures"
+    )
 
 
 def print_findings(what: str, findings: Iterable[Finding], more_in: str = "") -> None:

@@ -106,7 +106,7 @@ def _check_records(data_dir: str, finished: "Manifest") -> "dict[str, list[Shard
     tasks, splits = [], []
     for name, split in finished.splits.items():
         for path, shard in zip(manifest.shard_paths(data_dir, split), split.shards, strict=True):
-            tasks.append(ShardTask(path, shard, finished.raw_labels))
+            tasks.append(ShardTask(path, shard, finished.raw_labels, finished.store))
             splits.append(name)
     reports = processes.map_in_processes(
         check_shard,

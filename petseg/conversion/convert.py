@@ -17,6 +17,7 @@ from petseg.cores import usable_cores
 from petseg.data import manifest, output_folder, shard_files
 from petseg.data.image_range import parse_image_range
 from petseg.data.manifest import Manifest
+from petseg.data.store_kinds import ENCODED, RAW, STORES
 from petseg.errors import UserError
 from petseg.registry import SOURCES
 
@@ -66,6 +67,7 @@ class ConvertOptions:
       shard_mib: The approximate size of a shard, in MiB.
       short_side_px: Larger pictures are stored with this short side; 0 keeps them.
       jpeg_quality: Quality of images that are made smaller, 1-100.
+      store: 'encoded' for JPEG and PNG, 'raw' for the pixels that they decode to.
       validate: 'full' decodes every picture, 'header' reads only headers.
       on_bad: 'skip' leaves a bad input out and reports it, 'fail' stops at the first.
       runner: 'local' or 'beam'.
@@ -100,6 +102,7 @@ class ConvertOptions:
     shard_mib: float = 128
     short_side_px: int = 0
     jpeg_quality: int = 95
+    store: str = ENCODED
     validate: str = "full"
     on_bad: str = "skip"
     runner: str = "local"
@@ -178,7 +181,7 @@ def check_options(options: ConvertOptions) -> None:
     """Raises UserError unless each option is one that any source could take."""
     for flag, choices in (
         *(("validate", VALIDATE), ("on_bad", ON_BAD), ("runner", RUNNERS)),
-        ("stratify", STRATIFY),
+        *(("stratify", STRATIFY), ("store", STORES)),
     ):
         if getattr(options, flag) not in choices:
             known = " or ".join(filter(None, choices))
@@ -201,6 +204,8 @@ def check_options(options: ConvertOptions) -> None:
     parse_image_range(options.image_range)
     if options.short_side_px and options.validate == "header":
         raise UserError("--short_side decodes every picture; leave out --validate=header")
+    if options.store == RAW and options.validate == "header":
+        raise UserError("--store=raw decodes every picture; leave out --validate=header")
     if not 1 <= options.jpeg_quality <= 100:
         raise UserError(f"--jpeg_quality={options.jpeg_quality} must be from 1 to 100")
     if options.workers is not None and options.workers < 1:
@@ -230,6 +235,7 @@ def record_options(options: ConvertOptions, listing: SourceListing) -> RecordOpt
         options.short_side_px,
         options.jpeg_quality,
         parse_image_range(options.image_range),
+        options.store,
     )
 
 

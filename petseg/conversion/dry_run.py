@@ -155,6 +155,7 @@ def _manifest(
         raw_labels=masks.merge_names(listing.masks, pixels),
         splits=splits,
         unplaced=(),
+        store=options.store,
     )
 
 
@@ -172,6 +173,7 @@ def _shard(split: str, stored: Sequence[Prepared]) -> Shard:
         height_sum=sum(item.height for item in stored),
         width_sum=sum(item.width for item in stored),
         repaired=tuple(_finding(item, repair) for item in stored for repair in item.repairs),
+        encoded_bytes=sum(item.encoded_bytes for item in stored),
     )
 
 

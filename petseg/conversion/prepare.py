@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import google_crc32c
 
-from petseg.conversion import downscale, images, merged_masks
+from petseg.conversion import decoded_pair, downscale, images, merged_masks
 from petseg.conversion.decode_ahead import PAIRS_AT_ONCE, UNKNOWN, Decoded, decode_ahead
 from petseg.conversion.sources.base import MaskRules, SeveralMasks, SourceExample, Unreadable
-from petseg.data import picture_file, record
+from petseg.data import picture_file, record, store_kinds
 from petseg.data.image_range import ImageRange
 from petseg.data.picture_file import BadFile
 
@@ -27,6 +27,7 @@ class RecordOptions:
       short_side_px: Larger pictures are stored with this short side; 0 keeps them.
       jpeg_quality: Quality of images that are made smaller, 1-100.
       image_range: What becomes 0 and 255 in images of more than 8 bits, or None.
+      store: How pictures are stored: one of store_kinds.STORES.
     """
 
     masks: MaskRules
@@ -34,6 +35,7 @@ class RecordOptions:
     short_side_px: int = 0
     jpeg_quality: int = 95
     image_range: ImageRange | None = None
+    store: str = store_kinds.ENCODED
 
     def spec(self) -> str:
         """Returns all options as one line; equal options give equal lines."""
@@ -42,8 +44,10 @@ class RecordOptions:
         names = None if rules.names is None else sorted(rules.names)
         options = [names, colours, self.validate, self.short_side_px, self.jpeg_quality]
         options += [sorted(rules.stored_as.items()), rules.threshold, rules.is_lossy_read]
-        image_range = self.image_range.spec() if self.image_range else None
-        return json.dumps([*options, rules.ignored, image_range])
+        options += [rules.ignored, self.image_range.spec() if self.image_range else None]
+        if self.store != store_kinds.ENCODED:  # which data sets of before do not name
+            options.append(self.store)
+        return json.dumps(options)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Prepared:
       pixels_per_label: Raw value -> pixels of the stored mask; empty if it was not decoded.
       repairs: What was repaired, and how.
       rejected: Why there is no record, or None.
+      encoded_bytes: Size of the JPEG and the PNG whose pixels are stored; 0 if they are stored
+        themselves.
     """
 
     example: SourceExample
@@ -69,6 +75,7 @@ class Prepared:
     pixels_per_label: Mapping[int, int] = dataclasses.field(default_factory=dict)
     repairs: tuple[str, ...] = ()
     rejected: str | None = None
+    encoded_bytes: int = 0
 
 
 def prepare_examples(
@@ -157,26 +164,29 @@ def _prepare(
         image, mask = downscale.make_smaller(
             image, mask, options.masks, options.short_side_px, options.jpeg_quality
         )
-    serialized = record.encode_record(
-        record.Record(
-            name=example.name,
-            filename=example.pair.image_name,
-            image=image.encoded,
-            mask=mask.encoded,
-            height=image.height,
-            width=image.width,
-            class_label=example.class_label,
-            class_text=example.class_text,
-        )
+    stored = record.Record(
+        name=example.name,
+        filename=example.pair.image_name,
+        image=image.encoded,
+        mask=mask.encoded,
+        height=image.height,
+        width=image.width,
+        class_label=example.class_label,
+        class_text=example.class_text,
     )
+    encoded_bytes = 0
+    if options.store == store_kinds.RAW:
+        encoded_bytes = len(stored.image) + len(stored.mask)
+        stored = decoded_pair.decode(stored, example.split)
     return Prepared(
         example,
         inputs,
-        serialized,
+        record.encode_record(stored),
         image.height,
         image.width,
         mask.pixels_per_label,
         tuple(repair for repair in (image.repair, mask.repair) if repair),
+        encoded_bytes=encoded_bytes,
     )
 
 

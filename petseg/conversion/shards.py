@@ -162,6 +162,7 @@ def _add_up(parts: Sequence[Shard], sha256: str, inputs: str) -> Shard:
         width_sum=sum(part.width_sum for part in parts),
         repaired=tuple(finding for part in parts for finding in part.repaired),
         rejected=tuple(finding for part in parts for finding in part.rejected),
+        encoded_bytes=split.encoded_bytes,
     )
 
 
@@ -184,7 +185,7 @@ class _PartSums:
     def __init__(self, is_whole: bool):
         self._frames = shard_files.Frames(is_hashed=is_whole)
         self._inputs: list[bytes] = []
-        self._height_sum = self._width_sum = 0
+        self._height_sum = self._width_sum = self._encoded_bytes = 0
         self._pixels: collections.Counter = collections.Counter()
         self._repaired: list[Finding] = []
         self._rejected: list[Finding] = []
@@ -198,6 +199,7 @@ class _PartSums:
             return b""
         self._height_sum += item.height
         self._width_sum += item.width
+        self._encoded_bytes += item.encoded_bytes
         self._pixels.update(item.pixels_per_label)
         self._repaired += [Finding(name, split, reason) for reason in item.repairs]
         return self._frames.add(item.serialized)
@@ -219,4 +221,5 @@ class _PartSums:
             width_sum=self._width_sum,
             repaired=tuple(self._repaired),
             rejected=tuple(self._rejected),
+            encoded_bytes=self._encoded_bytes,
         )

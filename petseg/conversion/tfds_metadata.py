@@ -7,16 +7,18 @@ import tensorflow_datasets as tfds
 
 from petseg.conversion import shards
 from petseg.data.manifest import Manifest
+from petseg.data.store_kinds import RAW
 
 FILE_NAMES = ("dataset_info.json", "features.json")
 
 
 def write_tfds_metadata(output_dir: str, finished: Manifest, class_names: Sequence[str]) -> None:
     """Writes dataset_info.json and features.json for a finished data set."""
+    image_format = "png" if finished.store == RAW else "jpeg"
     features = tfds.features.FeaturesDict(
         {
             "image": {
-                "encoded": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+                "encoded": tfds.features.Image(shape=(None, None, 3), encoding_format=image_format),
                 "format": tfds.features.Text(),
                 "filename": tfds.features.Text(),
                 "height": tfds.features.Scalar(np.int64),

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import itertools
+import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from etils import epath
 
@@ -18,9 +20,10 @@ from petseg.conversion.tfds_metadata import FILE_NAMES, write_tfds_metadata
 from petseg.conversion.write_shards import RunnerOptions, write_shards
 from petseg.data import findings, manifest, shard_files
 from petseg.data.manifest import Finding, Manifest, Shard, Split
+from petseg.data.store_kinds import RAW
 from petseg.errors import FaultFound, UserError
 
-_SAMPLE_EXAMPLES = 32  # enough to estimate how much smaller --short_side makes the records
+_SAMPLE_EXAMPLES = 32  # enough to estimate how --short_side and --store change records' sizes
 
 # Split -> its shards.
 _Tasks = Mapping[str, list[ShardTask]]
@@ -67,18 +70,22 @@ def write_dataset(listing: SourceListing, planned: Plan, options: WriteOptions) 
       The manifest as written.
 
     Raises:
-      UserError: The folder contains another finished data set, or no example is convertible.
+      UserError: The folder contains another finished data set, or no example is convertible, or
+        raw pictures take more space than there is.
       FaultFound: The folder cannot be written; or an input is bad and fail_on_bad is set.
     """
     lost = filter(review.is_loss, listing.rejected)
     if options.fail_on_bad and (first := next(lost, None)):
         raise FaultFound(f"--on_bad=fail: {first.name}: {first.reason}")
-    bytes_per_shard = options.shard_mib * (1 << 20) / _size_ratio(planned, options)
+    ratio = _size_ratio(planned, options)
+    bytes_per_shard = options.shard_mib * (1 << 20) / ratio
     if (epath.Path(options.output_dir) / manifest.FILE_NAME).exists():
         finished = manifest.read_manifest(options.output_dir)
         _check_is_same(finished, listing, options)
         _restore_lost_shards(finished, listing, planned, bytes_per_shard, options)
     else:
+        if options.records.store == RAW:
+            _check_space(ratio * sum(map(planned.bytes, planned.splits)), options)
         finished = _write_new(listing, planned, bytes_per_shard, options)
     if not all((epath.Path(options.output_dir) / file).exists() for file in FILE_NAMES):
         write_tfds_metadata(options.output_dir, finished, listing.class_names)
@@ -93,10 +100,11 @@ def new_plan_folder(output_dir: str, name: str = "plan") -> str:
 
 
 def _size_ratio(planned: Plan, options: WriteOptions) -> float:
-    """Estimates stored bytes / source bytes from the first examples; 1 without resizing."""
-    if not options.records.short_side_px or not planned.splits:
+    """Estimates stored bytes / source bytes from the first examples; 1 where files are copied."""
+    is_raw = options.records.store == RAW
+    if not (options.records.short_side_px or is_raw) or not planned.splits:
         return 1.0
-    if max(map(planned.bytes, planned.splits)) <= options.shard_mib * (1 << 20):
+    if not is_raw and max(map(planned.bytes, planned.splits)) <= options.shard_mib * (1 << 20):
         return 1.0  # each split fits in one shard anyhow
     first = planned.examples(planned.splits[0])
     sample = list(itertools.islice(first, _SAMPLE_EXAMPLES))
@@ -117,6 +125,22 @@ def _stored_bytes(record_options: RecordOptions, example: SourceExample, advance
     size = len(prepare_example(example, record_options).serialized)
     advance()
     return size
+
+
+def _check_space(needed_bytes: float, options: WriteOptions) -> None:
+    """Raises UserError if the disk has less than that, and than what a conversion has left."""
+    if "://" in options.output_dir:
+        return
+    folder = options.output_dir
+    written = (Path(folder) / name for name in shard_files.begun(folder))
+    held_bytes = sum(path.stat().st_size for path in written if path.exists())
+    free_bytes = shutil.disk_usage(folder).free + held_bytes
+    if needed_bytes > free_bytes:
+        raise UserError(
+            f"--output_dir: {folder}: raw, the pictures take about {round(needed_bytes) >> 20:,} "
+            f"MiB, {free_bytes >> 20:,} MiB are free; take another disk, a smaller --short_side, "
+            "or leave out --store=raw"
+        )
 
 
 def _write_new(
@@ -142,6 +166,7 @@ def _write_new(
         unplaced=kept_unplaced,
         colours={v: colour for colour, v in sorted(listing.masks.values_of_colours.items())},
         findings=file,
+        store=options.records.store,
     )
     shard_files.remove_others(options.output_dir, set(names))
     write_tfds_metadata(options.output_dir, finished, listing.class_names)
@@ -220,6 +245,7 @@ def _check_is_same(finished: Manifest, listing: SourceListing, options: WriteOpt
     raw_labels = masks.merge_names(listing.masks, _counted(finished.splits))
     if (
         finished.source != options.source
+        or finished.store != options.records.store
         or raw_labels != finished.raw_labels
         # Another petseg may have said the same in other words.
         or not findings.begin_with(

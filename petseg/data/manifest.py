@@ -12,12 +12,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 import pydantic
 from etils import epath
 
-from petseg.data import json_file, regular_file, tfrecord
+from petseg.data import json_file, regular_file, store_kinds, tfrecord
 from petseg.data.json_file import STRICT, Byte, Count, Sha256
 from petseg.errors import UserError
 
@@ -83,6 +83,8 @@ class Shard:
       width_sum: Sum of the stored images' widths, in pixels.
       repaired: Inputs that were re-encoded.
       rejected: Inputs that belong to this shard and could not be stored.
+      encoded_bytes: Size of the JPEGs and PNGs whose pixels are stored; 0 if they are stored
+        themselves.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Shard:
     width_sum: Count
     repaired: tuple[Finding, ...] = ()
     rejected: tuple[Finding, ...] = ()
+    encoded_bytes: Count = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +115,11 @@ class Split:
     def bytes(self) -> int:
         """The size of all shards, in bytes."""
         return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def encoded_bytes(self) -> int:
+        """See Shard; of all shards."""
+        return sum(shard.encoded_bytes for shard in self.shards)
 
     @property
     def pixels_per_label(self) -> dict[int, int]:
@@ -145,6 +153,7 @@ class Manifest:
       colours: Raw mask value -> RGB colour, if the class file gives one.
       findings: The file that holds the findings of all shards and the unplaced inputs, if they
         are too many for the manifest, which holds none of them then.
+      store: How pictures are stored: one of store_kinds.STORES.
     """
 
     name: str
@@ -154,6 +163,7 @@ class Manifest:
     unplaced: tuple[Finding, ...]
     colours: dict[Byte, tuple[Byte, Byte, Byte]] = dataclasses.field(default_factory=dict)
     findings: FindingsFile | None = None
+    store: str = store_kinds.ENCODED
 
     @property
     def repaired(self) -> tuple[Finding, ...]:
@@ -211,6 +221,7 @@ class _StoredManifest:
     # Older data sets lack these.
     colours: dict[Byte, tuple[Byte, Byte, Byte]] = dataclasses.field(default_factory=dict)
     findings: FindingsFile | None = None
+    store: Literal[store_kinds.STORES] = store_kinds.ENCODED
 
 
 @pydantic.with_config(pydantic.ConfigDict(strict=True, extra="ignore"))
@@ -379,7 +390,7 @@ def _compare_content(path: epath.Path, file: BinaryIO, shard: Shard) -> str | No
 
 def shard_to_json(shard: Shard) -> str:
     """Returns a shard's metadata as JSON; `shard_from_json` reads it back."""
-    return json.dumps(shard, indent=1, default=vars) + "\n"
+    return json.dumps(shard, indent=1, default=_fields_of) + "\n"
 
 
 def shard_from_json(text: str) -> Shard:
@@ -396,6 +407,8 @@ def to_json(manifest: Manifest) -> str:
     }
     if manifest.findings is None:
         del content["findings"]
+    if manifest.store == store_kinds.ENCODED:  # as in data sets of before
+        del content["store"]
     # The sums over the shards are for people; they are not read back.
     content["splits"] = {
         name: {
@@ -407,7 +420,7 @@ def to_json(manifest: Manifest) -> str:
         }
         for name, split in manifest.splits.items()
     }
-    text = json.dumps(content, indent=1, default=vars) + "\n"
+    text = json.dumps(content, indent=1, default=_fields_of) + "\n"
     # json indents in Python, half a minute for 100,000 shards; so their text is made here.
     for name, split in manifest.splits.items():
         shards = ",\n    ".join(map(_indented, split.shards))
@@ -415,10 +428,18 @@ def to_json(manifest: Manifest) -> str:
     return text
 
 
+def _fields_of(part: object) -> dict[str, object]:
+    """Returns what is stored of a part of a manifest."""
+    fields = dict(vars(part))
+    if isinstance(part, Shard) and not part.encoded_bytes:  # as in data sets of before
+        del fields["encoded_bytes"]
+    return fields
+
+
 def _indented(shard: Shard) -> str:
     """Returns what json.dumps gives for a shard of a split, indented by one."""
     if shard.repaired or shard.rejected or not shard.pixels_per_label:
-        return json.dumps(shard, indent=1, default=vars).replace("\n", "\n    ")
+        return json.dumps(shard, indent=1, default=_fields_of).replace("\n", "\n    ")
     fields = {
         "name": json.dumps(shard.name),
         "records": shard.records,
@@ -433,5 +454,7 @@ def _indented(shard: Shard) -> str:
         "repaired": "[]",
         "rejected": "[]",
     }
+    if shard.encoded_bytes:
+        fields["encoded_bytes"] = shard.encoded_bytes
     lines = ",\n     ".join(f'"{name}": {value}' for name, value in fields.items())
     return f"{{\n     {lines}\n    }}"

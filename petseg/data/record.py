@@ -20,6 +20,9 @@ CLASS_LABEL = "image/class/label"
 CLASS_TEXT = "image/class/text"
 
 
+JPEG, PNG = b"jpeg", b"png"  # values of IMAGE_FORMAT and MASK_FORMAT
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One image with its mask, encoded.
@@ -27,12 +30,14 @@ class Record:
     Attributes:
       name: A name that is unique in the data set; the source file's stem.
       filename: The source file's name.
-      image: RGB JPEG bytes.
-      mask: 8-bit single-channel PNG bytes of raw labels, of the image's size.
+      image: RGB JPEG bytes; or, of --store=raw, an RGB PNG as raw_picture makes it.
+      mask: 8-bit single-channel PNG bytes of raw labels, of the image's size; as raw_picture
+        makes it, of --store=raw.
       height: Height in pixels.
       width: Width in pixels.
       class_label: Id of the image's class, from 0.
       class_text: Name of the image's class.
+      image_format: JPEG or PNG.
     """
 
     name: str
@@ -43,19 +48,20 @@ class Record:
     width: int
     class_label: int
     class_text: str
+    image_format: bytes = JPEG
 
 
 def encode_record(record: Record) -> bytes:
     """Serializes a record as a tf.train.Example; equal records give equal bytes."""
     features = {
         IMAGE: record.image,
-        IMAGE_FORMAT: b"jpeg",
+        IMAGE_FORMAT: record.image_format,
         FILENAME: _utf8(record.filename),
         HEIGHT: record.height,
         WIDTH: record.width,
         SOURCE_ID: _utf8(record.name),
         MASK: record.mask,
-        MASK_FORMAT: b"png",
+        MASK_FORMAT: PNG,
         CLASS_LABEL: record.class_label,
         CLASS_TEXT: _utf8(record.class_text),
     }
@@ -103,8 +109,17 @@ def parse_name(serialized: tf.Tensor) -> tf.Tensor:
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a record's image: string [] -> uint8 [height, width, 3], RGB."""
-    return tf.io.decode_jpeg(encoded, channels=3)
+    """Decodes a record's image, JPEG or PNG: string [] -> uint8 [height, width, 3], RGB."""
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def decode_image_as_windows(encoded: tf.Tensor) -> tf.Tensor:
+    """The same, but with the pixels of which windows.decode_window gives a part.
+
+    They differ where a JPEG's colours have fewer samples than its brightness: these samples are
+    repeated, not smoothed, because a window does not know its surroundings.
+    """
+    return tf.io.decode_jpeg(encoded, channels=3, fancy_upscaling=False)  # PNGs, too
 
 
 def decode_mask(encoded: tf.Tensor) -> tf.Tensor:

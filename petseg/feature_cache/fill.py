@@ -21,6 +21,7 @@ from petseg.feature_cache import views as feature_views
 from petseg.feature_cache.records import Layout
 from petseg.feature_cache.store import SETTING, Key, Part, Task
 from petseg.feature_cache.views import ViewOptions
+from petseg.input_pipeline import pictures
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.models import features
 from petseg.models.encoders.base import IMAGE
@@ -62,7 +63,13 @@ class Source:
         """
         paths = manifest.shard_paths(self.data_dir, self.manifest.splits[part.split])
         return feature_views.read_view(
-            paths, part.view, wanted, self.views, batch_size, self.verified
+            paths,
+            part.view,
+            wanted,
+            self.views,
+            batch_size,
+            self.verified,
+            pictures.of_store(self.manifest.store),
         )
 
 

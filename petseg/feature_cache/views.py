@@ -14,6 +14,7 @@ from petseg.augmentation import Augmentation
 from petseg.data import record
 from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import preprocessing, reading, resizing, windows
+from petseg.input_pipeline.pictures import ENCODED, Pictures
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.seeds import Stream, fold_seed
 
@@ -57,6 +58,7 @@ def read_view(
     options: ViewOptions,
     batch_size: int,
     verified: VerifiedShards | None = None,
+    pictures: Pictures = ENCODED,
 ) -> tf.data.Dataset:
     """Examples of a split in one view, in the order of pipeline.make_for_eval.
 
@@ -67,6 +69,7 @@ def read_view(
       options: See ViewOptions.
       batch_size: Examples in a batch; the last one may hold fewer.
       verified: See reading.Shards.
+      pictures: What the records hold.
 
     Returns:
       A dataset of dicts:
@@ -81,7 +84,7 @@ def read_view(
     def make_view(index: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         fields = record.parse_record(serialized)
         if view.startswith(_CROP):
-            image, mask = _crop(fields, int(view.removeprefix(_CROP)), index, options)
+            image, mask = _crop(fields, int(view.removeprefix(_CROP)), index, options, pictures)
             sides = sides_of(size)
         else:
             image, mask = preprocessing.whole(
@@ -108,7 +111,11 @@ def read_view(
 
 
 def _crop(
-    fields: dict[str, tf.Tensor], crop: int, index: tf.Tensor, options: ViewOptions
+    fields: dict[str, tf.Tensor],
+    crop: int,
+    index: tf.Tensor,
+    options: ViewOptions,
+    pictures: Pictures,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """An image's window of that number, as training would decode it."""
     augmentation, size = options.augmentation, options.image_size
@@ -119,8 +126,9 @@ def _crop(
         fold_seed(crop, Stream.FIXED_WINDOW, index),
     )
     batch_of_one = {key: tf.expand_dims(values, 0) for key, values in fields.items()}
-    planned = preprocessing.plan(batch_of_one, drawn, options.keep_aspect, size)
+    planned = preprocessing.plan(batch_of_one, drawn, options.keep_aspect, size, pictures)
     if augmentation.flip:
         planned["flip"] = windows.sample_flips(1, fold_seed(crop, Stream.FIXED_FLIP, index))
-    example = preprocessing.make({k: v[0] for k, v in planned.items()}, _RAW, size, letterbox=False)
+    planned = {key: values[0] for key, values in planned.items()}
+    example = preprocessing.make(planned, _RAW, size, False, pictures)
     return example["image"], example["mask"]

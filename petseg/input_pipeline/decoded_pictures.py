@@ -90,10 +90,7 @@ class DecodedPictures:
         lines = tf.reshape(plane, [rows, columns * _CHANNELS])
         top, left, height, width = tf.unstack(tf.cast(window, tf.int64))
         pixels = tf.slice(lines, [top, left * _CHANNELS], [height, width * _CHANNELS])
-        pixels = tf.reshape(pixels, [height, width, _CHANNELS])
-        return tf.switch_case(
-            reduction, [lambda f=factor: _reduce(pixels, f) for factor in windows.REDUCTIONS]
-        )
+        return windows.reduce(tf.reshape(pixels, [height, width, _CHANNELS]), reduction)
 
     def mask(self, example: dict[str, tf.Tensor]) -> tf.Tensor:
         """See Pictures.mask."""
@@ -109,10 +106,3 @@ def _padded_sides(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _up_to(side: int | np.ndarray | tf.Tensor, multiple: int) -> int | np.ndarray | tf.Tensor:
     return -(-side // multiple) * multiple
-
-
-def _reduce(pixels: tf.Tensor, factor: int) -> tf.Tensor:
-    if factor == 1:
-        return pixels
-    means = tf.nn.avg_pool2d(tf.cast(pixels[None], tf.float32), factor, factor, "VALID")[0]
-    return tf.cast(means + 0.5, tf.uint8)  # rounded: the cast cuts off

@@ -250,8 +250,7 @@ def _decode_shard(
 def _decode(serialized: tf.Tensor, sides: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """A record's name, and its pictures as they lie in a store, of the given sides, int64 [2]."""
     fields = record.parse_record(serialized)
-    # As training decodes windows.
-    image = tf.io.decode_jpeg(fields[record.IMAGE], channels=3, fancy_upscaling=False)
+    image = record.decode_image_as_windows(fields[record.IMAGE])
     mask = tf.squeeze(record.decode_mask(fields[record.MASK]), -1)
     given = tf.stack([fields[record.HEIGHT], fields[record.WIDTH]])
     sides, given = tf.cast(sides, tf.int32), tf.cast(given, tf.int32)

@@ -1,12 +1,16 @@
-"""Where an example's pixels come from: the JPEG and PNG of its record, or decoded before."""
+"""Where an example's pixels come from: the JPEG and PNG of its record, or decoded before.
+
+The manifest says how a data set stores its pictures, and of_store alone decides by it.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 import tensorflow as tf
 
-from petseg.data import record
+from petseg.data import record, store_kinds
 from petseg.input_pipeline import windows
+from petseg.input_pipeline.raw_pictures import RawPictures
 
 
 class Pictures(Protocol):
@@ -51,3 +55,9 @@ class EncodedPictures:
 
 
 ENCODED = EncodedPictures()
+_PICTURES = {store_kinds.ENCODED: ENCODED, store_kinds.RAW: RawPictures()}
+
+
+def of_store(store: str) -> Pictures:
+    """What reads the pictures of records, by Manifest.store."""
+    return _PICTURES[store]

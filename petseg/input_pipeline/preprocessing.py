@@ -8,7 +8,7 @@ from petseg.data.label_map import IGNORE
 from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import resizing, windows
 from petseg.input_pipeline.class_ids import to_class_ids
-from petseg.input_pipeline.pictures import ENCODED, Pictures
+from petseg.input_pipeline.pictures import Pictures
 
 
 def whole(
@@ -50,7 +50,7 @@ def plan(
     drawn: tf.Tensor | None,
     keep_aspect: bool,
     size: ImageSize,
-    pictures: Pictures = ENCODED,
+    pictures: Pictures,
 ) -> dict[str, tf.Tensor]:
     """Plans which part of each image is read, and at which reduction.
 
@@ -82,7 +82,7 @@ def make(
     class_ids: np.ndarray,
     size: ImageSize,
     letterbox: bool,
-    pictures: Pictures = ENCODED,
+    pictures: Pictures,
 ) -> dict[str, tf.Tensor]:
     """Makes an example as `plan` has it.
 

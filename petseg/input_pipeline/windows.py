@@ -118,6 +118,26 @@ def decode_window(encoded: tf.Tensor, window: tf.Tensor, reduction: tf.Tensor) -
     return tf.switch_case(reduction, [lambda f=factor: decode(f) for factor in REDUCTIONS])
 
 
+def reduce(pixels: tf.Tensor, reduction: tf.Tensor) -> tf.Tensor:
+    """Reduces a window that was decoded before; each pixel is the mean of those it stands for.
+
+    Args:
+      pixels: uint8 [height, width, channels], a window from choose_reductions.
+      reduction: int32 [], from choose_reductions.
+
+    Returns:
+      uint8, both sides divided by 1, 2, 4 or 8.
+    """
+
+    def means(factor: int) -> tf.Tensor:
+        if factor == 1:
+            return pixels
+        pooled = tf.nn.avg_pool2d(tf.cast(pixels[None], tf.float32), factor, factor, "VALID")[0]
+        return tf.cast(pooled + 0.5, tf.uint8)  # rounded: the cast cuts off
+
+    return tf.switch_case(reduction, [lambda f=factor: means(f) for factor in REDUCTIONS])
+
+
 def to_size(pixels: tf.Tensor, sides: tuple[int, int] | tf.Tensor) -> tf.Tensor:
     """Resizes uint8 [height, width, channels], bilinear without antialiasing."""
     resized = tf.raw_ops.ResizeBilinear(

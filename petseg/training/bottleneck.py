@@ -11,12 +11,13 @@ from petseg import config_rules, free_memory
 from petseg.config import Config
 from petseg.config_rules import FEATURE_CACHE_DIR
 from petseg.cores import usable_cores
-from petseg.data import record
+from petseg.data import record, store_kinds
 from petseg.data.manifest import Split
 from petseg.errors import UserError
 from petseg.image_size import ImageSize, readable, sides_of
 from petseg.input_pipeline import decoded_store, reading
 from petseg.training import distribution, precision, setup
+from petseg.training.data import DataSet
 from petseg.training.setup import RunSetup
 from petseg.training.stages import StageTrainer
 
@@ -142,14 +143,17 @@ def examine_run(
         image_size=run.options.image_size,
         short_side=min(train.mean_height, train.mean_width),
         needed_short_side=_needed_short_side(run.options.image_size, train),
-        decoded_bytes=0 if run.data.decoded else _decoded_bytes(train),
+        decoded_bytes=_bytes_to_decode(run.data),
         free_bytes=free_memory.available_bytes(),
     )
     return figures, diagnose(figures)
 
 
-def _decoded_bytes(train: Split) -> int:
-    """About what images and masks take as uint8: as if all were of the mean size."""
+def _bytes_to_decode(data: DataSet) -> int:
+    """About what images and masks take decoded: as if all were of the mean size."""
+    if data.decoded or data.manifest.store == store_kinds.RAW:
+        return 0
+    train = data.train
     return round(4 * train.records * train.mean_height * train.mean_width)
 
 

@@ -16,6 +16,7 @@ from petseg.devices import Devices
 from petseg.errors import UserError
 from petseg.input_pipeline import (
     decoded_store,
+    pictures,
     pipeline,
     service,
     shard_cache,
@@ -86,6 +87,7 @@ class DataSet:
             self.options,
             devices.host_index,
             devices.host_count,
+            pictures.of_store(self.manifest.store),
         )
         if not self.decoded:
             return batches

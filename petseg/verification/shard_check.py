@@ -11,13 +11,22 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from petseg.data import jpeg, manifest, picture_file, record, tfrecord
+from petseg.data import (
+    jpeg,
+    manifest,
+    picture_file,
+    raw_picture,
+    record,
+    store_kinds,
+    tfrecord,
+)
 from petseg.data.manifest import Shard
 from petseg.errors import shown
 
 _GREY_8_BITS = bytes([8, 0])
 _DEPTH_AND_COLOUR_TYPE = slice(24, 26)  # in the bytes of a PNG
 _GRID = 9
+_REDUCTION = 8  # as jpeg.decode_small
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +37,13 @@ class ShardTask:
       path: Path of the file.
       metadata: The shard's metadata in the manifest.
       raw_labels: Raw value -> its meaning, for every value that masks may contain.
+      store: How the data set stores pictures: one of store_kinds.STORES.
     """
 
     path: str
     metadata: Shard
     raw_labels: Mapping[int, str]
+    store: str = store_kinds.ENCODED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +93,7 @@ def check_shard(task: ShardTask, advance: Callable[[], None]) -> ShardReport:
                 try:
                     fields = _fields(frame)
                     name = fields[record.SOURCE_ID]
-                    prints.append(_check_record(fields, task.raw_labels, sums))
+                    prints.append(_check_record(fields, task, sums))
                     names.append(name)
                 except _Bad as fault:
                     suffix = f" ({shown(name)})" if name else ""
@@ -144,17 +155,40 @@ def _only(values: tf.train.BytesList | tf.train.Int64List) -> bytes | int:
     return value
 
 
-def _check_record(fields: Mapping, raw_labels: Mapping[int, str], sums: _Sums) -> tuple[int, int]:
+def _check_record(fields: Mapping, task: ShardTask, sums: _Sums) -> tuple[int, int]:
     """Adds to the sums; returns the image's fingerprint."""
+    raw_labels = task.raw_labels
     size = (fields[record.HEIGHT], fields[record.WIDTH])
     image, mask = fields[record.IMAGE], fields[record.MASK]
     # Before they are decoded, because headers may claim sizes that no memory holds.
     claimed = [picture_file.size_by_header(content) for content in (image, mask)]
     if None not in claimed:
         _check_sizes(*claimed, size)
+    decode = _raw_pixels if task.store == store_kinds.RAW else _decoded
+    grey, sides, labels = decode(image, mask)
+    _check_sizes(sides, labels.shape, size)
+    values, counts = np.unique(labels, return_counts=True)
+    sums.pixels_per_label.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    sums.height_sum += sides[0]
+    sums.width_sum += sides[1]
+    unknown = sorted(set(values.tolist()) - set(raw_labels))
+    if unknown and raw_labels:  # without class file and decoding, the manifest names none
+        raise _Bad(
+            f"its mask holds {', '.join(map(str, unknown))}, which the manifest does not name"
+        )
+    return fingerprint(grey)
+
+
+def _decoded(image: bytes, mask: bytes) -> tuple[np.ndarray, tuple[int, int], np.ndarray]:
+    """Decodes a JPEG and a PNG.
+
+    Returns:
+      uint8 [height, width], the image in grey and small; its height and width; uint8 [height,
+      width], the mask.
+    """
     try:
         grey = jpeg.decode_small(image)
-        height, width, channels = tf.io.extract_jpeg_shape(image).numpy().tolist()
+        *sides, channels = tf.io.extract_jpeg_shape(image).numpy().tolist()
     except jpeg.DamagedJpeg as reason:
         raise _Bad(f"its image is damaged: {reason}") from reason
     if channels != 3:
@@ -165,17 +199,20 @@ def _check_record(fields: Mapping, raw_labels: Mapping[int, str], sums: _Sums) -
         labels = record.decode_mask(mask).numpy()[..., 0]
     except tf.errors.InvalidArgumentError as error:
         raise _Bad("its mask cannot be decoded") from error
-    _check_sizes((height, width), labels.shape, size)
-    values, counts = np.unique(labels, return_counts=True)
-    sums.pixels_per_label.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-    sums.height_sum += height
-    sums.width_sum += width
-    unknown = sorted(set(values.tolist()) - set(raw_labels))
-    if unknown and raw_labels:  # without class file and decoding, the manifest names none
-        raise _Bad(
-            f"its mask holds {', '.join(map(str, unknown))}, which the manifest does not name"
-        )
-    return fingerprint(grey)
+    return grey, tuple(sides), labels
+
+
+def _raw_pixels(image: bytes, mask: bytes) -> tuple[np.ndarray, tuple[int, int], np.ndarray]:
+    """The pixels of raw pictures; see _decoded."""
+    what = "image"
+    try:
+        pixels = raw_picture.decode(image, 3)
+        what = "mask"
+        labels = raw_picture.decode(mask, 1)
+    except ValueError as error:
+        raise _Bad(f"its {what} is not as --store=raw writes it: {error}") from error
+    grey = np.asarray(Image.fromarray(pixels).convert("L").reduce(_REDUCTION))
+    return grey, pixels.shape[:2], labels[..., 0]
 
 
 def _check_sizes(image: tuple[int, int], mask: tuple[int, int], said: tuple[int, int]) -> None:

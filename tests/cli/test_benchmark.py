@@ -6,7 +6,7 @@ from testing.commands import assert_one_line_error, run_module
 
 @pytest.mark.long
 def test_the_input_is_measured_beside_its_limit_and_the_tutorial(data_dir):
-    wanted = {"plain_decode_limit", "train", "eval", "tutorial"}
+    wanted = {"plain_decode_limit", "train", "train_raw", "eval", "tutorial"}
     done = run_module(
         "tools/benchmark.py",
         "--stage=input",
@@ -19,7 +19,8 @@ def test_the_input_is_measured_beside_its_limit_and_the_tutorial(data_dir):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     measured = {line["name"]: line for line in lines}
     assert wanted <= measured.keys()
-    assert {"train/plain_decode_limit", "train/tutorial"} <= measured.keys()
+    ratios = {"train/plain_decode_limit", "train_raw/plain_decode_limit", "train/tutorial"}
+    assert ratios <= measured.keys()
     for line in lines:
         assert line["stage"] == "input" and line["min"] <= line["value"] <= line["max"]
     ratio = measured["train"]["value"] / measured["plain_decode_limit"]["value"]

@@ -57,16 +57,25 @@ FINDINGS = st.lists(st.builds(Finding, st.text(), st.text(), st.text()), max_siz
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(COUNTS, FINDINGS, FINDINGS, st.text()), min_size=1, max_size=4))
-def test_the_text_is_that_of_pythons_json(drawn):
+@given(
+    st.lists(st.tuples(COUNTS, FINDINGS, FINDINGS, st.text()), min_size=1, max_size=4),
+    st.sampled_from([("encoded", 0), ("raw", 5)]),
+)
+def test_the_text_is_that_of_pythons_json(drawn, stored):
+    store, encoded_bytes = stored
     shards = tuple(
-        Shard(name, 1, 2, "ab" * 32, "cd" * 32, counts, 3, 4, repaired, rejected)
+        Shard(name, 1, 2, "ab" * 32, "cd" * 32, counts, 3, 4, repaired, rejected, encoded_bytes)
         for counts, repaired, rejected, name in drawn
     )
     split = Split(shards)
-    made = Manifest("é", {"by": "x"}, {1: "pet"}, {"train": split}, (Finding("a", "", "b"),))
+    unplaced = (Finding("a", "", "b"),)
+    made = Manifest("é", {"by": "x"}, {1: "pet"}, {"train": split}, unplaced, store=store)
     content = {"version": manifest.VERSION, **dataclasses.asdict(made)}
     del content["findings"]
+    if store == "encoded":  # as before there were others
+        del content["store"]
+        for shard in content["splits"]["train"]["shards"]:
+            del shard["encoded_bytes"]
     content["splits"]["train"] = {
         "records": split.records,
         "pixels_per_label": split.pixels_per_label,
@@ -342,3 +351,10 @@ def test_metadata_of_a_shard_in_work_are_checked_likewise(finished):
     for wrong in (text[:-9], "[" * 100_000, text.replace('"records": 3', '"records": -3')):
         with pytest.raises(ValueError, match=r"records|JSON"):
             manifest.shard_from_json(wrong)
+
+
+def test_an_unknown_store_is_refused(tmp_path, finished):
+    path = tmp_path / manifest.FILE_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), "store": "webp"}))
+    with pytest.raises(UserError, match=r"manifest\.json is damaged: .*store"):
+        manifest.read_manifest(str(tmp_path))

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import tensorflow as tf
 from PIL import Image
 
 from petseg.conversion import convert as convert_lib
@@ -15,7 +16,7 @@ from petseg.conversion.prepare import RecordOptions
 from petseg.conversion.sources.base import SourceListing
 from petseg.conversion.write_dataset import WriteOptions, new_plan_folder, write_dataset
 from petseg.conversion.write_shards import RunnerOptions
-from petseg.data import output_folder
+from petseg.data import output_folder, record
 from petseg.data.manifest import Manifest
 
 _SHARD_MIB = 0.05
@@ -27,6 +28,21 @@ def convert(raw: Path, output: Path, **changes: object) -> Manifest:
     return convert_lib.convert(
         ConvertOptions(output_dir=str(output), raw_dir=str(raw), **options), show_progress=False
     )
+
+
+def convert_raw(raw: Path, encoded_dir: Path, output: Path, **changes: object) -> Manifest:
+    """Converts a pets folder with --store=raw, to as many shards as `convert` has made of it.
+
+    So both data sets hold their records in the same order.
+    """
+    raw_bytes = source_bytes = 0
+    for serialized in tf.data.TFRecordDataset(sorted(map(str, encoded_dir.glob("*-train.*")))):
+        fields = record.parse_record(serialized)
+        height, width = int(fields[record.HEIGHT]), int(fields[record.WIDTH])
+        raw_bytes += 4 * height * width
+        source_bytes += sum(len(fields[key].numpy()) for key in (record.IMAGE, record.MASK))
+    shard_mib = _SHARD_MIB * raw_bytes / source_bytes
+    return convert(raw, output, store="raw", shard_mib=shard_mib, **changes)
 
 
 def write(list_examples: Callable[[], SourceListing], output: Path) -> Manifest:

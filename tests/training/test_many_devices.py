@@ -82,6 +82,22 @@ def test_a_user_can_check_replicas_on_their_own_machine(tiny_config, tmp_path, e
         next(replica_check.check_replicas(tiny_config))
 
 
+@pytest.mark.slow
+def test_each_of_eight_replicas_gets_its_rows_of_the_global_batch(data_dir, tmp_path):
+    fed = {}
+    for replicas in (1, 8):
+        file = tmp_path / f"{replicas}.npz"
+        done = run_module("tests/testing/shares_of_replicas.py", data_dir, replicas, file)
+        assert done.returncode == 0, done.stderr
+        fed[replicas] = dict(np.load(file))
+    assert len(fed[8]) == 8 * len(fed[1]) > 0
+    for name, whole in fed[1].items():
+        key_and_step = name.rsplit(" ", 1)[0]
+        for replica in range(8):
+            share = fed[8][f"{key_and_step} {replica}"]
+            np.testing.assert_array_equal(share, whole[2 * replica : 2 * replica + 2])
+
+
 def test_a_difference_between_replicas_is_a_fault():
     first = Outcome(1, {"a": np.array([1.0, 2.0])}, np.eye(2, dtype=int), np.eye(2, dtype=int))
     same = dataclasses.replace(first, replicas=2)

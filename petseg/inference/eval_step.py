@@ -55,7 +55,8 @@ def make_eval_step(
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         known = features.decode(batch)
-        logits = model.logits(known)
+        outputs = model.outputs(known)
+        logits = outputs.pixels
         teacher_logits = teacher.logits(known) if teacher else None
         predicted = tf.argmax(logits, axis=-1)
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
@@ -72,7 +73,10 @@ def make_eval_step(
             tf.stack(
                 [
                     tf.zeros([]),
-                    *(loss.sum(logits, batch["mask"], teacher_logits) for loss in losses),
+                    *(
+                        loss.sum(logits, batch["mask"], teacher_logits, outputs.image)
+                        for loss in losses
+                    ),
                 ]
             ),
         )

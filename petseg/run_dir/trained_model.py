@@ -81,6 +81,7 @@ def model_options(config: Config) -> ModelOptions:
         encoder_width=model.encoder_width,
         encoder_convs=model.encoder_convs,
         decoder_channels=model.decoder_channels,
+        presence=model.presence,
         seed=config.train.seed,
     )
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from petseg.data.manifest import Manifest
+    from petseg.inference.postprocessing import PostprocessingOptions
     from petseg.inference.predictor import Predictor
     from petseg.inference.tta import TtaOptions
 
@@ -307,6 +308,7 @@ class Run:
         data_dir: str | None = None,
         checkpoint: str | int = "newest",
         tta: "TtaOptions | None" = None,
+        postprocessing: "PostprocessingOptions | None" = None,
     ) -> dict[str, Any]:
         """Counts every pixel of a split once, as petseg-evaluate does.
 
@@ -315,6 +317,7 @@ class Run:
           data_dir: The data set; None for the one that the run was trained on.
           checkpoint: 'newest', 'best' (by the run's best_metric) or a step.
           tta: Test-time augmentation; None for the images alone.
+          postprocessing: What is done to predictions at the images' own size; None for nothing.
 
         Returns:
           What RUN/evaluation/SPLIT.json holds: mean_iou, iou by class, and much more.
@@ -324,6 +327,7 @@ class Run:
           FaultFound: A shard differs from its manifest.
         """
         from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
+        from petseg.inference.postprocessing import PostprocessingOptions
         from petseg.inference.tta import TtaOptions
 
         options = EvaluateOptions(
@@ -331,6 +335,7 @@ class Run:
             data_dir=data_dir and paths.expand(data_dir),
             checkpoint=str(checkpoint),
             tta=tta or TtaOptions(),
+            postprocessing=postprocessing or PostprocessingOptions(),
         )
         return evaluate_split(self.run_dir, options)
 
@@ -341,6 +346,7 @@ class Run:
         probabilities: bool = False,
         checkpoint: str | int = "newest",
         tta: "TtaOptions | None" = None,
+        postprocessing: "PostprocessingOptions | None" = None,
     ) -> "np.ndarray":
         """Segments an image of any size.
 
@@ -349,6 +355,7 @@ class Run:
           probabilities: Return the probability of each class instead of the best one.
           checkpoint: 'newest', 'best' (by the run's best_metric) or a step.
           tta: Test-time augmentation; None for the image alone.
+          postprocessing: What is done to the prediction; None for nothing.
 
         Returns:
           uint8 [height, width], class ids; or float32 [height, width, classes].
@@ -363,9 +370,8 @@ class Run:
             raise UserError(
                 f"image: {image.dtype} {list(image.shape)} must be uint8 [height, width, 3], RGB"
             )
-        predictor = self._predictor(str(checkpoint), tta)
-        found = predictor.predict_probabilities(image)
-        return found if probabilities else found.argmax(-1).astype(np.uint8)
+        predictor = self._predictor(str(checkpoint), tta, postprocessing)
+        return predictor.predict_probabilities(image) if probabilities else predictor.predict(image)
 
     def export(
         self,
@@ -399,15 +405,22 @@ class Run:
         )
         return export_model(self.run_dir, options)
 
-    def _predictor(self, checkpoint: str, tta: "TtaOptions | None") -> "Predictor":
+    def _predictor(
+        self,
+        checkpoint: str,
+        tta: "TtaOptions | None",
+        postprocessing: "PostprocessingOptions | None",
+    ) -> "Predictor":
         from petseg.inference.predictor import make_predictor
         from petseg.inference.tta import TtaOptions
         from petseg.run_dir.trained_model import load_trained_model
 
-        key = (checkpoint, tta)
+        key = (checkpoint, tta, postprocessing)
         if key not in self._predictors:
             trained = load_trained_model(self.run_dir, checkpoint)
-            self._predictors[key] = make_predictor(trained, tta or TtaOptions(), batch_size=1)
+            self._predictors[key] = make_predictor(
+                trained, tta or TtaOptions(), batch_size=1, postprocessing=postprocessing
+            )
         return self._predictors[key]
 
 

@@ -131,13 +131,15 @@ LOSSES: Registry = Registry(
         "lovasz_softmax": "petseg.losses.lovasz_softmax:LOVASZ_SOFTMAX",
     },
 )
-# metrics.base.Metric
+# metrics.base.Metric or ImageMetric
 METRICS: Registry = Registry(
     "metric",
     {
         "mean_iou": "petseg.metrics.confusion:MEAN_IOU",
         "pixel_accuracy": "petseg.metrics.confusion:PIXEL_ACCURACY",
         "frequency_weighted_iou": "petseg.metrics.confusion:FREQUENCY_WEIGHTED_IOU",
+        "image_mean_iou": "petseg.metrics.image_metrics:IMAGE_MEAN_IOU",
+        "image_dice": "petseg.metrics.image_metrics:IMAGE_DICE",
         "iou": "petseg.metrics.confusion:IOU",
         "dice": "petseg.metrics.confusion:DICE",
         "precision": "petseg.metrics.confusion:PRECISION",

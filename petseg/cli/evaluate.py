@@ -17,7 +17,7 @@ from typing import TextIO
 
 from absl import flags
 
-from petseg.cli import command, path_flags, tta_flags
+from petseg.cli import command, path_flags, postprocessing_flags, tta_flags
 from petseg.errors import UserError
 
 _WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
@@ -33,6 +33,7 @@ _JSON = flags.DEFINE_bool(
     "json", None, "Print all figures as one last line; by default unless it is a terminal's."
 )
 _TTA = tta_flags.define()
+_POSTPROCESSING = postprocessing_flags.define()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str]) -> None:
         data_dir=_DATA_DIR.value,
         checkpoint=_CHECKPOINT.value,
         tta=_TTA(),
+        postprocessing=_POSTPROCESSING(),
         panel_images=_PANEL_IMAGES.value,
     )
     figures = evaluate_split(_WORKDIR.value, options)

@@ -2,14 +2,16 @@
 
   petseg-predict --workdir=RUN --output_dir=OUT photo.jpg folder/ clip.mp4
   petseg-predict --workdir=RUN --output_dir=OUT --write=colours,probabilities photo.jpg
+  petseg-predict --workdir=RUN --output_dir=OUT --write=rle folder/
   find . -name '*.jpg' | petseg-predict --workdir=RUN --output_dir=OUT -
 
 A PATH is a picture, a video, a folder, or - for a list of them on standard input. For each
 picture OUT gets, at its full size, NAME_mask.png (class ids, one byte per pixel, and a palette
 of the classes' colours) and NAME_overlay.jpg, or what --write names; for each video
-NAME_overlay.mp4 and a folder NAME_mask of frames. Only files that it made itself are replaced,
-and they are not predicted. Statuses: 0 done; 1 some could not be read to their end (the others are
-done); 2 a wrong command or workdir.
+NAME_overlay.mp4 and a folder NAME_mask of frames. --write=rle is one file for all pictures,
+OUT/predictions.csv, with the run lengths of each class in each picture, as competitions take
+them. Only files that it made itself are replaced, and they are not predicted. Statuses: 0 done;
+1 some could not be read to their end (the others are done); 2 a wrong command or workdir.
 """
 
 import sys
@@ -17,7 +19,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from petseg.cli import command, path_flags, tta_flags
+from petseg.cli import command, path_flags, postprocessing_flags, tta_flags
 from petseg.errors import FaultFound, UserError
 from petseg.inference import output_kinds
 
@@ -37,21 +39,36 @@ _COLOURS = flags.DEFINE_list(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 8, "Images that are computed together.", lower_bound=1
 )
+_RLE_CLASSES = flags.DEFINE_list(
+    "rle_classes", [], "Classes that have rows in predictions.csv; by default all but background."
+)
+_RLE_COLUMNS = flags.DEFINE_list(
+    "rle_columns",
+    list(output_kinds.RLE_COLUMNS),
+    "Names of the columns of predictions.csv; two, such as img,pixels, leave out the class.",
+)
 _TTA = tta_flags.define()
+_POSTPROCESSING = postprocessing_flags.define()
 
 
 def main(arguments: Sequence[str]) -> None:
     """Predicts the pictures and videos that the arguments name."""
     if not arguments:
         raise UserError("name at least one picture or folder: petseg-predict ... PATH...")
-    from petseg.inference import outputs
+    from petseg.inference import outputs, run_length_file
     from petseg.inference.jobs import plan_jobs
     from petseg.inference.outputs import OutputOptions
     from petseg.inference.predict_files import predict_files
     from petseg.inference.predictor import make_predictor
     from petseg.run_dir import trained_model
 
+    postprocessing = _POSTPROCESSING()
     outputs.check_kinds(_WRITE.value)
+    is_rle = output_kinds.RLE in _WRITE.value
+    for flag in (_RLE_CLASSES, _RLE_COLUMNS):
+        if flag.present and not is_rle:
+            raise UserError(f"--{flag.name} is for --write=rle")
+    run_length_file.check_columns(_RLE_COLUMNS.value)
     colours = outputs.parse_colours(_COLOURS.value)
     plan = plan_jobs(arguments, _OUTPUT_DIR.value, _WRITE.value)
     jobs = plan.jobs
@@ -59,9 +76,16 @@ def main(arguments: Sequence[str]) -> None:
         print(note, file=sys.stderr)
     trained = trained_model.load_trained_model(_WORKDIR.value, _CHECKPOINT.value)
     names = trained.label_map.names
-    table = outputs.replace_colours(trained.palette, names, colours)
-    predictor = make_predictor(trained, _TTA(), _BATCH_SIZE.value)
-    failed = predict_files(predictor, jobs, OutputOptions(tuple(_WRITE.value), names, table))
+    palette = outputs.replace_colours(trained.palette, names, colours)
+    kinds = tuple(kind for kind in _WRITE.value if kind != output_kinds.RLE)
+    run_lengths = None
+    if is_rle:
+        run_lengths = run_length_file.choose_options(
+            _OUTPUT_DIR.value, _RLE_COLUMNS.value, _RLE_CLASSES.value, names
+        )
+    predictor = make_predictor(trained, _TTA(), _BATCH_SIZE.value, postprocessing)
+    options = OutputOptions(kinds, names, palette, run_lengths)
+    failed = predict_files(predictor, jobs, options)
     print(f"{len(jobs) - failed} of {len(jobs)} files predicted: {_OUTPUT_DIR.value}")
     if failed:
         raise FaultFound(f"{failed} of {len(jobs)} files could not be read to their end")

@@ -5,11 +5,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from petseg.conversion.sources.base import MaskRules
-from petseg.data.label_map import IGNORED
+from petseg.data.label_map import BACKGROUND, BACKGROUNDS, IGNORED
 from petseg.errors import UserError, shown
 
-BACKGROUND = "background"
-_BACKGROUNDS = (BACKGROUND, "_background_")  # LabelMe's own name, too
 _IGNORED_LABELS = (IGNORED, "__ignore__")
 _IGNORED_VALUE, _LARGEST = 255, 254
 _UNFIT = re.compile(r"[;=,\x00-\x1f\x7f-\x9f]")  # a label map's text could not hold it
@@ -52,7 +50,7 @@ def choose_labels(
     ignored = _IGNORED_VALUE if given.ignored is None else given.ignored
     special = dict.fromkeys(_IGNORED_LABELS, ignored)
     if given.names is None:
-        names = _number(sorted(set(labels) - {*_BACKGROUNDS, *special}), ids, ignored)
+        names = _number(sorted(set(labels) - {*BACKGROUNDS, *special}), ids, ignored)
         background = 0
     else:
         names = {v: name for v, name in given.names.items() if v != ignored}
@@ -60,7 +58,7 @@ def choose_labels(
     names.setdefault(background, BACKGROUND)
     by_name = {name: value for value, name in names.items()}
     values = {label: by_name[_fit(label)] for label in labels if _fit(label) in by_name}
-    values |= {**special, **dict.fromkeys(_BACKGROUNDS, background)}
+    values |= {**special, **dict.fromkeys(BACKGROUNDS, background)}
     rules = MaskRules(dict(sorted({**names, ignored: IGNORED}.items())), {}, ignored)
     return Labels(values, background, rules)
 
@@ -88,7 +86,7 @@ def _number(labels: list[str], ids: Mapping[str, int] | None, ignored: int) -> d
 
 
 def _background_of(names: Mapping[int, str]) -> int:
-    named = [value for value, name in names.items() if name.lower() in _BACKGROUNDS]
+    named = [value for value, name in names.items() if name.lower() in BACKGROUNDS]
     if not named and 0 in names:
         raise UserError(
             f"--classes: id 0 is '{names[0]}', but pixels that no shape covers need a value; call "

@@ -1,7 +1,7 @@
 """Label maps: the classes that the raw values of a mask become, and the values to ignore."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from petseg.registry import LABEL_MAPS
 IGNORE = 255  # the class id of a pixel that neither trains nor counts
 UNKNOWN = 254  # the class id of a raw value that the label map does not name
 MAX_CLASSES = 254
+BACKGROUND = "background"  # the name of the class of all that is nothing else
+BACKGROUNDS = (BACKGROUND, "_background_")  # LabelMe's own name, too
 IGNORED = "ignored"  # the name of the values to ignore, in texts and in manifests
 
 
@@ -123,6 +125,11 @@ def parse_label_map(text: str) -> LabelMap:
             f"from 2 to {MAX_CLASSES} are possible"
         )
     return LabelMap(tuple(names), tuple(raw_values), ignored)
+
+
+def foreground(names: Sequence[str]) -> list[int]:
+    """The ids of the classes, by their names, but the background, in upper or lower case."""
+    return [i for i, name in enumerate(names) if name.lower() not in BACKGROUNDS]
 
 
 def unnamed(raw_value: int) -> str:

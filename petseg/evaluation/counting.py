@@ -11,7 +11,10 @@ import tensorflow as tf
 from petseg.cores import usable_cores
 from petseg.data.label_map import IGNORE
 from petseg.evaluation.label_map_views import MODEL_VIEW, LabelMapView
+from petseg.inference import small_regions
+from petseg.inference.postprocessing import PostprocessingOptions
 from petseg.inference.predictor import Predictor
+from petseg.inference.smoothing import smooth
 from petseg.input_pipeline import resizing
 from petseg.input_pipeline.class_ids import to_class_ids
 from petseg.input_pipeline.stored_examples import Original
@@ -57,13 +60,13 @@ class ImageScores:
       index: position in the split, from 0.
       name: name of the image.
       mean_iou: by view and size; NaN where no pixel counts.
-      iou: by view and size, float64 [classes]; NaN where a class is absent.
+      areas: by view and size, int64 [classes, 3]; see metrics.confusion.areas.
     """
 
     index: int
     name: str
     mean_iou: dict[Key, float]
-    iou: dict[Key, np.ndarray]
+    areas: dict[Key, np.ndarray]
 
 
 @dataclasses.dataclass
@@ -93,7 +96,7 @@ class SplitCounts:
                 original.index,
                 original.name,
                 {key: confusion.mean_iou(of.confusion) for key, of in counts.items()},
-                {key: confusion.iou(of.confusion) for key, of in counts.items()},
+                {key: confusion.areas(of.confusion) for key, of in counts.items()},
             )
         )
         for kind, group in groups.items():
@@ -111,6 +114,8 @@ def count_split(
 ) -> SplitCounts:
     """Counts every pixel of a split once, at the model's size and at the images' full size.
 
+    Post-processing, whose lengths are pixels of the images, is done at their full size alone.
+
     Args:
       originals: examples of the split.
       predictor: the model.
@@ -124,12 +129,16 @@ def count_split(
     def count(original: Original, view_logits: list[tf.Tensor]) -> dict[Key, Counts]:
         height, width = map(tf.constant, np.int32(original.mask.shape))
         fitted = resizing.fitted(height, width, options.image_size, options.keep_aspect)
+        small = predictor.average(view_logits, *fitted)
+        full = predictor.average(view_logits, height, width)
+        by_size = {
+            MODEL_SIZE: count_image(small, original.mask, PostprocessingOptions()),
+            FULL_SIZE: count_image(full, original.mask, options.postprocessing),
+        }
         return {
             (name, size): counts
-            for size, sides in ((MODEL_SIZE, fitted), (FULL_SIZE, (height, width)))
-            for name, counts in count_image(
-                predictor.average(view_logits, *sides), original.mask
-            ).items()
+            for size, by_view in by_size.items()
+            for name, counts in by_view.items()
         }
 
     # Images are counted in threads while the model predicts the next ones.
@@ -166,35 +175,48 @@ def _with_logits(
 
 def _make_count_image(
     views: Mapping[str, LabelMapView],
-) -> Callable[[tf.Tensor, np.ndarray], dict[str, Counts]]:
-    """A function: probabilities at some size, the raw mask -> counts by name of the view."""
+) -> Callable[[tf.Tensor, np.ndarray, PostprocessingOptions], dict[str, Counts]]:
+    """A function: probabilities at some size, the raw mask, post-processing -> counts by view."""
+    probabilities = tf.TensorSpec([None, None, len(views[MODEL_VIEW].merging)], tf.float32)
+    mask = tf.TensorSpec([None, None], tf.uint8)
 
-    @tf.function(
-        autograph=False,
-        input_signature=[
-            tf.TensorSpec([None, None, len(views[MODEL_VIEW].merging)], tf.float32),
-            tf.TensorSpec([None, None], tf.uint8),
-        ],
-    )
-    def count(probabilities: tf.Tensor, raw: tf.Tensor) -> dict[str, dict[str, tf.Tensor]]:
-        height, width = tf.shape(probabilities)[0], tf.shape(probabilities)[1]
-        rows = resizing.nearest(0, tf.shape(raw)[0], height)
-        columns = resizing.nearest(0, tf.shape(raw)[1], width)
+    @tf.function(autograph=False, input_signature=[probabilities])
+    def classify(probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+        merged = {
+            name: probabilities
+            if name == MODEL_VIEW
+            else tf.linalg.matmul(probabilities, view.merging)
+            for name, view in views.items()
+        }
+        return {name: tf.cast(tf.argmax(one, axis=-1), tf.uint8) for name, one in merged.items()}
+
+    @tf.function(autograph=False, input_signature=[dict.fromkeys(views, mask), mask])
+    def count(predicted: dict[str, tf.Tensor], raw: tf.Tensor) -> dict[str, dict[str, tf.Tensor]]:
+        sides = tf.shape(predicted[MODEL_VIEW])
+        rows = resizing.nearest(0, tf.shape(raw)[0], sides[0])
+        columns = resizing.nearest(0, tf.shape(raw)[1], sides[1])
         resized = resizing.sample(raw, rows, columns)
         counts = {}
         for name, view in views.items():
-            is_model = name == MODEL_VIEW
             truth = to_class_ids(resized, view.label_map.class_ids())
-            merged = probabilities if is_model else tf.linalg.matmul(probabilities, view.merging)
-            predicted = tf.cast(tf.argmax(merged, axis=-1), tf.uint8)
-            num_classes = view.label_map.num_classes
-            counts[name] = _count_one(truth, predicted, num_classes, is_detailed=is_model)
+            num_classes, is_detailed = view.label_map.num_classes, name == MODEL_VIEW
+            counts[name] = _count_one(truth, predicted[name], num_classes, is_detailed)
         return counts
 
-    def count_image(probabilities: tf.Tensor, raw: np.ndarray) -> dict[str, Counts]:
+    def count_image(
+        probabilities: tf.Tensor, raw: np.ndarray, options: PostprocessingOptions
+    ) -> dict[str, Counts]:
+        if options.smooth_sigma_px:
+            probabilities = tf.constant(smooth(probabilities.numpy(), options.smooth_sigma_px))
+        predicted = classify(probabilities)
+        if options.min_area_px:
+            predicted = {
+                name: tf.constant(small_regions.remove_small(one.numpy(), options.min_area_px))
+                for name, one in predicted.items()
+            }
         return {
             name: Counts(**{key: value.numpy() for key, value in counts.items()})
-            for name, counts in count(probabilities, tf.constant(raw)).items()
+            for name, counts in count(predicted, tf.constant(raw)).items()
         }
 
     return count_image

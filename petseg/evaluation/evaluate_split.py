@@ -16,6 +16,7 @@ from petseg.evaluation.counting import ImageScores
 from petseg.evaluation.figures import RANKED_BY, rank_images, split_figures
 from petseg.evaluation.report import ReportContent
 from petseg.image_size import as_json
+from petseg.inference.postprocessing import PostprocessingOptions
 from petseg.inference.predictor import Predictor, make_predictor
 from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import stored_examples
@@ -38,6 +39,7 @@ class EvaluateOptions:
       data_dir: the data set; None for the one that the run was trained on.
       checkpoint: 'newest', 'best' or a step.
       tta: test-time augmentation.
+      postprocessing: what is done to predictions at the images' full size.
       panel_images: number of rows of the panel, and of worst and of best images on the page.
     """
 
@@ -45,6 +47,7 @@ class EvaluateOptions:
     data_dir: str | None = None
     checkpoint: str = "newest"
     tta: TtaOptions = dataclasses.field(default_factory=TtaOptions)
+    postprocessing: PostprocessingOptions = dataclasses.field(default_factory=PostprocessingOptions)
     panel_images: int = 8
 
 
@@ -55,12 +58,12 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
       The content of the JSON file. At the model's size and by the run's label map: pixels;
       every registered metric, such as mean_iou (None if nothing was counted) and iou by class
       (None where it is absent); absent_classes (neither in truth nor predicted), not_in_truth and
-      never_predicted (classes that truth has); image_mean_iou and image_iou (means over images),
+      never_predicted (classes that truth has); image_iou (a mean over images),
       boundary_iou, mean_boundary_iou, band_mean_iou by radius in px, confusion. The same at the
       images' full size: own_size. By other label maps that apply to the data set: label_maps. By
       groups of images: groups. worst and best: names and mean IoU. Also split, images,
-      image_size, label_map, checkpoint_step, views (test-time augmentation), panel and report
-      (paths).
+      image_size, label_map, checkpoint_step, views (test-time augmentation), postprocessing (of
+      own_size alone), panel and report (paths).
 
     Raises:
       UserError: the run, the data set or the split does not exist or does not fit.
@@ -76,7 +79,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     values = raw_values(data_dir, split)
     _check_meaning(trained, data, values, data_dir)
     views = label_map_views.list_views(trained.label_map, data.raw_labels, values)
-    predictor = make_predictor(trained, options.tta, config.batch_size)
+    predictor = make_predictor(trained, options.tta, config.batch_size, options.postprocessing)
     paths = manifest.shard_paths(data_dir, split)
     source = str(data.source.get("source", ""))
     elsewhere = "end other programs on it, or use the CPU: CUDA_VISIBLE_DEVICES= petseg-evaluate"
@@ -103,6 +106,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
         **split_figures(counts, views, options.panel_images),
         "image_size": as_json(config.image_size),
         "views": {**dataclasses.asdict(options.tta), "scales": list(options.tta.scales)},
+        "postprocessing": dataclasses.asdict(options.postprocessing),
         "checkpoint_step": trained.step,
         "panel": str(panel_path),
         "report": str(report_path),
@@ -151,11 +155,11 @@ def _draw_panel(
     """Draws some examples with their predictions: uint8 [height, width, 3]."""
     class_ids = trained.label_map.class_ids()
     mean_ious = {image.index: image.mean_iou[RANKED_BY] for image in images}
-    predictions = predictor.predict_all(original.image for original in originals)
+    predictions = predictor.predict_each(original.image for original in originals)
     return pictures.panel(
         [original.image for original in originals],
         [class_ids[original.mask] for original in originals],
-        [probabilities.argmax(-1).astype(np.uint8) for probabilities in predictions],
+        [prediction.class_ids for prediction in predictions],
         trained.label_map.names,
         trained.palette,
         [f"{original.name}  {mean_ious[original.index]:.3f}" for original in originals],

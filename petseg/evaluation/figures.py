@@ -17,8 +17,8 @@ from petseg.evaluation.counting import (
     SplitCounts,
 )
 from petseg.evaluation.label_map_views import MODEL_VIEW, LabelMapView
-from petseg.metrics import boundaries, confusion
-from petseg.metrics.measure import by_class, measure, number_or_none
+from petseg.metrics import boundaries, confusion, image_metrics
+from petseg.metrics.measure import by_class, image_counts, measure, number_or_none
 from petseg.metrics.never_predicted import never_predicted
 
 RANKED_BY = (MODEL_VIEW, MODEL_SIZE)  # the mean IoU that ranks images
@@ -63,8 +63,11 @@ def _named_score(image: ImageScores) -> dict[str, str | float]:
 
 
 def _view_figures(counts: SplitCounts, key: Key, names: Sequence[str]) -> dict:
-    total = _count_figures(counts.counts[key], names)
-    return {**total, **_image_figures(counts.images, key, names)}
+    areas = np.stack([image.areas[key] for image in counts.images])
+    return {
+        **_count_figures(counts.counts[key], areas, names),
+        "image_iou": _image_ious(areas, names),
+    }
 
 
 def _label_map_figures(counts: SplitCounts, name: str, label_map: LabelMap) -> dict:
@@ -72,10 +75,10 @@ def _label_map_figures(counts: SplitCounts, name: str, label_map: LabelMap) -> d
     return {"label_map": label_map.spec(), **by_size}
 
 
-def _count_figures(counts: Counts, names: Sequence[str]) -> dict:
+def _count_figures(counts: Counts, areas: np.ndarray, names: Sequence[str]) -> dict:
     ious, truth = confusion.iou(counts.confusion), counts.confusion.sum(1)
     figures = {
-        **measure(counts.confusion, names),
+        **measure(counts.confusion, areas, names),
         "pixels": int(counts.confusion.sum()),
         "absent_classes": [n for n, iou in zip(names, ious, strict=True) if math.isnan(iou)],
         "not_in_truth": [n for n, pixels in zip(names, truth, strict=True) if not pixels],
@@ -85,7 +88,7 @@ def _count_figures(counts: Counts, names: Sequence[str]) -> dict:
     if counts.boundary is not None:
         ious = boundaries.boundary_iou(counts.boundary)
         figures["boundary_iou"] = by_class(ious, names)
-        figures["mean_boundary_iou"] = _mean(ious)
+        figures["mean_boundary_iou"] = number_or_none(image_metrics.mean_of_present(ious))
         figures["band_mean_iou"] = {
             str(radius): number_or_none(confusion.mean_iou(band))
             for radius, band in zip(BAND_RADII_PX, counts.bands, strict=True)
@@ -93,12 +96,12 @@ def _count_figures(counts: Counts, names: Sequence[str]) -> dict:
     return figures
 
 
-def _image_figures(images: Sequence[ImageScores], key: Key, names: Sequence[str]) -> dict:
-    """Means over images; for a class over the images in which it, or a prediction of it, is."""
-    ious = np.stack([image.iou[key] for image in images])
+def _image_ious(areas: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
+    """The mean IoU of each class over the images in which it, or a prediction of it, is."""
+    ious = image_metrics.ious(image_counts(areas, names))
     return {
-        "image_mean_iou": _mean(np.array([image.mean_iou[key] for image in images])),
-        "image_iou": {name: _mean(ious[:, index]) for index, name in enumerate(names)},
+        name: number_or_none(image_metrics.mean_of_present(ious[:, index]))
+        for index, name in enumerate(names)
     }
 
 
@@ -114,8 +117,3 @@ def _group_figures(counts: SplitCounts, names: Sequence[str]) -> dict:
         }
         for kind, groups in counts.groups.items()
     }
-
-
-def _mean(values: np.ndarray) -> float | None:
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if present.size else None

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
-from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles
+from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles, postprocessing_text
 from petseg.image_size import readable
 from petseg.version import __version__
 from petseg.visualization import charts
@@ -63,6 +63,7 @@ def html_page(content: ReportContent) -> str:
         f"{figures['images']:,} images, {figures['pixels']:,} pixels at "
         f"{readable(figures['image_size'])} px; step {figures['checkpoint_step']}; label map "
         f"{_text(figures['label_map'])}; {_tta(figures['views'])}</p>",
+        f"<p class=note>{_text(postprocessing_text(figures['postprocessing']))}</p>",
         f"<p><span class=big>{_number(figures['mean_iou'])}</span> mean IoU at the model's size, "
         f"{_number(figures[FULL_SIZE]['mean_iou'])} at the images' full size</p>",
         "<h2>Classes</h2>",
@@ -107,7 +108,6 @@ def _classes(figures: Mapping) -> str:
 def _means(figures: Mapping) -> str:
     titles = {
         **metric_titles(per_class=False),
-        "image_mean_iou": "mean IoU of an image, mean of images",
         "mean_boundary_iou": "mean boundary IoU",
     }
     rows = [[title, figures[key], figures[FULL_SIZE][key]] for key, title in titles.items()]

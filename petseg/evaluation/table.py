@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
-from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles
+from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles, postprocessing_text
 from petseg.image_size import readable
 
 _NAME_WIDTH, _VALUE_WIDTH = 26, 12
@@ -24,6 +24,7 @@ def format_table(figures: Mapping) -> str:
             *(_group_line(kind, groups) for kind, groups in figures["groups"].items()),
             f"{figures['pixels']:,} pixels of {figures['images']:,} images, split "
             f"{figures['split']}, {size}, step {figures['checkpoint_step']}",
+            *filter(None, [postprocessing_text(figures["postprocessing"])]),
             f"panel: {figures['panel']}",
             f"page: {figures['report']}",
         ]
@@ -55,7 +56,6 @@ def _lacking_lines(figures: Mapping) -> list[str]:
 def _mean_lines(figures: Mapping) -> list[str]:
     titles = {
         **metric_titles(per_class=False),
-        "image_mean_iou": "mean IoU of an image",
         "mean_boundary_iou": "mean boundary IoU",
     }
     full = figures[FULL_SIZE]

@@ -1,4 +1,6 @@
-"""Titles of the registered metrics in tables."""
+"""What the table and the page call things."""
+
+from collections.abc import Mapping
 
 from petseg.registry import METRICS
 
@@ -7,6 +9,8 @@ _TITLES = {
     "dice": "Dice",
     "mean_iou": "mean IoU",
     "frequency_weighted_iou": "frequency-weighted IoU",
+    "image_mean_iou": "mean IoU of an image",
+    "image_dice": "mean Dice of an image",
 }
 NOT_IN_TRUTH = "without a pixel in the truth of this split, so that no figure judges them"
 
@@ -18,3 +22,9 @@ def metric_titles(per_class: bool) -> dict[str, str]:
         for name, metric in METRICS.items()
         if metric.per_class == per_class
     }
+
+
+def postprocessing_text(options: Mapping[str, float]) -> str:
+    """Says what was done to predictions at full size, by name of the option; '' if nothing."""
+    given = ", ".join(f"{name}={value:g}" for name, value in options.items() if value)
+    return f"full size: predictions with {given}" if given else ""

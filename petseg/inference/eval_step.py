@@ -21,13 +21,14 @@ class SplitCounts:
     Attributes:
       confusion: int64 [classes, classes], rows the truth.
       images: number of images.
-      image_mean_ious: float32 [images], in the split's order; NaN where no pixel counts.
+      areas: int64 [images, classes, 3], in the split's order: pixels of each class in each image
+        that are predicted rightly, true, and predicted.
       losses: float64 [losses], means over the split's pixels or images, as each loss says.
     """
 
     confusion: np.ndarray
     images: int
-    image_mean_ious: np.ndarray
+    areas: np.ndarray
     losses: np.ndarray
 
 
@@ -49,8 +50,9 @@ def make_eval_step(
 
     Returns:
       A function: batch of the evaluation pipeline -> int64 [classes, classes] counts with the
-      truth in rows, int64 [] images, float32 [global batch] mean IoU of each image, float32
-      [1 + losses] 0, and sums over the batch. All cover all replicas.
+      truth in rows, int64 [] images, int64 [global batch, classes, 3] pixels of each class in each
+      image (see pixel_counts.areas), float32 [1 + losses] 0, and sums over the batch. All cover
+      all replicas.
     """
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
@@ -62,13 +64,13 @@ def make_eval_step(
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
         # Each replica fills its row of a matrix of zeros, so that the sum joins the rows.
         context = tf.distribute.get_replica_context()
-        row = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync)
-        ious = pixel_counts.image_mean_iou(counts)[None]
-        placed = tf.where(row[:, None] > 0, ious, tf.zeros_like(ious))
+        replicas = strategy.num_replicas_in_sync
+        row = tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=tf.int64)
+        placed = row[:, None, None, None] * pixel_counts.areas(counts)
         return (
             tf.reduce_sum(counts, 0),
             tf.reduce_sum(batch["weight"]),
-            tf.reshape(placed, [-1]),
+            tf.reshape(placed, [-1, num_classes, 3]),
             # Never empty: replicas exchange it.
             tf.stack(
                 [
@@ -105,19 +107,19 @@ def evaluate(
       losses: what `eval_step` was made with.
       advance: called after each batch.
     """
-    confusion, images, ious = np.zeros((), np.int64), 0, []
+    confusion, images, areas = np.zeros((), np.int64), 0, []
     sums = np.zeros(len(losses))
     for batch in batches:
-        counts, count, image_ious, loss_sums = eval_step(batch)
+        counts, count, image_areas, loss_sums = eval_step(batch)
         confusion = confusion + counts.numpy()
         images += int(count.numpy())
-        ious.append(image_ious.numpy())
+        areas.append(image_areas.numpy())
         sums += loss_sums.numpy()[1:]
         advance()
     # The padding of the last batch comes last.
     pixels = max(int(confusion.sum()), 1)
     counts = np.array([pixels if loss.summed_over == "pixel" else images for loss in losses])
-    return SplitCounts(confusion, images, np.concatenate(ious)[:images], sums / counts)
+    return SplitCounts(confusion, images, np.concatenate(areas)[:images], sums / counts)
 
 
 def predict(model: SegmentationModel, images: np.ndarray) -> np.ndarray:

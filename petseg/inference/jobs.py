@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from petseg.errors import UserError, shown
-from petseg.inference import output_files, outputs, video
+from petseg.inference import output_files, output_kinds, outputs, run_length_file, video
 from petseg.paths import check_local
 
 STDIN = "-"
@@ -27,10 +27,12 @@ class PredictionJob:
     Attributes:
       source: path of its file.
       stem: path of its output without an ending; see outputs.output_path.
+      name: the same below the output folder, such as 'sub/0001'.
     """
 
     source: Path
     stem: Path
+    name: str
 
     @property
     def is_video(self) -> bool:
@@ -60,11 +62,12 @@ def plan_jobs(paths: Sequence[str], output_dir: str, kinds: Sequence[str]) -> Pr
     Args:
       paths: files, folders, or '-' for a list of them on standard input, one per line.
       output_dir: folder of the output.
-      kinds: what is written of each; see outputs.KINDS.
+      kinds: what is written of them; some of output_kinds.KINDS.
 
     Raises:
       UserError: a path does not exist, there is no picture or video, two of them would write the
-        same files, or an output would replace a file that predict did not make.
+        same files, or an output would replace a file that predict did not make; or run lengths
+        are to be written of a video, or in place of a file.
     """
     check_local(output_dir, "--output_dir")
     skipped: dict[str, list[Path]] = collections.defaultdict(list)
@@ -87,9 +90,19 @@ def plan_jobs(paths: Sequence[str], output_dir: str, kinds: Sequence[str]) -> Pr
             )
         )
     stems = _distinct(relative, notes)
-    jobs = tuple(PredictionJob(source, Path(output_dir) / stem) for source, stem in stems.items())
+    jobs = tuple(
+        PredictionJob(source, Path(output_dir) / stem, stem.as_posix())
+        for source, stem in stems.items()
+    )
+    if output_kinds.RLE in kinds:
+        run_length_file.check_free(Path(output_dir) / output_kinds.RLE_FILE)
+        if videos := [job.source for job in jobs if job.is_video]:
+            raise UserError(
+                f"--write=rle is for pictures, and {shown(str(videos[0]))} is a video; predict "
+                "videos without it"
+            )
     for job in jobs:
-        for kind in kinds:
+        for kind in set(kinds) & set(output_kinds.OF_EACH):
             output_files.check_replaceable(outputs.output_path(job.stem, kind, job.is_video))
     if any(job.is_video for job in jobs):
         video.check_available()

@@ -1,4 +1,7 @@
 """The kinds of output of a prediction; it loads nothing, so that --help is quick."""
 
 CLASS_IDS, COLOURS, OVERLAY, PROBABILITIES = "class_ids", "colours", "overlay", "probabilities"
-KINDS = (CLASS_IDS, COLOURS, OVERLAY, PROBABILITIES)
+RLE = "rle"  # one file for all pictures, with these columns
+RLE_FILE, RLE_COLUMNS = "predictions.csv", ("image", "class", "pixels")
+OF_EACH = (CLASS_IDS, COLOURS, OVERLAY, PROBABILITIES)  # a file for each picture
+KINDS = (*OF_EACH, RLE)

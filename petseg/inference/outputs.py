@@ -13,6 +13,7 @@ from petseg.errors import UserError
 from petseg.inference import output_files
 from petseg.inference.output_kinds import CLASS_IDS, COLOURS, KINDS, OVERLAY, PROBABILITIES
 from petseg.inference.predictor import Prediction
+from petseg.inference.run_length_file import RunLengthOptions
 from petseg.visualization import pictures
 
 _ENDINGS = {
@@ -34,14 +35,16 @@ class OutputOptions:
     """What is written of every picture.
 
     Attributes:
-      kinds: some of KINDS.
+      kinds: some of OF_EACH.
       class_names: names of the classes.
       colours: uint8 [256, 3], RGB by class id; see pictures.palette.
+      run_lengths: the file of run lengths of all pictures; None for none.
     """
 
     kinds: tuple[str, ...]
     class_names: tuple[str, ...]
     colours: np.ndarray
+    run_lengths: RunLengthOptions | None = None
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
@@ -87,7 +90,7 @@ def output_path(stem: Path, kind: str, is_video: bool = False) -> Path:
 
     Args:
       stem: Its path without an ending.
-      kind: One of KINDS.
+      kind: One of OF_EACH.
       is_video: Whether it is of a video: then a video, or a folder of frames.
     """
     path = stem.with_name(stem.name + _ENDINGS[kind])

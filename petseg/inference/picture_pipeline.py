@@ -12,14 +12,16 @@ from PIL import Image
 from petseg.cores import usable_cores
 from petseg.data import picture_file, regular_file
 from petseg.data.image_range import ImageRange
-from petseg.inference import outputs
+from petseg.inference import outputs, run_length_file
 from petseg.inference.jobs import PredictionJob
 from petseg.inference.outputs import OutputOptions
 from petseg.inference.predictor import Prediction, Predictor
+from petseg.inference.run_length_file import Row
 
 _BYTES_IN_FLIGHT = 512 << 20  # 512 MiB; a picture that needs more is alone
 # Decoded once by Pillow (4 bytes) and once as an array (3), or drawn (4) with its class ids (1).
 _BYTES_PER_PIXEL = 8
+_SMALL_REGIONS_BYTES = 4  # a pixel: another mask, and where its runs begin
 _WINDOW_BYTES_PER_CLASS = 12  # sums, means and logits of sliding windows
 
 
@@ -33,7 +35,7 @@ class PicturePipeline:
         self,
         predictor: Predictor,
         options: OutputOptions,
-        finish: Callable[[], None],
+        finish: Callable[[list[Row]], None],
         fail: Callable[[PredictionJob, str], None],
     ):
         """Prepares; `run` begins.
@@ -41,7 +43,8 @@ class PicturePipeline:
         Args:
           predictor: The model.
           options: What is written.
-          finish: Called after each picture that is written.
+          finish: Called after each picture that is written, in their order, with its run
+            lengths.
           fail: Called with each picture that is not, and why.
         """
         self._predictor, self._options = predictor, options
@@ -88,18 +91,18 @@ class PicturePipeline:
                 self._fail(job, f"cannot be read: {one_line(error)}")
         predictions = self._predictor.predict_each([image for _, _, image in batch])
         for (job, needed, image), prediction in zip(batch, predictions, strict=True):
-            write = self._pool.submit(_write, job.stem, image, prediction, self._options)
+            write = self._pool.submit(_write, job, image, prediction, self._options)
             self._writes.append((job, needed, write))
 
     def _end_write(self) -> None:
         job, needed, write = self._writes.popleft()
         self._in_flight -= needed
         try:
-            write.result()
+            rows = write.result()
         except (OSError, ValueError) as error:
             self._fail(job, f"cannot be written: {one_line(error)}")
         else:
-            self._finish()
+            self._finish(rows)
 
     def _bytes_needed(self, path: Path) -> int:
         """What a picture needs while it is under way, by its header."""
@@ -109,6 +112,8 @@ class PicturePipeline:
         except Exception:  # said when it is read
             return 0
         per_pixel, options = _BYTES_PER_PIXEL, self._predictor.options
+        if options.postprocessing.min_area_px:
+            per_pixel += _SMALL_REGIONS_BYTES
         if options.tta.sliding_windows:
             per_pixel += _WINDOW_BYTES_PER_CLASS * options.num_classes
         return pixels * per_pixel
@@ -135,6 +140,12 @@ def _read(path: Path, value_range: ImageRange | None) -> np.ndarray:
         return picture_file.to_upright_array(picture, value_range)
 
 
-def _write(stem: Path, image: np.ndarray, prediction: Prediction, options: OutputOptions) -> None:
+def _write(
+    job: PredictionJob, image: np.ndarray, prediction: Prediction, options: OutputOptions
+) -> list[Row]:
+    """Writes the files of a picture; returns its run lengths, which go to one file in order."""
     for kind in options.kinds:
-        outputs.write(outputs.output_path(stem, kind), kind, image, prediction, options)
+        outputs.write(outputs.output_path(job.stem, kind), kind, image, prediction, options)
+    if options.run_lengths is None:
+        return []
+    return run_length_file.rows(job.name, prediction.class_ids, options.run_lengths)

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from petseg import device_memory
-from petseg.inference import output_files, outputs, video
+from petseg.inference import output_files, outputs, run_length_file, video
 from petseg.inference.jobs import PredictionJob
 from petseg.inference.outputs import OutputOptions
 from petseg.inference.picture_pipeline import PicturePipeline, one_line
 from petseg.inference.predictor import Predictor
+from petseg.inference.run_length_file import Row
 from petseg.progress import Progress
 
 
@@ -44,8 +45,17 @@ def predict_files(
             progress.advance()
             progress.warn(f"{job.source}: {reason}")
 
+        table = None
+        if options.run_lengths is not None:
+            table = stack.enter_context(run_length_file.writing(options.run_lengths))
+
+        def finish(rows: list[Row]) -> None:
+            if table is not None:
+                table.add(rows)
+            progress.advance()
+
         pictures = [job for job in jobs if not job.is_video]
-        PicturePipeline(predictor, options, progress.advance, fail).run(pictures)
+        PicturePipeline(predictor, options, finish, fail).run(pictures)
         for job in jobs:
             if job.is_video:
                 try:

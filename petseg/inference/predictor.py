@@ -10,7 +10,10 @@ import tensorflow as tf
 
 from petseg.data.image_range import ImageRange
 from petseg.image_size import ImageSize, sides_of
+from petseg.inference import small_regions
+from petseg.inference.postprocessing import PostprocessingOptions
 from petseg.inference.sliding_windows import predict_windows
+from petseg.inference.smoothing import reach_px, smooth
 from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import resizing
 from petseg.models.segmentation_model import STRIDE_PX, SegmentationModel
@@ -30,6 +33,7 @@ class PredictorOptions:
       batch_size: number of images, or windows, that are computed together.
       tta: test-time augmentation.
       image_range: what becomes 0 and 255 when pictures of more than 8 bits are read.
+      postprocessing: what is done to predictions at their image's own size.
     """
 
     image_size: ImageSize
@@ -38,10 +42,11 @@ class PredictorOptions:
     batch_size: int = 8
     tta: TtaOptions = dataclasses.field(default_factory=TtaOptions)
     image_range: ImageRange | None = None
+    postprocessing: PostprocessingOptions = dataclasses.field(default_factory=PostprocessingOptions)
 
 
 class Prediction:
-    """The probabilities of an image's classes at its own size, computed when they are asked for.
+    """What is predicted of an image at its own size, computed when it is asked for.
 
     Attributes:
       shape: height, width, number of classes.
@@ -52,30 +57,37 @@ class Prediction:
         average: Callable[..., tf.Tensor],
         view_logits: list[tf.Tensor],
         shape: tuple[int, int, int],
+        postprocessing: PostprocessingOptions,
     ):
         """Keeps what Predictor knows of an image; see Predictor.predict_each."""
         self._average, self._view_logits, self.shape = average, view_logits, shape
+        self._postprocessing = postprocessing
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Some rows at a time, which bounds memory.
+        """Probabilities, smoothed if they are to be, some rows at a time, which bounds memory.
 
         Yields:
           The number of the first row; float32 [rows, width, classes].
         """
         height, width, num_classes = self.shape
-        rows = max(_STRIP_VALUES // (width * num_classes), 1)
+        sigma_px = self._postprocessing.smooth_sigma_px
+        reach = reach_px(sigma_px)
+        # No fewer than the rows around them that smoothing needs.
+        rows = max(_STRIP_VALUES // (width * num_classes), 2 * reach, 1)
         for first in range(0, height, rows):
+            top, bottom = max(first - reach, 0), min(first + rows + reach, height)
             # TensorFlow caches every Python number that it is given, but no array.
-            numbers = np.array([height, width, first, min(rows, height - first)], np.int32)
-            yield first, self._average(self._view_logits, *numbers).numpy()
+            numbers = np.array([height, width, top, bottom - top], np.int32)
+            smoothed = smooth(self._average(self._view_logits, *numbers).numpy(), sigma_px)
+            yield first, smoothed[first - top : first - top + rows]
 
     @functools.cached_property
     def class_ids(self) -> np.ndarray:
-        """The most probable class of each pixel: uint8 [height, width]."""
+        """The most probable class of each pixel, small regions removed: uint8 [height, width]."""
         class_ids = np.empty(self.shape[:2], np.uint8)
         for first, rows in self.strips():
             class_ids[first : first + len(rows)] = rows.argmax(-1)
-        return class_ids
+        return small_regions.remove_small(class_ids, self._postprocessing.min_area_px)
 
     def probabilities(self) -> np.ndarray:
         """float32 [height, width, classes], which sum to 1 over the classes."""
@@ -137,7 +149,7 @@ class Predictor:
 
         for view_logits in self.predict_views(noting_sides()):
             shape = (*sides.pop(0), self.options.num_classes)
-            yield Prediction(self._average, view_logits, shape)
+            yield Prediction(self._average, view_logits, shape, self.options.postprocessing)
 
     def predict_views(self, images: Iterable[np.ndarray]) -> Iterator[list[tf.Tensor]]:
         """Predicts the views of each image, in order, in batches.
@@ -160,7 +172,7 @@ class Predictor:
     def average(
         self, view_logits: list[tf.Tensor], height: int | tf.Tensor, width: int | tf.Tensor
     ) -> tf.Tensor:
-        """Averages the probabilities of an image's views at some size.
+        """Averages the probabilities of an image's views at some size, without post-processing.
 
         Args:
           view_logits: the views of one image, from predict_views.
@@ -204,7 +216,12 @@ class Predictor:
         return predict_windows(forward, image, self._sides, self.options.batch_size)
 
 
-def make_predictor(trained: TrainedModel, tta: TtaOptions, batch_size: int) -> Predictor:
+def make_predictor(
+    trained: TrainedModel,
+    tta: TtaOptions,
+    batch_size: int,
+    postprocessing: PostprocessingOptions | None = None,
+) -> Predictor:
     """Makes a predictor of a run's model; see PredictorOptions for the arguments."""
     data = trained.config.data
     options = PredictorOptions(
@@ -214,6 +231,7 @@ def make_predictor(trained: TrainedModel, tta: TtaOptions, batch_size: int) -> P
         batch_size=batch_size,
         tta=tta,
         image_range=trained.image_range,
+        postprocessing=postprocessing or PostprocessingOptions(),
     )
     return Predictor(trained.at_size, options)
 

@@ -9,27 +9,40 @@ import numpy as np
 from petseg.metrics.base import Metric
 
 
+def areas(confusion: np.ndarray) -> np.ndarray:
+    """Pixels of each class: predicted rightly, true, predicted.
+
+    Args:
+      confusion: int64 [..., classes, classes].
+
+    Returns:
+      int64 [..., classes, 3].
+    """
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return np.stack([right, confusion.sum(-1), confusion.sum(-2)], axis=-1)
+
+
 def iou(confusion: np.ndarray) -> np.ndarray:
     """Intersection over union: float64 [classes], NaN where a class is absent."""
-    right, truth, predicted = _sums(confusion)
+    right, truth, predicted = areas(confusion).T
     return _divide(right, truth + predicted - right)
 
 
 def dice(confusion: np.ndarray) -> np.ndarray:
     """Dice coefficient, also called F1: float64 [classes], NaN where a class is absent."""
-    right, truth, predicted = _sums(confusion)
+    right, truth, predicted = areas(confusion).T
     return _divide(2 * right, truth + predicted)
 
 
 def precision(confusion: np.ndarray) -> np.ndarray:
     """Share of a class's predicted pixels that are right: float64 [classes], NaN without any."""
-    right, _, predicted = _sums(confusion)
+    right, _, predicted = areas(confusion).T
     return _divide(right, predicted)
 
 
 def recall(confusion: np.ndarray) -> np.ndarray:
     """Share of a class's true pixels that were predicted: float64 [classes], NaN without any."""
-    right, truth, _ = _sums(confusion)
+    right, truth, _ = areas(confusion).T
     return _divide(right, truth)
 
 
@@ -50,11 +63,6 @@ def frequency_weighted_iou(confusion: np.ndarray) -> float:
     truth = confusion.sum(axis=1)
     weighted = np.where(truth > 0, truth * iou(confusion), 0.0)
     return float(_divide(weighted.sum(), truth.sum()))
-
-
-def _sums(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels of each class: predicted rightly, true, predicted."""
-    return np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

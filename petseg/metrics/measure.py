@@ -1,4 +1,4 @@
-"""Every registered metric of a confusion matrix, for JSON, for TensorBoard and by name.
+"""Every registered metric of a split, for JSON, for TensorBoard and by name.
 
 Loads no TensorFlow, so that settings can be checked without it.
 """
@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from petseg.errors import UserError
+from petseg.metrics.base import ImageCounts, ImageMetric
 from petseg.registry import METRICS
 
 
-def measure(confusion: np.ndarray, class_names: Sequence[str]) -> dict:
+def measure(confusion: np.ndarray, areas: np.ndarray, class_names: Sequence[str]) -> dict:
     """Computes every registered metric.
 
     Args:
       confusion: int64 [classes, classes], rows the truth.
+      areas: int64 [images, classes, 3], of each image; see confusion.areas.
       class_names: names of the classes.
 
     Returns:
@@ -26,10 +28,11 @@ def measure(confusion: np.ndarray, class_names: Sequence[str]) -> dict:
     Raises:
       UserError: a metric gives values of another shape.
     """
-    measured = {}
+    measured, images = {}, image_counts(areas, class_names)
     for name, metric in METRICS.items():
+        counts = images if isinstance(metric, ImageMetric) else confusion
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = np.asarray(metric.compute(confusion), np.float64)
+            values = np.asarray(metric.compute(counts), np.float64)
         expected = (len(class_names),) if metric.per_class else ()
         if values.shape != expected:
             raise UserError(
@@ -40,6 +43,11 @@ def measure(confusion: np.ndarray, class_names: Sequence[str]) -> dict:
             by_class(values, class_names) if metric.per_class else number_or_none(values)
         )
     return measured
+
+
+def image_counts(areas: np.ndarray, class_names: Sequence[str]) -> ImageCounts:
+    """What metrics of images take, of int64 [images, classes, 3]; see confusion.areas."""
+    return ImageCounts(*np.moveaxis(areas, -1, 0), class_names)
 
 
 def value_names(class_names: Sequence[str]) -> list[str]:

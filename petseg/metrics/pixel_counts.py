@@ -28,17 +28,14 @@ def count_pairs(class_ids: tf.Tensor, predicted: tf.Tensor, num_classes: int) ->
     return tf.cast(tf.reshape(counts, [count, num_classes, num_classes]), tf.int64)
 
 
-def image_mean_iou(counts: tf.Tensor) -> tf.Tensor:
-    """Mean IoU of each image over the classes that are present in it or in its prediction.
+def areas(counts: tf.Tensor) -> tf.Tensor:
+    """Pixels of each class in each image: predicted rightly, true, predicted.
 
     Args:
       counts: int64 [images, classes, classes], from count_pairs.
 
     Returns:
-      float32 [images]; NaN where no pixel counts.
+      int64 [images, classes, 3], as metrics.confusion.areas.
     """
     right = tf.linalg.diag_part(counts)
-    union = tf.reduce_sum(counts, 1) + tf.reduce_sum(counts, 2) - right
-    iou = tf.math.divide_no_nan(tf.cast(right, tf.float32), tf.cast(union, tf.float32))
-    present = tf.reduce_sum(tf.cast(union > 0, tf.float32), -1)
-    return tf.reduce_sum(iou, -1) / present
+    return tf.stack([right, tf.reduce_sum(counts, -1), tf.reduce_sum(counts, -2)], axis=-1)

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from petseg.inference import eval_step
 from petseg.losses.terms import choose_losses
-from petseg.metrics import never_predicted
-from petseg.metrics.measure import measure, tensorboard_values
+from petseg.metrics import image_metrics, never_predicted
+from petseg.metrics.measure import image_counts, measure, tensorboard_values
 from petseg.models.segmentation_model import SegmentationModel
 from petseg.training import distribution, stages
 from petseg.training.setup import RunSetup
@@ -28,7 +28,7 @@ class ValidationResult:
       figures: Every registered metric, as validation_by_step.json holds it.
       tags: The same for TensorBoard: value by tag.
       confusion: int64 [classes, classes], rows the truth.
-      image_mean_ious: float32 [images], in the split's order; NaN where no pixel counts.
+      image_mean_ious: float64 [images], in the split's order; NaN where no pixel counts.
     """
 
     figures: dict[str, object]
@@ -96,12 +96,12 @@ class Validator:
         with averaged(run.model, run.averages):
             batches = until(self._batches(stage.trainable), self._should_stop)
             counted = eval_step.evaluate(self._step, batches, self._losses, advance)
-        measured = measure(counted.confusion, names)
+        measured = measure(counted.confusion, counted.areas, names)
         return ValidationResult(
             measured,
             {**tensorboard_values(measured), **self._name_losses(counted.losses)},
             counted.confusion,
-            counted.image_mean_ious,
+            image_metrics.mean_ious(image_counts(counted.areas, names)),
         )
 
     def _name_losses(self, means: np.ndarray) -> dict[str, float]:

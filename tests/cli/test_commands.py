@@ -83,6 +83,25 @@ def test_a_wrong_command_is_one_line_and_status_2(data_dir, tmp_path, arguments,
             ["-m", "petseg.predict", "--workdir=a", "--output_dir=x", "--write=", "b"],
             "--write is empty",
         ),
+        (
+            ["-m", "petseg.predict", "--workdir=a", "--output_dir=x", "--rle_classes=pet", "b"],
+            "--rle_classes is for --write=rle",
+        ),
+        (
+            [
+                *("-m", "petseg.predict", "--workdir=a", "--output_dir=x", "--write=rle"),
+                *("--rle_columns=img", "b"),
+            ],
+            "--rle_columns=img must be the names of three columns",
+        ),
+        (
+            ["-m", "petseg.predict", "--workdir=a", "--output_dir=x", "--min_area_px=-1", "b"],
+            "min_area_px=-1 must be 0 or more pixels",
+        ),
+        (
+            ["-m", "petseg.evaluate", "--workdir=absent", "--smooth_sigma_px=nan"],
+            "smooth_sigma_px=nan must be from 0 to 100 pixels",
+        ),
         (["tools/convert.py", "--output_dir=x"], "raw_dir"),
         (["tools/convert.py", "--raw_dir=absent", "--output_dir=x"], "absent is not a folder"),
     ],

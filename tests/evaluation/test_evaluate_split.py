@@ -21,6 +21,9 @@ from petseg.data.label_map import IGNORE
 from petseg.errors import UserError
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
 from petseg.evaluation.table import format_table
+from petseg.inference.postprocessing import PostprocessingOptions
+from petseg.inference.small_regions import remove_small
+from petseg.inference.smoothing import smooth
 from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import stored_examples
 from petseg.metrics.base import Metric
@@ -164,7 +167,8 @@ def test_the_page_needs_no_other_file(figures):
 
 def test_figures_equal_those_of_the_evaluation_during_training(run, figures):
     by_step = json.loads((run / "evaluation" / "validation_by_step.json").read_text())
-    assert figures["mean_iou"] == pytest.approx(by_step["5"]["mean_iou"], abs=1e-6)
+    for name in ("mean_iou", "image_mean_iou", "image_dice"):
+        assert figures[name] == pytest.approx(by_step["5"][name], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +182,48 @@ def test_tta_counts_the_same_pixels(run, figures, tta):
         whole = figures if size is other else figures["own_size"]
         assert np.sum(size["confusion"], 1).tolist() == np.sum(whole["confusion"], 1).tolist()
     assert other["confusion"] != figures["confusion"]
+
+
+def test_postprocessing_is_of_full_size_and_of_every_label_map(run, figures, predictions):
+    done = PostprocessingOptions(smooth_sigma_px=3.0, min_area_px=400)
+    other = evaluate_split(str(run), EvaluateOptions(postprocessing=done, panel_images=1))
+    assert other["postprocessing"] == {"smooth_sigma_px": 3.0, "min_area_px": 400}
+    assert {k: v for k, v in other.items() if k in ("confusion", "image_dice", "groups")} == {
+        k: v for k, v in figures.items() if k in ("confusion", "image_dice", "groups")
+    }
+    said = "full size: predictions with smooth_sigma_px=3, min_area_px=400"
+    assert said in format_table(other) and said in Path(other["report"]).read_text()
+    assert "full size: predictions" not in format_table(figures)
+    smoothed = [(one.mask - 1, smooth(large, 3.0)) for one, large, _ in predictions]
+
+    def counts(merged, truth_table):
+        pairs = [
+            (
+                np.array(truth_table)[truth],
+                remove_small(merged(large).argmax(-1).astype(np.uint8), 400),
+            )
+            for truth, large in smoothed
+        ]
+        return confusion(pairs, max(c for c in truth_table if c != IGNORE) + 1)
+
+    expected = counts(lambda large: large, (0, 1, 2))
+    found = np.array(other["own_size"]["confusion"])
+    assert np.abs(found - expected).sum() <= 4  # float32 may round the other way
+    assert np.abs(found - figures["own_size"]["confusion"]).sum() > 100
+    expected = counts(lambda p: np.stack([p[..., 0] + p[..., 2], p[..., 1]], -1), (0, 1, 0))
+    found = np.array(other["label_maps"]["border_is_pet"]["own_size"]["confusion"])
+    assert np.abs(found - expected).sum() <= 4
+
+
+def test_image_dice_is_that_of_both_foreground_classes(figures, predictions):
+    values = []
+    for one, large, _ in predictions:
+        for class_id in (0, 2):
+            truth, predicted = one.mask - 1 == class_id, large.argmax(-1) == class_id
+            size = truth.sum() + predicted.sum()
+            values.append(2 * (truth & predicted).sum() / size if size else 1.0)
+    assert figures["own_size"]["image_dice"] == pytest.approx(np.mean(values))
+    assert "mean Dice of an image" in format_table(figures)
 
 
 def test_a_letterboxed_model_counts_no_padding(tiny_config, tmp_path):

@@ -1,5 +1,8 @@
+"""The counts of an evaluation, however the split is cut and shared."""
+
 import numpy as np
 import tensorflow as tf
+from testing.commands import run_python
 
 from petseg.data.label_map import IGNORE
 from petseg.inference import eval_step
@@ -16,7 +19,17 @@ class Logits:
         return known[IMAGE]
 
 
-def test_the_losses_are_those_of_the_whole_split_however_it_is_cut():
+def areas_by_hand(masks, predicted):
+    """Pixels of each class in each image that are right, true and predicted."""
+    valid = masks != IGNORE
+    planes = [
+        np.stack([(masks == c) & (predicted == c), masks == c, (predicted == c) & valid], -1)
+        for c in range(CLASSES)
+    ]
+    return np.stack(planes, 1).sum((2, 3))
+
+
+def test_losses_and_areas_are_those_of_the_whole_split_however_it_is_cut():
     random = np.random.default_rng(0)
     images = random.normal(size=(5, SIZE, SIZE, CLASSES)).astype(np.float32)
     masks = random.integers(0, CLASSES, (5, SIZE, SIZE)).astype(np.uint8)
@@ -37,11 +50,13 @@ def test_the_losses_are_those_of_the_whole_split_however_it_is_cut():
     pixels = (masks != IGNORE).sum()
     cross_entropy, dice = (loss.function(tf.constant(images), masks).numpy() for loss in losses)
     expected = [cross_entropy / pixels, dice / 5]
+    expected_areas = areas_by_hand(masks, images.argmax(-1))
     advanced = []
     for size in (1, 2, 5):
         counted = eval_step.evaluate(step, batches(size), losses, lambda: advanced.append(1))
         np.testing.assert_allclose(counted.losses, expected, rtol=1e-5)
         assert counted.confusion.sum() == pixels
+        np.testing.assert_array_equal(counted.areas, expected_areas)
     assert len(advanced) == 5 + 3 + 1
 
 
@@ -53,3 +68,42 @@ def test_without_losses_there_are_none():
         "weight": tf.ones([1], tf.int64),
     }
     assert eval_step.evaluate(step, [batch]).losses.shape == (0,)
+
+
+# Logical devices must be made before TensorFlow starts, hence a process of its own.
+ON_THREE_REPLICAS = """
+import numpy as np, tensorflow as tf
+from petseg.inference import eval_step
+from petseg.metrics.measure import measure
+from petseg.training.distribution import local_devices
+
+class Logits:
+    def logits(self, known):
+        return known["image"]
+
+strategy = tf.distribute.MirroredStrategy(local_devices(3))
+random = np.random.default_rng(0)
+count = 10  # and two more that fill the last batch
+images = random.normal(size=(12, 4, 5, 3)).astype(np.float32)
+masks = random.integers(0, 3, (12, 4, 5)).astype(np.uint8)
+masks[3] = masks[count:] = 255
+weights = np.arange(12) < count
+data = tf.data.Dataset.from_tensor_slices(
+    {"image": images, "mask": masks, "weight": weights.astype(np.int64)}
+)
+one = tf.distribute.get_strategy()
+found = []
+shared_batches = strategy.experimental_distribute_dataset(data.batch(6))
+for place, batches in ((one, data.batch(6)), (strategy, shared_batches)):
+    counted = eval_step.evaluate(eval_step.make_eval_step(Logits(), 3, place), batches)
+    found.append((counted, measure(counted.confusion, counted.areas, ("background", "a", "b"))))
+(alone, by_one), (shared, by_three) = found
+np.testing.assert_array_equal(alone.areas, shared.areas)
+assert alone.areas.shape == (count, 3, 3) and alone.areas.any((1, 2)).sum() == count - 1
+assert by_one == by_three and 0 < by_one["image_dice"] < 1, (by_one, by_three)
+"""
+
+
+def test_replicas_add_up_to_the_figures_of_one_to_the_last_bit():
+    done = run_python("-c", ON_THREE_REPLICAS)
+    assert done.returncode == 0, done.stderr

@@ -24,7 +24,7 @@ from petseg.conversion.sources.base import MaskRules
 from petseg.data import picture_file, record
 from petseg.data.image_range import parse_image_range
 from petseg.errors import UserError
-from petseg.inference import output_files, outputs, picture_pipeline, video
+from petseg.inference import output_files, output_kinds, outputs, picture_pipeline, video
 from petseg.inference import predictor as predictor_module
 from petseg.inference.jobs import plan_jobs
 from petseg.inference.outputs import OutputOptions
@@ -35,7 +35,7 @@ from petseg.run_dir import trained_model
 from petseg.visualization import pictures
 
 RATE = 10
-ALL = outputs.KINDS
+ALL = output_kinds.OF_EACH
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def test_a_large_picture_is_predicted_in_strips_as_a_whole(predict, tmp_path, mo
 def test_all_kinds_of_output_agree(predict, trained, tmp_path):
     smooth = np.tile(np.linspace(0, 255, 45).astype(np.uint8)[None, :, None], (33, 1, 3))
     Image.fromarray(smooth).save(tmp_path / "a.png")
-    assert predict([tmp_path / "a.png"], tmp_path / "out", outputs.KINDS) == 0
+    assert predict([tmp_path / "a.png"], tmp_path / "out", ALL) == 0
     class_ids = read(tmp_path / "out" / "a_mask.png")
     np.testing.assert_array_equal(
         read(tmp_path / "out" / "a_colours.png"), trained.palette[class_ids]

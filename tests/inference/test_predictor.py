@@ -5,14 +5,19 @@ import pytest
 import tensorflow as tf
 
 from petseg.image_size import ImageSize, sides_of
+from petseg.inference import predictor as predictor_module
+from petseg.inference.postprocessing import PostprocessingOptions
 from petseg.inference.predictor import Predictor, PredictorOptions, make_predictor
 from petseg.inference.sliding_windows import window_starts
+from petseg.inference.small_regions import remove_small
+from petseg.inference.smoothing import smooth
 from petseg.inference.tta import TtaOptions
 from petseg.run_dir import trained_model
 
 SIZE = 32
 SIZES = (SIZE, (64, 96))
 PLAIN = TtaOptions()
+NOTHING = PostprocessingOptions()
 
 
 class BrightPixels:
@@ -36,8 +41,15 @@ class LeftHalf:
         return tf.broadcast_to(logits, [*tf.unstack(tf.shape(images)[:3]), 2])
 
 
-def predictor_of(model_at_size=BrightPixels, tta=PLAIN, keep_aspect=False, batch_size=3, size=SIZE):
-    options = PredictorOptions(size, 2, keep_aspect, batch_size, tta)
+def predictor_of(
+    model_at_size=BrightPixels,
+    tta=PLAIN,
+    keep_aspect=False,
+    batch_size=3,
+    size=SIZE,
+    postprocessing=NOTHING,
+):
+    options = PredictorOptions(size, 2, keep_aspect, batch_size, tta, None, postprocessing)
     return Predictor(model_at_size, options)
 
 
@@ -132,6 +144,22 @@ def test_windows_cover_every_pixel_and_overlap_by_half(side):
     starts = window_starts(side, SIZE)
     assert starts[0] == 0 and starts[-1] == side - SIZE
     assert (np.diff(starts) <= SIZE // 2 + 1).all() and (np.diff(starts) > 0).all()
+
+
+@pytest.mark.parametrize("strip_values", [1 << 22, 300])
+def test_the_mask_is_of_smoothed_probabilities_without_small_regions(monkeypatch, strip_values):
+    image = np.random.default_rng(0).integers(0, 256, (61, 45, 3), np.uint8)
+    plain = predictor_of().predict_probabilities(image)
+    monkeypatch.setattr(predictor_module, "_STRIP_VALUES", strip_values)
+    expected = smooth(plain, 1.5)
+    for min_area_px in (0, 40):
+        done = PostprocessingOptions(1.5, min_area_px)
+        found = predictor_of(postprocessing=done)
+        np.testing.assert_array_equal(found.predict_probabilities(image), expected)
+        mask = remove_small(expected.argmax(-1).astype(np.uint8), min_area_px)
+        np.testing.assert_array_equal(found.predict(image), mask)
+    assert (mask != plain.argmax(-1)).any() and (mask != expected.argmax(-1)).any()
+    assert len(np.unique(mask)) == 2
 
 
 def test_a_run_predicts_single_arrays_of_any_size(run_dir):

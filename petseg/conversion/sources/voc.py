@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from petseg.conversion import annotated_listing, class_file, files, text_files
 from petseg.conversion.annotated_listing import split_of_file
-from petseg.conversion.annotation_labels import BACKGROUND
 from petseg.conversion.choices import SPLITS
 from petseg.conversion.files import stored_file
 from petseg.conversion.picture_table import list_by_key
@@ -19,7 +18,7 @@ from petseg.conversion.sources.base import (
     SourceOptions,
     require_raw_dir,
 )
-from petseg.data.label_map import IGNORED
+from petseg.data.label_map import BACKGROUND, IGNORED
 from petseg.data.manifest import Finding
 from petseg.errors import UserError, shown
 

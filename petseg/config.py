@@ -122,6 +122,9 @@ class ModelConfig(Section):
         0 is one per class as published; for fpn the channels at its finest level, a multiple
         of 8, doubled from each level to the next deeper one.
       dropout_rate: Share of the channels of each level that is dropped while training.
+      presence: Add a head that tells which classes an image holds, by the mean of the deepest
+        features; it needs the term presence in train.loss, as in cross_entropy+dice+0.5*presence.
+        A class that is absent is then predicted nowhere in the image.
       start_from: Another run's folder, whose newest weights replace encoder_weights and the
         decoder's random ones; '' for none. The encoder must be the same; of the same decoder
         the layers of the same shape are taken, but those of the classes only if these are the
@@ -144,6 +147,7 @@ class ModelConfig(Section):
     encoder_convs: tuple[int, ...] = setting((), at_least=1, at_most=100)
     decoder_channels: int = setting(32, at_least=0, at_most=_MAX_CHANNELS)
     dropout_rate: float = setting(0.05, at_least=0, at_most=0.95)
+    presence: bool = setting(False)
     start_from: str = setting("", is_path=True)
 
 
@@ -174,7 +178,8 @@ class TrainConfig(Section):
       stages: The stages of a run that has several, in order, instead of the three settings
         above; in a recipe, [Stage('decoder', 4.0, 5e-3), Stage('block5', 2.0, 1e-4)].
       loss: A sum of terms, each with a weight or without, as in cross_entropy+0.5*dice: names of
-        registry.LOSSES. distillation needs a teacher, as in cross_entropy+0.5*distillation.
+        registry.LOSSES. distillation needs a teacher, as in cross_entropy+0.5*distillation;
+        presence needs model.presence.
       teacher: Another run's folder, of the same classes and image size, whose newest weights the
         term distillation follows: KL divergence between the softened probabilities of each
         pixel. They never change, and a resumed run must have the same. '' for none.

@@ -20,7 +20,7 @@ from petseg.augmentation import Augmentation
 from petseg.config import Config, Stage
 from petseg.data import json_file, label_map
 from petseg.errors import UserError
-from petseg.losses.terms import parse_loss, taking_teacher
+from petseg.losses.terms import parse_loss, taking_image_logits, taking_teacher
 from petseg.setting import Resume, Rules, Section, rules_of
 
 FEATURE_CACHE_DIR = "config.data.feature_cache_dir"
@@ -65,6 +65,7 @@ def validate(config: Config) -> None:
     )
     _validate_stages(config)
     _validate_teacher(config)
+    _validate_presence(config)
     if config.train.class_weights not in ("none", "balanced"):
         parse_class_weights(config.train.class_weights)
     steps = config.train.profile_steps
@@ -184,6 +185,30 @@ def _validate_teacher(config: Config) -> None:
         "config.train.teacher",
         teacher,
         f"be '' with {FEATURE_CACHE_DIR}: a teacher needs the images, which are not read then",
+    )
+
+
+def _validate_presence(config: Config) -> None:
+    """Checks that the head and the loss that trains it are both there, or both not."""
+    terms = parse_loss(config.train.loss)
+    of_image = taking_image_logits(terms)
+    if of_image and not config.model.presence:
+        raise UserError(
+            f"config.train.loss={config.train.loss!r}: {of_image[0]} trains a head that the model "
+            "does not have; set config.model.presence=True, or leave the term out"
+        )
+    _require(
+        not config.model.presence or bool(of_image),
+        "config.model.presence",
+        config.model.presence,
+        "be False unless config.train.loss has a term for it, as in "
+        f"{config.train.loss}+0.5*presence",
+    )
+    _require(
+        len(of_image) < len(terms),
+        "config.train.loss",
+        config.train.loss,
+        "have a term for the pixels, as in cross_entropy+0.5*presence",
     )
 
 

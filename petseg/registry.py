@@ -124,6 +124,7 @@ LOSSES: Registry = Registry(
         "boundary_cross_entropy": "petseg.losses.cross_entropy:BOUNDARY_CROSS_ENTROPY",
         "focal": "petseg.losses.focal:FOCAL",
         "distillation": "petseg.losses.distillation:DISTILLATION",
+        "presence": "petseg.losses.presence:PRESENCE",
         "dice": "petseg.losses.overlap:DICE",
         "generalised_dice": "petseg.losses.overlap:GENERALISED_DICE",
         "tversky": "petseg.losses.overlap:TVERSKY",

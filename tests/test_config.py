@@ -178,3 +178,17 @@ def test_paths_are_made_absolute_and_words_are_not():
     assert config.data.dir == "records"  # the given one stays
     remote = config_rules.spell_out(changed(data__dir="gs://bucket/records"))
     assert remote.data.dir == "gs://bucket/records"
+
+
+@pytest.mark.parametrize(("presence", "loss", "message"), [
+    (False, "dice+0.5*presence", "set config.model.presence=True"),
+    (True, "dice", r"as in dice\+0\.5\*presence"),
+    (True, "presence", "have a term for the pixels"),
+])  # fmt: skip
+def test_a_presence_head_and_its_loss_need_each_other(presence, loss, message):
+    config = Config()
+    config.model.presence, config.train.loss = presence, loss
+    with pytest.raises(UserError, match=message):
+        config_rules.validate(config)
+    config.model.presence, config.train.loss = True, "dice+0.5*presence"
+    config_rules.validate(config)

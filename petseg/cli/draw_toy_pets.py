@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from petseg import paths
 from petseg.cli import command, path_flags
+from petseg.cli.smooth_noise import smooth_noise
 from petseg.errors import UserError
 from petseg.progress import Progress
 
@@ -64,13 +65,6 @@ BREEDS = (
     Breed("biscuit_hound", 2, (190, 160, 115), (95, 65, 40), False, "floppy", 1.1),
     Breed("pepper_terrier", 2, (70, 62, 58), (175, 165, 150), True, "floppy", 0.5),
 )
-
-
-def smooth_noise(rng: np.random.Generator, height: int, width: int, cell_px: float) -> np.ndarray:
-    """Draws smooth noise: float32 [height, width] in 0-1, with features of about cell_px."""
-    rows, columns = max(2, round(height / cell_px)), max(2, round(width / cell_px))
-    small = Image.fromarray(rng.random((rows, columns), dtype=np.float32))
-    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)
 
 
 def draw_background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from petseg.inference.postprocessing import PostprocessingOptions
 
 
 def define() -> Callable[[], PostprocessingOptions]:
-    """Defines --smooth_sigma_px and --min_area_px.
+    """Defines --smooth_sigma_px, --min_area_px and --keep_absent.
 
     Returns:
       A function that reads them once they are parsed; it raises UserError if one is out of its
@@ -25,4 +25,10 @@ def define() -> Callable[[], PostprocessingOptions]:
         "Regions of a class of fewer pixels of the image become the class around them.",
     )
 
-    return lambda: PostprocessingOptions(sigma_px.value, min_area_px.value)
+    keep_absent = flags.DEFINE_bool(
+        "keep_absent",
+        False,
+        "Predict classes, too, that the model's presence head calls absent from the image.",
+    )
+
+    return lambda: PostprocessingOptions(sigma_px.value, min_area_px.value, keep_absent.value)

@@ -12,6 +12,7 @@ _TITLES = {
     "image_mean_iou": "mean IoU of an image",
     "image_dice": "mean Dice of an image",
 }
+_KEEP_ABSENT = "keep_absent"
 NOT_IN_TRUTH = "without a pixel in the truth of this split, so that no figure judges them"
 
 
@@ -25,6 +26,10 @@ def metric_titles(per_class: bool) -> dict[str, str]:
 
 
 def postprocessing_text(options: Mapping[str, float]) -> str:
-    """Says what was done to predictions at full size, by name of the option; '' if nothing."""
-    given = ", ".join(f"{name}={value:g}" for name, value in options.items() if value)
-    return f"full size: predictions with {given}" if given else ""
+    """Says what was done to predictions, by name of the option; '' if nothing."""
+    lengths = {name: value for name, value in options.items() if value and name != _KEEP_ABSENT}
+    given = ", ".join(f"{name}={value:g}" for name, value in lengths.items())
+    parts = [f"full size: predictions with {given}"] if given else []
+    if options.get(_KEEP_ABSENT):
+        parts.append("classes that the presence head calls absent are kept")
+    return "; ".join(parts)

@@ -192,7 +192,16 @@ def _describe_model(trained: TrainedModel) -> dict:
         "label_map": label_map.spec(),
         "image_size": as_json(trained.config.data.image_size),
         "keep_aspect": trained.config.data.keep_aspect,
+        **_describe_presence(trained),
     }
+
+
+def _describe_presence(trained: TrainedModel) -> dict:
+    """Probabilities of presence below which the exported model predicts no pixel of a class."""
+    thresholds = trained.model.thresholds
+    if not thresholds:
+        return {}
+    return {"presence_thresholds": dict(zip(trained.label_map.names, thresholds, strict=True))}
 
 
 def _describe_run(trained: TrainedModel, run_dir: str) -> dict:

@@ -24,12 +24,14 @@ class SplitCounts:
       areas: int64 [images, classes, 3], in the split's order: pixels of each class in each image
         that are predicted rightly, true, and predicted.
       losses: float64 [losses], means over the split's pixels or images, as each loss says.
+      image_logits: float32 [images, classes], of the presence head; zeros without one.
     """
 
     confusion: np.ndarray
     images: int
     areas: np.ndarray
     losses: np.ndarray
+    image_logits: np.ndarray
 
 
 def make_eval_step(
@@ -51,13 +53,14 @@ def make_eval_step(
     Returns:
       A function: batch of the evaluation pipeline -> int64 [classes, classes] counts with the
       truth in rows, int64 [] images, int64 [global batch, classes, 3] pixels of each class in each
-      image (see pixel_counts.areas), float32 [1 + losses] 0, and sums over the batch. All cover
-      all replicas.
+      image (see pixel_counts.areas), float32 [1 + losses] 0, and sums over the batch, float32
+      [global batch, classes] logits of the presence head, or zeros. All cover all replicas.
     """
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         known = features.decode(batch)
-        logits = model.logits(known)
+        outputs = model.outputs(known)
+        logits = outputs.pixels
         teacher_logits = teacher.logits(known) if teacher else None
         predicted = tf.argmax(logits, axis=-1)
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
@@ -66,6 +69,8 @@ def make_eval_step(
         replicas = strategy.num_replicas_in_sync
         row = tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=tf.int64)
         placed = row[:, None, None, None] * pixel_counts.areas(counts)
+        image = tf.zeros_like(logits[:, 0, 0]) if outputs.image is None else outputs.image
+        placed_image = tf.cast(row, tf.float32)[:, None, None] * image
         return (
             tf.reduce_sum(counts, 0),
             tf.reduce_sum(batch["weight"]),
@@ -74,9 +79,13 @@ def make_eval_step(
             tf.stack(
                 [
                     tf.zeros([]),
-                    *(loss.sum(logits, batch["mask"], teacher_logits) for loss in losses),
+                    *(
+                        loss.sum(logits, batch["mask"], teacher_logits, outputs.image)
+                        for loss in losses
+                    ),
                 ]
             ),
+            tf.reshape(placed_image, [-1, num_classes]),
         )
 
     @tf.function(autograph=False)
@@ -103,19 +112,26 @@ def evaluate(
       losses: what `eval_step` was made with.
       advance: called after each batch.
     """
-    confusion, images, areas = np.zeros((), np.int64), 0, []
+    confusion, images, areas, image_logits = np.zeros((), np.int64), 0, [], []
     sums = np.zeros(len(losses))
     for batch in batches:
-        counts, count, image_areas, loss_sums = eval_step(batch)
+        counts, count, image_areas, loss_sums, of_images = eval_step(batch)
         confusion = confusion + counts.numpy()
         images += int(count.numpy())
         areas.append(image_areas.numpy())
+        image_logits.append(of_images.numpy())
         sums += loss_sums.numpy()[1:]
         advance()
     # The padding of the last batch comes last.
     pixels = max(int(confusion.sum()), 1)
     counts = np.array([pixels if loss.summed_over == "pixel" else images for loss in losses])
-    return SplitCounts(confusion, images, np.concatenate(areas)[:images], sums / counts)
+    return SplitCounts(
+        confusion,
+        images,
+        np.concatenate(areas)[:images],
+        sums / counts,
+        np.concatenate(image_logits)[:images],
+    )
 
 
 def predict(model: SegmentationModel, images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Post-processing: what is done to a prediction at its image's own size."""
+"""Post-processing: what is done to a prediction, or not."""
 
 import dataclasses
 
@@ -16,10 +16,12 @@ class PostprocessingOptions:
         pixels of the image; 0 to 100. See smoothing.smooth.
       min_area_px: regions of fewer pixels of the image take the class around them, after that.
         See small_regions.remove_small.
+      keep_absent: classes are predicted, too, that the model's presence head calls absent.
     """
 
     smooth_sigma_px: float = 0.0
     min_area_px: int = 0
+    keep_absent: bool = False
 
     def __post_init__(self):
         """Checks the values."""

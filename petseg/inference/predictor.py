@@ -33,7 +33,7 @@ class PredictorOptions:
       batch_size: number of images, or windows, that are computed together.
       tta: test-time augmentation.
       image_range: what becomes 0 and 255 when pictures of more than 8 bits are read.
-      postprocessing: what is done to predictions at their image's own size.
+      postprocessing: what is done to predictions.
     """
 
     image_size: ImageSize
@@ -223,7 +223,9 @@ def make_predictor(
     postprocessing: PostprocessingOptions | None = None,
 ) -> Predictor:
     """Makes a predictor of a run's model; see PredictorOptions for the arguments."""
-    data = trained.config.data
+    data, postprocessing = trained.config.data, postprocessing or PostprocessingOptions()
+    if postprocessing.keep_absent:
+        trained = trained.keeping_absent()
     options = PredictorOptions(
         image_size=data.image_size,
         num_classes=trained.label_map.num_classes,
@@ -231,7 +233,7 @@ def make_predictor(
         batch_size=batch_size,
         tta=tta,
         image_range=trained.image_range,
-        postprocessing=postprocessing or PostprocessingOptions(),
+        postprocessing=postprocessing,
     )
     return Predictor(trained.at_size, options)
 

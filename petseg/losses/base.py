@@ -25,6 +25,8 @@ class Loss:
         batch.
       takes_teacher: whether `function` also takes the keyword arguments teacher_logits (float32,
         of the logits' shape) and temperature (above 0).
+      takes_image_logits: whether `function` takes, in place of the pixels' logits, those of the
+        presence head, float32 [batch, classes].
       takes_class_weights: whether `function` also takes the keyword arguments class_weights
         (one float per class, empty for 1) and label_smoothing (from 0 to below 1).
       is_faster_fused: whether XLA's fusion makes it faster on CPUs. XLA sorts and pools
@@ -36,11 +38,18 @@ class Loss:
     takes_class_weights: bool = False
     is_faster_fused: bool = True
     takes_teacher: bool = False
+    takes_image_logits: bool = False
 
     def sum(
-        self, logits: tf.Tensor, class_ids: tf.Tensor, teacher_logits: tf.Tensor | None = None
+        self,
+        logits: tf.Tensor,
+        class_ids: tf.Tensor,
+        teacher_logits: tf.Tensor | None = None,
+        image_logits: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """What `function` gives; the teacher's logits go to the losses that take them."""
+        """What `function` gives; other logits go to the losses that take them."""
+        if self.takes_image_logits:
+            return self.function(image_logits, class_ids)
         if self.takes_teacher:
             return self.function(logits, class_ids, teacher_logits=teacher_logits)
         return self.function(logits, class_ids)

@@ -77,6 +77,11 @@ def taking_teacher(names: Iterable[str]) -> list[str]:
     return [name for name in names if LOSSES.get(name).takes_teacher]
 
 
+def taking_image_logits(names: Iterable[str]) -> list[str]:
+    """Those of some losses that need a presence head."""
+    return [name for name in names if LOSSES.get(name).takes_image_logits]
+
+
 def are_faster_fused(names: Iterable[str]) -> bool:
     """Whether compiling these losses together with XLA makes them faster on CPUs."""
     return all(LOSSES.get(name).is_faster_fused for name in names)

@@ -7,6 +7,7 @@ resumed from features that were computed before.
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -25,11 +26,25 @@ from petseg.models.encoders.base import (
     EncoderSpec,
     Level,
 )
+from petseg.models.presence import build_presence_head, suppress_absent
 from petseg.registry import DECODERS, ENCODERS
 
 DECODER, ALL = "decoder", "all"  # what can be trained, beside an encoder's stages
 _NAME_COUNTS = "object_name_uids"  # Keras: how often a layer's name was given
 STRIDE_PX = 32  # image sizes are multiples of the deepest level's stride
+
+
+class Outputs(NamedTuple):
+    """What a model gives for a batch.
+
+    Attributes:
+      pixels: Logits of each pixel's class, float32 [batch, height, width, classes].
+      image: Logits of each class being anywhere in the image, float32 [batch, classes]; None
+        without a presence head.
+    """
+
+    pixels: tf.Tensor
+    image: tf.Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,21 +56,41 @@ class SegmentationModel:
       decoder: A list of the levels' features, from deep to shallow -> logits, float32
         [batch, height, width, classes].
       levels: The levels that the decoder reads, from deep to shallow, by name.
+      presence: The deepest of these features -> logits, float32 [batch, classes], whether the
+        image holds each class; None without such a head.
+      thresholds: With `presence`, see presence.suppress_absent; () suppresses nothing.
     """
 
     encoder: Encoder
     decoder: keras.Model
     levels: Mapping[str, Level]
+    presence: keras.Model | None = None
+    thresholds: tuple[float, ...] = ()
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 RGB [batch, height, width, 3] -> logits float32 [..., classes]."""
         return self.logits({IMAGE: images})
 
     def logits(self, known: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Logits from images or from features of some stages; see `features`."""
+        """Logits of pixels, from images or from features of some stages; see `features`.
+
+        With thresholds, those of classes that the image does not hold are suppressed.
+        """
+        outputs = self.outputs(known)
+        if not self.thresholds:
+            return outputs.pixels
+        return suppress_absent(outputs.pixels, outputs.image, self.thresholds)
+
+    def outputs(self, known: Mapping[str, tf.Tensor]) -> Outputs:
+        """Everything that the model gives, from images or from features; see `features`."""
         # Keras takes arrays, but not arrays beside tensors.
         known = {name: tf.convert_to_tensor(values) for name, values in known.items()}
-        return self.decoder(self.features(known), training=False)
+        return self.decode(self.features(known), training=False)
+
+    def decode(self, features: Sequence[tf.Tensor], *, training: bool) -> Outputs:
+        """What decoder and presence head give for the levels' features, from deep to shallow."""
+        image = self.presence(features[0], training=training) if self.presence else None
+        return Outputs(self.decoder(features, training=training), image)
 
     def features(
         self, known: Mapping[str, tf.Tensor], stages: Sequence[str] = ()
@@ -120,19 +155,27 @@ class SegmentationModel:
         if trainable != DECODER:
             order = list(self.encoder.stages)
             stages = order[0 if trainable == ALL else order.index(trainable) :]
-        models = [*(self.encoder.stages[name] for name in stages), self.decoder]
+        models = [*(self.encoder.stages[name] for name in stages), *self.heads]
         return [variable for model in models for variable in model.trainable_variables]
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """Every variable of encoder and decoder."""
-        return [*self.encoder.variables, *self.decoder.variables]
+        """Every variable of the encoder, the decoder and the presence head."""
+        return [*self.encoder.variables, *(v for head in self.heads for v in head.variables)]
+
+    @property
+    def heads(self) -> list[keras.Model]:
+        """The decoder, and the presence head if there is one: trained whenever anything is."""
+        return [self.decoder, *([self.presence] if self.presence else [])]
 
     def keras_model(self) -> keras.Model:
         """One Keras model that shares all variables: uint8 images -> logits."""
         sides = self.decoder.output_shape[1:3]
         images = keras.Input((*sides, IMAGE_CHANNELS), dtype="uint8", name=IMAGE)
-        logits = self.decoder(self.features({IMAGE: images}))
+        outputs = self.decode(self.features({IMAGE: images}), training=False)
+        logits = outputs.pixels
+        if self.thresholds:
+            logits = suppress_absent(logits, outputs.image, self.thresholds)
         return keras.Model(images, logits, name=f"{self.encoder.name}_segmentation")
 
 
@@ -147,6 +190,7 @@ class ModelOptions:
       encoder_convs: See EncoderOptions.
       decoder_channels: See DecoderOptions.
       seed: Seed of every initial weight that is not read from a file.
+      presence: Whether there is a head for the presence of each class in an image.
     """
 
     encoder: str = "vgg16"
@@ -155,6 +199,7 @@ class ModelOptions:
     encoder_convs: tuple[int, ...] = ()
     decoder_channels: int = 32
     seed: int = 0
+    presence: bool = False
 
 
 @contextlib.contextmanager
@@ -215,9 +260,13 @@ def build_model(
             image_size,
             DecoderOptions(num_classes, options.decoder_channels, options.seed),
         )
-    model = SegmentationModel(
-        encoder, decoder, {name: levels[name] for name in decoder_spec.levels}
-    )
+        read = {name: levels[name] for name in decoder_spec.levels}
+        presence = None
+        if options.presence:
+            deepest, *_ = read.values()
+            shape = tuple(encoder.stages[deepest.stage].output.shape[1:])
+            presence = build_presence_head(deepest, shape, num_classes)
+    model = SegmentationModel(encoder, decoder, read, presence)
     _refuse_equal_names(model)
     return model
 

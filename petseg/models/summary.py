@@ -101,7 +101,7 @@ def _parts(model: SegmentationModel, trained: Collection[str]) -> list[_Part]:
             kept = sum(layer.output_bytes for layer in layers)
         parts.append(_Part(name, layers, kept))
     deepest = max((order.index(level) for level in read), default=-1)
-    layers = cost.layer_costs(model.decoder)
+    layers = [layer for head in model.heads for layer in cost.layer_costs(head)]
     kept = sum(layer.output_bytes for layer in layers)
     return [*parts[: deepest + 1], _Part(DECODER, layers, kept)]
 

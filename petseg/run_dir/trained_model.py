@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,9 +12,10 @@ from petseg.data.image_range import ImageRange, parse_image_range
 from petseg.data.label_map import LabelMap, parse_label_map
 from petseg.errors import UserError
 from petseg.image_size import ImageSize, sides_of
+from petseg.metrics.presence import THRESHOLD
 from petseg.models import segmentation_model
 from petseg.models.segmentation_model import ModelOptions, SegmentationModel
-from petseg.run_dir import checkpoints, run_folder
+from petseg.run_dir import checkpoints, evaluations, run_folder
 from petseg.visualization import pictures
 
 
@@ -46,7 +48,11 @@ class TrainedModel:
         model = build_untrained(self.config, self.label_map.num_classes, image_size)
         for copy, variable in zip(model.variables, self.model.variables, strict=True):
             copy.assign(variable)
-        return model
+        return dataclasses.replace(model, thresholds=self.model.thresholds)
+
+    def keeping_absent(self) -> "TrainedModel":
+        """The same, but classes that its presence head calls absent are not suppressed."""
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, thresholds=()))
 
 
 def load_trained_model(run_dir: str, checkpoint: str = "newest") -> TrainedModel:
@@ -66,6 +72,9 @@ def load_trained_model(run_dir: str, checkpoint: str = "newest") -> TrainedModel
     model = build_untrained(config, label_map.num_classes, config.data.image_size)
     step = _choose_step(run_dir, checkpoint, config.train.best_metric)
     checkpoints.restore(served_variables(config, model), run_dir, step)
+    if model.presence:
+        thresholds = _presence_thresholds(run_dir, step, label_map.names)
+        model = dataclasses.replace(model, thresholds=thresholds)
     data = run_folder.read_data_manifest(run_dir)
     palette = pictures.palette(label_map, data.colours)
     value_range = parse_image_range(str(data.source.get("image_range", "")))
@@ -81,6 +90,7 @@ def model_options(config: Config) -> ModelOptions:
         encoder_width=model.encoder_width,
         encoder_convs=model.encoder_convs,
         decoder_channels=model.decoder_channels,
+        presence=model.presence,
         seed=config.train.seed,
     )
 
@@ -101,6 +111,14 @@ def served_variables(config: Config, model: SegmentationModel) -> dict[str, tf.V
     return {
         average_name(v.path) if v.path in averaged else v.path: v.value for v in model.variables
     }
+
+
+def _presence_thresholds(run_dir: str, step: int, names: Sequence[str]) -> tuple[float, ...]:
+    """Those of the last evaluation up to a step; 0, which suppresses nothing, before any."""
+    known = evaluations.read_evaluations(run_dir)
+    steps = [one for one, figures in known.items() if one <= step and THRESHOLD in figures]
+    found = known[max(steps)][THRESHOLD] if steps else {}
+    return tuple(float(found.get(name) or 0.0) for name in names)
 
 
 def average_name(path: str) -> str:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from petseg.losses.terms import choose_losses
 from petseg.models.encoders.base import IMAGE
-from petseg.models.segmentation_model import SegmentationModel
+from petseg.models.segmentation_model import Outputs, SegmentationModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,23 +113,23 @@ def make_gradients(
     channels = [0 if level.stage == IMAGE else level.channels for level in model.levels.values()]
 
     def compute_losses(
-        logits: tf.Tensor,
+        outputs: Outputs,
         mask: tf.Tensor,
         teacher_logits: tf.Tensor | None,
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Each term, and the gradient of their sum, times the scale, by the logits."""
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Each term, and the gradient of their sum, times the scale, by the given outputs."""
         values = []
         images = tf.constant(shares.global_batch, tf.float32)
         with tf.GradientTape() as tape:
-            tape.watch(logits)
+            tape.watch(_given(outputs))
             for loss, weight in zip(chosen, losses.terms.values(), strict=True):
                 count = valid_pixels if loss.summed_over == "pixel" else images
-                total = loss.sum(logits, mask, teacher_logits)
+                total = loss.sum(outputs.pixels, mask, teacher_logits, outputs.image)
                 values.append(weight * tf.math.divide_no_nan(total, count))
             scaled = tf.add_n(values) * scale
-        return values, tape.gradient(scaled, logits)
+        return values, tape.gradient(scaled, _given(outputs), None, "zero")
 
     if compile_losses:
         compute_losses = tf.function(compute_losses, autograph=False, jit_compile=True)
@@ -154,11 +154,11 @@ def make_gradients(
                 feature if factor is None else feature * tf.cast(factor, feature.dtype)
                 for feature, factor in zip(model.features(known), factors, strict=True)
             ]
-            logits = model.decoder(features, training=True)
-        losses_of_part, by_logits = compute_losses(
-            logits, mask, teacher_logits, valid_pixels, scale
+            outputs = model.decode(features, training=True)
+        losses_of_part, by_outputs = compute_losses(
+            outputs, mask, teacher_logits, valid_pixels, scale
         )
-        return [*losses_of_part, *tape.gradient(logits, values, by_logits, "zero")]
+        return [*losses_of_part, *tape.gradient(_given(outputs), values, by_outputs, "zero")]
 
     if xla:
         of_part = tf.function(of_part, autograph=False, jit_compile=True)
@@ -189,6 +189,10 @@ def make_gradients(
         return total
 
     return of_replica
+
+
+def _given(outputs: Outputs) -> list[tf.Tensor]:
+    return [output for output in outputs if output is not None]
 
 
 def draw_channel_factors(

@@ -11,7 +11,7 @@ from petseg.config import Stage
 from petseg.errors import UserError
 from petseg.image_size import ImageSize
 from petseg.losses.terms import are_faster_fused
-from petseg.models.segmentation_model import SegmentationModel
+from petseg.models.segmentation_model import DECODER, SegmentationModel
 from petseg.run_dir.checkpoints import CheckpointMetadata
 from petseg.run_dir.trained_model import average_name
 from petseg.training import cpu_speed, gradients, schedules, train_step
@@ -145,7 +145,7 @@ class StageTrainer:
         self.planned = planned
         self.trainable = planned.stage.trainable
         weights = model.trainable_weights(planned.stage.trainable)
-        decoder = {id(weight) for weight in model.decoder.trainable_variables}
+        decoder = {id(weight) for weight in model.trainable_weights(DECODER)}
         self.decoder_weights = [weight for weight in weights if id(weight) in decoder]
         is_decoder = [id(weight) in decoder for weight in weights]
         with strategy.scope():

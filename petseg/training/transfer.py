@@ -116,7 +116,7 @@ def _fitting_layers(
     before, now = other.config.model, config.model
     if before.decoder != now.decoder:
         return set(), [f"its decoder is {before.decoder}, not {now.decoder}"]
-    theirs, ours = (_by_layer(one.decoder) for one in (other.model, model))
+    theirs, ours = (_by_layer(one) for one in (other.model, model))
     fitting = {name for name, shapes in ours.items() if theirs.get(name) == shapes}
     reasons = []
     if before.decoder_channels != now.decoder_channels:
@@ -125,7 +125,7 @@ def _fitting_layers(
         reasons.append(f"its classes are {', '.join(other.label_map.names)}")
         # As many classes, but others: their layers are those that one class more would change.
         more = build_untrained(config, len(class_names) + 1, config.data.image_size)
-        of_more = _by_layer(more.decoder)
+        of_more = _by_layer(more)
         fitting = {name for name in fitting if of_more.get(name) == ours[name]}
     return fitting, reasons or ["its decoder had other layers"]
 
@@ -134,10 +134,10 @@ def _shapes(variables: Sequence[keras.Variable]) -> _Shapes:
     return {variable.path: tuple(variable.shape) for variable in variables}
 
 
-def _by_layer(model: keras.Model) -> Mapping[str, _Shapes]:
-    """Shapes by path, by layer: half a layer of another run is worth nothing."""
+def _by_layer(model: SegmentationModel) -> Mapping[str, _Shapes]:
+    """Shapes by path, by layer of its heads: half a layer of another run is worth nothing."""
     layers: dict[str, _Shapes] = {}
-    for path, shape in _shapes(model.variables).items():
+    for path, shape in _shapes([v for head in model.heads for v in head.variables]).items():
         layers.setdefault(_layer(path), {})[path] = shape
     return layers
 

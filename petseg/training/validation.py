@@ -9,10 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from petseg.data.label_map import foreground
 from petseg.inference import eval_step
 from petseg.losses.terms import choose_losses
 from petseg.metrics import image_metrics, never_predicted
 from petseg.metrics.measure import image_counts, measure, tensorboard_values
+from petseg.metrics.presence import Presence, nothing_to_tell, presence_figures, presence_tags
+from petseg.metrics.presence import warning as presence_warning
 from petseg.models.segmentation_model import SegmentationModel
 from petseg.training import distribution, stages
 from petseg.training.setup import RunSetup
@@ -29,12 +32,14 @@ class ValidationResult:
       tags: The same for TensorBoard: value by tag.
       confusion: int64 [classes, classes], rows the truth.
       image_mean_ious: float64 [images], in the split's order; NaN where no pixel counts.
+      presence: Of the images, if the model has such a head.
     """
 
     figures: dict[str, object]
     tags: dict[str, float]
     confusion: np.ndarray
     image_mean_ious: np.ndarray
+    presence: Presence | None = None
 
     def line(self) -> str:
         """The figures to look at first."""
@@ -44,8 +49,13 @@ class ValidationResult:
 
     def warnings(self) -> list[str]:
         """What a mean may hide, in lines."""
-        lost = never_predicted.never_predicted(self.confusion, list(self.figures["iou"]))
-        return [never_predicted.warning(lost)] if lost else []
+        names = list(self.figures["iou"])
+        lost = never_predicted.never_predicted(self.confusion, names)
+        lines = [never_predicted.warning(lost)] if lost else []
+        ids = foreground(names) or list(range(len(names)))
+        if self.presence and nothing_to_tell(self.presence, ids):
+            lines.append(presence_warning([names[index] for index in ids]))
+        return lines
 
 
 class Validator:
@@ -97,11 +107,16 @@ class Validator:
             batches = until(self._batches(stage.trainable), self._should_stop)
             counted = eval_step.evaluate(self._step, batches, self._losses, advance)
         measured = measure(counted.confusion, counted.areas, names)
+        of_images = image_counts(counted.areas, names)
+        tags = {**tensorboard_values(measured), **self._name_losses(counted.losses)}
+        presence = None
+        if run.model.presence:
+            logits = counted.image_logits.astype(np.float64)
+            presence = Presence(1 / (1 + np.exp(-logits)), of_images)
+            of_presence = presence_figures(presence)
+            measured, tags = {**measured, **of_presence}, {**tags, **presence_tags(of_presence)}
         return ValidationResult(
-            measured,
-            {**tensorboard_values(measured), **self._name_losses(counted.losses)},
-            counted.confusion,
-            image_metrics.mean_ious(image_counts(counted.areas, names)),
+            measured, tags, counted.confusion, image_metrics.mean_ious(of_images), presence
         )
 
     def _name_losses(self, means: np.ndarray) -> dict[str, float]:

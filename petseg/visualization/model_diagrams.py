@@ -92,6 +92,9 @@ def describe_diagram(
         features = [outputs[level.stage] for level in model.levels.values()]
         logits = diagram.add_model(DECODER, model.decoder, features, list(model.levels))
         diagram.add_output("logits", logits[0])
+        if model.presence:
+            presence = diagram.add_model("presence", model.presence, features[:1])
+            diagram.add_output("logits of presence", presence[0])
     return diagram.text()
 
 

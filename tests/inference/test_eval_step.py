@@ -8,15 +8,16 @@ from petseg.data.label_map import IGNORE
 from petseg.inference import eval_step
 from petseg.losses.terms import choose_losses
 from petseg.models.encoders.base import IMAGE
+from petseg.models.segmentation_model import Outputs
 
 CLASSES, SIZE = 3, 4
 
 
 class Logits:
-    """A model whose logits are its images."""
+    """A model whose logits are its images, and those of presence their first pixels."""
 
-    def logits(self, known):
-        return known[IMAGE]
+    def outputs(self, known):
+        return Outputs(known[IMAGE], known[IMAGE][:, 0, 0])
 
 
 def areas_by_hand(masks, predicted):
@@ -75,11 +76,12 @@ ON_THREE_REPLICAS = """
 import numpy as np, tensorflow as tf
 from petseg.inference import eval_step
 from petseg.metrics.measure import measure
+from petseg.models.segmentation_model import Outputs
 from petseg.training.distribution import local_devices
 
 class Logits:
-    def logits(self, known):
-        return known["image"]
+    def outputs(self, known):
+        return Outputs(known["image"], known["image"][:, 1, 2])
 
 strategy = tf.distribute.MirroredStrategy(local_devices(3))
 random = np.random.default_rng(0)
@@ -100,6 +102,8 @@ for place, batches in ((one, data.batch(6)), (strategy, shared_batches)):
 (alone, by_one), (shared, by_three) = found
 np.testing.assert_array_equal(alone.areas, shared.areas)
 assert alone.areas.shape == (count, 3, 3) and alone.areas.any((1, 2)).sum() == count - 1
+for counted in (alone, shared):
+    np.testing.assert_array_equal(counted.image_logits, images[:count, 1, 2])
 assert by_one == by_three and 0 < by_one["image_dice"] < 1, (by_one, by_three)
 """
 

@@ -58,6 +58,20 @@ def images():
         yield softmax(logits)[valid], labels[valid]
 
 
+def test_presence_is_a_binary_cross_entropy_of_each_image_and_class():
+    image_logits = RNG.normal(0, 2, (4, 3)).astype(np.float32)
+    expected = 0.0
+    for logits, labels in zip(image_logits.astype(np.float64), LABELS, strict=True):
+        there = np.isin(np.arange(3), labels)
+        if (labels != IGNORE).any():
+            expected -= np.log(1 / (1 + np.exp(np.where(there, -logits, logits)))).mean()
+    assert not np.isin(np.arange(3), LABELS[3]).all() and (LABELS[2] == IGNORE).all()
+    loss = LOSSES.get("presence")
+    summed = loss.sum(LOGITS, LABELS, image_logits=image_logits)
+    assert float(summed) == pytest.approx(expected, rel=1e-5)
+    assert loss.summed_over == "image"
+
+
 def test_focal_loss_weighs_uncertain_pixels():
     expected = 0.0
     for p, t in images():
@@ -226,10 +240,13 @@ def with_a_teacher_that_is_right(loss: Loss):
     return call
 
 
+OF_PIXELS = {name: loss for name, loss in LOSSES.items() if not loss.takes_image_logits}
+
+
 @pytest.mark.parametrize(
-    "loss", [with_a_teacher_that_is_right(loss) for _, loss in LOSSES.items()], ids=list(LOSSES)
+    "loss", [with_a_teacher_that_is_right(loss) for loss in OF_PIXELS.values()], ids=list(OF_PIXELS)
 )
-class TestEveryLoss:
+class TestEveryLossOfPixels:
     def test_ignored_pixels_are_neutral(self, loss):
         changed = LOGITS.copy()
         changed[LABELS == IGNORE] = RNG.normal(0, 50, changed[LABELS == IGNORE].shape)

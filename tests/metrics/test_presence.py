@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from petseg.metrics.base import ImageCounts
+from petseg.metrics.presence import (
+    Presence,
+    area_under_roc,
+    choose_thresholds,
+    nothing_to_tell,
+    presence_figures,
+    presence_tags,
+)
+
+NAMES = ("background", "nerve", "vessel")
+
+
+def drawn(rng: np.random.Generator, images: int) -> Presence:
+    """Images of 100 pixels; some hold no nerve, some predictions none either; rounded, so equal."""
+    truth = np.stack([rng.integers(0, 40, images) * rng.integers(0, 2, images) for _ in "nv"])
+    predicted = np.stack([rng.integers(0, 40, images) * rng.integers(0, 2, images) for _ in "nv"])
+    right = np.minimum(truth, predicted) // 2
+    truth, predicted, right = (
+        np.vstack([100 - one.sum(0), one]).T for one in (truth, predicted, right)
+    )
+    ignored = rng.random(images) < 0.2
+    counts = [np.where(ignored[:, None], 0, one) for one in (right, truth, predicted)]
+    noise = rng.normal(0, 1, (images, 3)) + 1.5 * (truth > 0)
+    return Presence(np.round(1 / (1 + np.exp(-noise)), 1), ImageCounts(*counts, NAMES))
+
+
+def rows_that_count(presence):
+    return [row for row in range(len(presence.probabilities)) if presence.counts.truth[row].sum()]
+
+
+def dice(presence, row, class_id, is_suppressed):
+    right, truth, predicted = (
+        int(pixels[row, class_id])
+        for pixels in (presence.counts.right, presence.counts.truth, presence.counts.predicted)
+    )
+    if is_suppressed:
+        right, predicted = 0, 0
+    return 1.0 if truth + predicted == 0 else 2 * right / (truth + predicted)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_threshold_gives_the_highest_mean_dice(seed):
+    presence = drawn(np.random.default_rng(seed), 60)
+    thresholds, rows = choose_thresholds(presence), rows_that_count(presence)
+    gained = []
+    for class_id, threshold in enumerate(thresholds):
+        p = presence.probabilities[:, class_id]
+
+        def mean(t, class_id=class_id, p=p):
+            return np.mean([dice(presence, row, class_id, p[row] < t) for row in rows])
+
+        best = max(mean(t) for t in [0.0, *p[rows], 1.1])
+        assert mean(threshold) == pytest.approx(best, abs=1e-12)
+        gained.append(best > mean(0.0))
+        # The lowest of the best ones: one step lower is worse.
+        below = [t for t in np.unique(p[rows]) if t < threshold]
+        assert not below or mean(below[-1]) < best
+    assert gained[0] is np.False_ or not gained[0]
+    assert any(gained[1:])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_area_is_the_share_of_pairs_in_order(seed):
+    presence = drawn(np.random.default_rng(seed), 40)
+    rows = rows_that_count(presence)
+    p, there = presence.probabilities[rows], presence.counts.truth[rows] > 0
+    figures = presence_figures(presence)
+    for class_id, name in enumerate(NAMES):
+        pairs = [
+            1.0 if p[a, class_id] > p[b, class_id] else 0.5 * (p[a, class_id] == p[b, class_id])
+            for a in range(len(rows))
+            for b in range(len(rows))
+            if there[a, class_id] and not there[b, class_id]
+        ]
+        expected = np.mean(pairs) if pairs else None
+        assert figures["presence_auc"][name] == (expected and pytest.approx(expected))
+        called = p[:, class_id] >= figures["presence_threshold"][name]
+        right = int((called & there[:, class_id]).sum())
+        precision = right / called.sum() if called.any() else None
+        assert figures["presence_precision"][name] == (precision and pytest.approx(precision))
+        assert figures["presence_recall"][name] == pytest.approx(right / there[:, class_id].sum())
+    tags = presence_tags(figures)
+    assert tags["presence/auc/nerve"] == figures["presence_auc"]["nerve"]
+
+
+def test_a_class_that_is_always_there_has_no_area():
+    there = np.array([[True, False, True], [True, False, False]])
+    areas = area_under_roc(np.array([[0.9, 0.1, 0.4], [0.8, 0.2, 0.4]]), there)
+    np.testing.assert_array_equal(areas, [np.nan, np.nan, 0.5])
+
+
+def test_images_that_all_hold_the_same_classes_are_noticed():
+    truth = np.array([[90, 10, 0], [50, 50, 0], [0, 0, 0]])
+    presence = Presence(np.full((3, 3), 0.5), ImageCounts(truth, truth, truth, NAMES))
+    assert nothing_to_tell(presence, [1, 2])
+    truth[1, 1] = 0
+    assert not nothing_to_tell(presence, [1, 2])

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.data import record
-from petseg.input_pipeline import windows
+from petseg.input_pipeline import resizing, windows
 
 OFFSET = "decoded/offset"
 CRC32C = "decoded/crc32c"
@@ -92,12 +92,14 @@ class DecodedPictures:
         pixels = tf.slice(lines, [top, left * _CHANNELS], [height, width * _CHANNELS])
         return windows.reduce(tf.reshape(pixels, [height, width, _CHANNELS]), reduction)
 
-    def mask(self, example: dict[str, tf.Tensor]) -> tf.Tensor:
+    def mask(
+        self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor
+    ) -> tf.Tensor:
         """See Pictures.mask."""
-        rows, columns = _padded_sides(example)
-        begin = example[OFFSET] + rows * columns * _CHANNELS
-        plane = tf.reshape(tf.slice(self._pixels, begin[None], [rows * columns]), [rows, columns])
-        return plane[: example[record.HEIGHT], : example[record.WIDTH]]
+        height, width = _padded_sides(example)
+        begin = example[OFFSET] + height * width * _CHANNELS
+        plane = tf.reshape(tf.slice(self._pixels, begin[None], [height * width]), [height, width])
+        return resizing.sample(plane, rows, columns)
 
 
 def _padded_sides(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

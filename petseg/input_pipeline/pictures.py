@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import tensorflow as tf
 
 from petseg.data import record, store_kinds
-from petseg.input_pipeline import windows
+from petseg.input_pipeline import resizing, windows
 from petseg.input_pipeline.raw_pictures import RawPictures
 
 
@@ -30,8 +30,10 @@ class Pictures(Protocol):
     ) -> tf.Tensor:
         """Part of an image, as windows.choose_reductions has it: uint8 [height, width, 3], RGB."""
 
-    def mask(self, example: dict[str, tf.Tensor]) -> tf.Tensor:
-        """A whole mask: uint8 [height, width], raw labels."""
+    def mask(
+        self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor
+    ) -> tf.Tensor:
+        """Rows and columns, int32, of a mask; see resizing.sample: uint8, raw labels."""
 
 
 class EncodedPictures:
@@ -49,9 +51,12 @@ class EncodedPictures:
         """See Pictures.image_window."""
         return windows.decode_window(example[record.IMAGE], window, reduction)
 
-    def mask(self, example: dict[str, tf.Tensor]) -> tf.Tensor:
+    def mask(
+        self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor
+    ) -> tf.Tensor:
         """See Pictures.mask."""
-        return tf.squeeze(record.decode_mask(example[record.MASK]), -1)
+        mask = tf.squeeze(record.decode_mask(example[record.MASK]), -1)
+        return resizing.sample(mask, rows, columns)
 
 
 ENCODED = EncodedPictures()

@@ -109,7 +109,7 @@ def make(
         flip = planned.pop("flip")
         image = tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)
         columns = tf.where(flip, tf.reverse(columns, [0]), columns)
-    mask = to_class_ids(resizing.sample(pictures.mask(example), rows, columns), class_ids)
+    mask = to_class_ids(pictures.mask(example, rows, columns), class_ids)
     return {
         "image": resizing.fill_up(tf.ensure_shape(image, [None, None, 3]), size, 0),
         "mask": resizing.fill_up(mask, size, IGNORE),

@@ -6,7 +6,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from petseg.data import raw_picture, record
-from petseg.input_pipeline import windows
+from petseg.input_pipeline import resizing, windows
 
 _CHANNELS = 3
 
@@ -30,11 +30,13 @@ class RawPictures:
         pixels = tf.slice(rows, [0, begin], [height, width * _CHANNELS])
         return windows.reduce(tf.reshape(pixels, [height, width, _CHANNELS]), reduction)
 
-    def mask(self, example: dict[str, tf.Tensor]) -> tf.Tensor:
+    def mask(
+        self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor
+    ) -> tf.Tensor:
         """See Pictures.mask."""
         width = example[record.WIDTH]
-        rows = _rows(example[record.MASK], width, tf.zeros_like(width), example[record.HEIGHT])
-        return rows[:, raw_picture.ROW_HEAD_BYTES :]
+        whole = _rows(example[record.MASK], width, tf.zeros_like(width), example[record.HEIGHT])
+        return resizing.sample(whole, rows, columns + raw_picture.ROW_HEAD_BYTES)
 
 
 def _rows(encoded: tf.Tensor, columns: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

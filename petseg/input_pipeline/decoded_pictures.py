@@ -92,9 +92,7 @@ class DecodedPictures:
         pixels = tf.slice(lines, [top, left * _CHANNELS], [height, width * _CHANNELS])
         return windows.reduce(tf.reshape(pixels, [height, width, _CHANNELS]), reduction)
 
-    def mask(
-        self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor
-    ) -> tf.Tensor:
+    def mask(self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
         """See Pictures.mask."""
         height, width = _padded_sides(example)
         begin = example[OFFSET] + height * width * _CHANNELS

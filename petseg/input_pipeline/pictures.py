@@ -30,9 +30,7 @@ class Pictures(Protocol):
     ) -> tf.Tensor:
         """Part of an image, as windows.choose_reductions has it: uint8 [height, width, 3], RGB."""
 
-    def mask(
-        self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor
-    ) -> tf.Tensor:
+    def mask(self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
         """Rows and columns, int32, of a mask; see resizing.sample: uint8, raw labels."""
 
 
@@ -51,9 +49,7 @@ class EncodedPictures:
         """See Pictures.image_window."""
         return windows.decode_window(example[record.IMAGE], window, reduction)
 
-    def mask(
-        self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor
-    ) -> tf.Tensor:
+    def mask(self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
         """See Pictures.mask."""
         mask = tf.squeeze(record.decode_mask(example[record.MASK]), -1)
         return resizing.sample(mask, rows, columns)

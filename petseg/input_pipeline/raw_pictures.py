@@ -30,9 +30,7 @@ class RawPictures:
         pixels = tf.slice(rows, [0, begin], [height, width * _CHANNELS])
         return windows.reduce(tf.reshape(pixels, [height, width, _CHANNELS]), reduction)
 
-    def mask(
-        self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor
-    ) -> tf.Tensor:
+    def mask(self, example: dict[str, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
         """See Pictures.mask."""
         width = example[record.WIDTH]
         whole = _rows(example[record.MASK], width, tf.zeros_like(width), example[record.HEIGHT])

@@ -7,6 +7,7 @@ nerve; a mask that is predicted there costs the whole score of the image.
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from petseg.models.encoders.base import Level
@@ -60,7 +61,8 @@ def suppress_absent(
       Logits, float32 [batch, height, width, classes].
     """
     ops = keras.ops
-    is_absent = ops.less(ops.sigmoid(image), ops.convert_to_tensor(list(thresholds), "float32"))
+    # As an array: a tensor of here would become an input of an exported graph.
+    is_absent = ops.less(ops.sigmoid(image), np.array(thresholds, np.float32))
     is_suppressed = ops.logical_and(is_absent, ops.logical_not(ops.all(is_absent, -1, True)))
     added = ops.cast(is_suppressed, "float32") * _SUPPRESSED
     return pixels + ops.reshape(added, (-1, 1, 1, len(thresholds)))

@@ -1,6 +1,9 @@
 """Oxford-IIIT pets: DeepLabv3+ on MobileNetV2, trained whole; small enough for telephones.
 
 petseg-train --config=deeplab_v3_plus_mobilenet_v2 --workdir=RUN --config.data.dir=OUT
+
+Its decoder on frozen features, with the settings of oxford_pets_features (pets of 128 px, 6 epochs,
+three seeds): mean IoU 0.7126 of three classes. All of it trained was not measured.
 """
 
 from petseg.config import Config, Stage

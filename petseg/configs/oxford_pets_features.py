@@ -2,6 +2,8 @@
 
   petseg-train --config=oxford_pets_features --workdir=RUN \\
       --config.data.dir=OUT --config.data.feature_cache_dir=FEATURES
+
+Result (pets squashed to 128 px, shown at 224; three seeds): mean IoU 0.8034 of three classes.
 """
 
 from petseg.config import Config

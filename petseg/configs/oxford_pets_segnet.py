@@ -2,7 +2,8 @@
 
 petseg-train --config=oxford_pets_segnet --workdir=RUN --config.data.dir=OUT
 
-Features as large as images are needed, so that there is no feature cache: for a GPU, and not measured.
+Features as large as images are needed, so that there is no feature cache: for a GPU, and not
+measured.
 """
 
 from petseg.config import Config

@@ -187,7 +187,11 @@ def test_tta_counts_the_same_pixels(run, figures, tta):
 def test_postprocessing_is_of_full_size_and_of_every_label_map(run, figures, predictions):
     done = PostprocessingOptions(smooth_sigma_px=3.0, min_area_px=400)
     other = evaluate_split(str(run), EvaluateOptions(postprocessing=done, panel_images=1))
-    assert other["postprocessing"] == {"smooth_sigma_px": 3.0, "min_area_px": 400}
+    assert other["postprocessing"] == {
+        "smooth_sigma_px": 3.0,
+        "min_area_px": 400,
+        "keep_absent": False,
+    }
     assert {k: v for k, v in other.items() if k in ("confusion", "image_dice", "groups")} == {
         k: v for k, v in figures.items() if k in ("confusion", "image_dice", "groups")
     }

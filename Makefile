@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIR ?= quickstart
 
-.PHONY: help quickstart test test-all lint test-fast dist constraints clean
+.PHONY: help quickstart test test-slow test-all lint dist constraints clean
 
 help:
 	@echo "make quickstart   install; then draw toy pets, convert, train, evaluate, predict"
-	@echo "make test         install; then lint, import contracts and tests (minutes)"
-	@echo "make test-all     the same with the tests that take long"
+	@echo "make test         install; then lint, import contracts and the quick tests (minutes)"
+	@echo "make test-slow    the tests marked slow, which CI runs, too"
+	@echo "make test-all     lint, import contracts and every test"
 	@echo "make lint         lint and import contracts only"
-	@echo "make test-fast    the tests marked neither slow nor long"
 	@echo "make dist         build the wheel and the source distribution into dist/"
 	@echo "make constraints  pin the newest versions that the requirements allow"
 	@echo "make clean        remove the environment, dist/ and the quickstart's output"
@@ -20,13 +20,13 @@ quickstart: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py --dir=$(DIR)
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not long"
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow and not long"
+
+test-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "slow and not long"
 
 test-all: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
-
-test-fast: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow and not long"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -56,6 +56,7 @@ def train(records: Path, folder: Path, epochs: int, *more: str):
     )
 
 
+@pytest.mark.slow
 def test_one_of_each_from_outside_is_used_everywhere(records, tmp_path):
     folder = tmp_path / "run"
     assert (done := train(records, folder, 1)).returncode == 0, done.stderr

@@ -50,6 +50,7 @@ def test_the_name_of_a_recipe_expands_the_user_s_folder(home):
     assert recipes.find("~/mine.py:argument") == f"{home}/mine.py:argument"
 
 
+@pytest.mark.slow
 def test_the_library_expands_the_user_s_folder(home, raw_pets, tiny_config):
     (home / "raw").symlink_to(raw_pets)
     petseg.convert("~/raw", "~/records", show_progress=False)

@@ -55,6 +55,7 @@ def _run(system, how):
     return out.strip(), process.returncode
 
 
+@pytest.mark.slow
 def test_a_command_leaves_nothing_of_tensorflow_behind(tmp_path):
     system = tmp_path / "system"
     system.mkdir()

@@ -44,6 +44,7 @@ def test_importing_petseg_loads_no_tensorflow():
     assert run_python("-c", code).stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_runs_train_off_the_main_thread_and_twice_in_a_process(tiny_config, tmp_path):
     tiny_config.train.epochs = 1.0
     before = copy.deepcopy(tiny_config)
@@ -62,6 +63,7 @@ def test_runs_train_off_the_main_thread_and_twice_in_a_process(tiny_config, tmp_
     assert tiny_config == before  # the caller's settings stay his
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_the_library_is_that_of_the_command(run_dir):
     run = petseg.load_run(str(run_dir))
     assert run.class_names == ("pet", "background", "border")
@@ -71,6 +73,7 @@ def test_a_resumed_run_of_the_library_is_that_of_the_command(run_dir):
     assert run.history[-1]["seconds"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "image",
     [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)],
@@ -95,6 +98,7 @@ def test_mistakes_are_exceptions_of_one_line(data_dir, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "sides"), [(32, (32, 32)), ([64, 96], (64, 96))])
 def test_an_epoch_of_the_data_set_is_new_each_time_and_validation_is_the_same(
     data_dir, size, sides

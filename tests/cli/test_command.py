@@ -17,6 +17,7 @@ print(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_what_no_command_needs_is_not_loaded_with_tensorflow_and_can_be_later():
     code = (
         "import sys; from petseg.cli import command; command.import_tensorflow(); import keras\n"

@@ -118,6 +118,7 @@ def test_a_workdir_that_is_a_file_is_one_line(data_dir, tmp_path):
     assert (tmp_path / "run").read_text() == "not a folder"
 
 
+@pytest.mark.slow
 def test_evaluate_prints_a_table_and_one_json_line(run_dir):
     done = run_module("-m", "petseg.evaluate", f"--workdir={run_dir}", "--split=test")
     assert done.returncode == 0, done.stderr
@@ -157,6 +158,7 @@ def test_evaluate_lists_the_splits_of_the_data_set(run_dir, tmp_path):
     assert_one_line_error(done, 2, "no split 'tset'", "train, validation, test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)],
@@ -216,6 +218,7 @@ def test_every_recipe_is_valid_and_shows_its_command(name):
     assert f"petseg-train --config={name} " in module["__doc__"]
 
 
+@pytest.mark.slow
 def test_logs_are_quiet_whatever_is_set_for_other_programs(tmp_path, monkeypatch):
     for name in ("KERAS_BACKEND", "MPLBACKEND"):
         monkeypatch.setenv(name, "module://absent")

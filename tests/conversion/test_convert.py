@@ -70,6 +70,7 @@ def masks_of(data_dir) -> dict[str, np.ndarray]:
     return masks
 
 
+@pytest.mark.slow
 def test_the_command_converts_a_source_of_a_plugin(tmp_path):
     (tmp_path / "plugin_of_a_test.py").write_text(PLUGIN)
     mask = draw_one(tmp_path)

@@ -101,6 +101,7 @@ def test_a_picture_that_decodes_with_a_complaint_is_not_known():
     assert found > 5
 
 
+@pytest.mark.slow
 def test_complaints_are_not_printed():
     code = """
 import io

@@ -160,6 +160,7 @@ def test_a_label_map_that_is_registered_is_found_by_its_name():
     assert parse_label_map("test_two_shapes") == expected
 
 
+@pytest.mark.slow
 def test_a_registered_label_map_is_found_without_loading_tfds():
     code = (
         "import sys; from petseg.data.label_map import parse_label_map;"

@@ -230,6 +230,7 @@ def test_image_dice_is_that_of_both_foreground_classes(figures, predictions):
     assert "mean Dice of an image" in format_table(figures)
 
 
+@pytest.mark.slow
 def test_a_letterboxed_model_counts_no_padding(tiny_config, tmp_path):
     tiny_config.data.keep_aspect = True
     tiny_config.train.epochs = 1.0

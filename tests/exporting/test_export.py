@@ -60,6 +60,7 @@ def test_the_command_offers_every_format():
     assert tuple(formats.FORMATS) == FORMAT_NAMES
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_served_by_a_process_with_tensorflow_alone(run_dir, raw_pets, tmp_path):
     output = tmp_path / "models" / "1"
     done = run_module(
@@ -101,6 +102,7 @@ FORMATS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("encoder", [name for name in TINY if not name.startswith("vgg")])
 def test_every_encoder_predicts_the_same_in_every_format(encoder, name, tmp_path):
@@ -178,6 +180,7 @@ def test_a_model_that_differs_is_refused_and_leaves_nothing(run_dir, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_int8_that_moves_segnets_maxima_says_so(tiny_config, tmp_path, monkeypatch):
     tiny_config.model.decoder, tiny_config.model.decoder_channels = "segnet", 8
     # So small a model agrees well enough: ask for more than there is.

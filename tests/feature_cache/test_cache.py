@@ -155,6 +155,7 @@ def test_a_cache_holds_the_features_of_images_and_of_their_mirror_images(opener,
     assert (np.mean(mirrored["mask"] != IGNORE) < 1) == keep_aspect
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [SIZE, (64, 32)])
 def test_windows_are_fixed_parts_of_their_images(opener, tmp_path, size):
     opener.change(image_size=size, crops=2, augmentation=Augmentation(min_crop_area=0.3))

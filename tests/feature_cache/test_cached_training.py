@@ -41,6 +41,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_any_stage_resumes_to_the_same_end(staged, tmp_path, monkeypatch):
     trainer.train_and_evaluate(copy.deepcopy(staged), str(tmp_path / "straight"))
     stopped = tmp_path / "stopped"
@@ -68,6 +69,7 @@ def test_a_run_stopped_in_any_stage_resumes_to_the_same_end(staged, tmp_path, mo
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_stage_moves_what_it_names_and_the_whole_model_scores_the_same(staged, tmp_path):
     staged.data.feature_dtype = "float16"
     staged.train.keep_checkpoints = 9
@@ -101,6 +103,7 @@ def flip_a_byte(path):
     path.write_bytes(bytes(content))
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_is_named_when_it_is_read(cached_config, tmp_path):
     cached_config.train.epochs = 1.0
     trainer.train_and_evaluate(copy.deepcopy(cached_config), str(tmp_path / "first"))
@@ -113,6 +116,7 @@ def test_a_damaged_shard_is_named_when_it_is_read(cached_config, tmp_path):
             trainer.train_and_evaluate(cached_config, str(tmp_path / f"run_{is_hashed}"))
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_kind_of_input_but_the_folder_may_move(cached_config, tmp_path):
     cached_config.train.epochs = 1.0
     trainer.train_and_evaluate(copy.deepcopy(cached_config), str(tmp_path / "run"))
@@ -126,6 +130,7 @@ def test_a_run_keeps_its_kind_of_input_but_the_folder_may_move(cached_config, tm
     assert checkpoints.saved_steps(str(tmp_path / "run"))[-1] == 10
 
 
+@pytest.mark.slow
 def test_features_that_are_gone_are_computed_from_the_weights_that_the_run_began_with(
     staged, tmp_path
 ):
@@ -137,6 +142,7 @@ def test_features_that_are_gone_are_computed_from_the_weights_that_the_run_began
     assert contents(tmp_path / "features") == before
 
 
+@pytest.mark.slow
 def test_features_may_be_held_in_memory(cached_config, tmp_path):
     cached_config.train.epochs = 1.0
     trainer.train_and_evaluate(copy.deepcopy(cached_config), str(tmp_path / "disk"))
@@ -164,6 +170,7 @@ def test_settings_that_need_images_are_refused(cached_config, section, field, va
     assert expected in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_is_computed_and_a_mistake_is_one_line(data_dir, tmp_path):
     folder = tmp_path / "features"
     command = train_command(tmp_path / "run", data_dir, f"--config.data.feature_cache_dir={folder}")

@@ -209,6 +209,7 @@ def test_every_epoch_has_every_image_once_and_all_of_them_every_view(views, seed
     assert {*epochs[0]} != {*epochs[3]}
 
 
+@pytest.mark.slow
 @given(st.integers(0, 60))
 @settings(max_examples=10, deadline=None)
 def test_a_stream_resumed_anywhere_gives_the_batches_of_the_straight_one(views, start):

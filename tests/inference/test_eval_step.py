@@ -1,6 +1,7 @@
 """The counts of an evaluation, however the split is cut and shared."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from testing.commands import run_python
 
@@ -108,6 +109,7 @@ assert by_one == by_three and 0 < by_one["image_dice"] < 1, (by_one, by_three)
 """
 
 
+@pytest.mark.slow
 def test_replicas_add_up_to_the_figures_of_one_to_the_last_bit():
     done = run_python("-c", ON_THREE_REPLICAS)
     assert done.returncode == 0, done.stderr

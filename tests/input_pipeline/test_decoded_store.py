@@ -154,6 +154,7 @@ def assert_same_examples(some, others):
         np.testing.assert_array_equal(one[2], other[2])
 
 
+@pytest.mark.slow
 def test_stores_of_one_process_are_independent(data_set):
     """Also where the same one is opened again, and where others take as many bytes."""
     shards, split, label_map = data_set

@@ -153,6 +153,7 @@ def test_a_resumed_run_gets_the_batches_of_the_straight_one(some, start):
     assert_same(straight[start:], take(resumed, 28 - start))
 
 
+@pytest.mark.slow
 def test_a_run_resumed_anywhere_gets_the_batches_of_the_straight_one(some):
     """At random steps, batch sizes, buffers and shards at once, across epochs."""
     seed = int(np.random.SeedSequence().entropy % 2**32)
@@ -285,6 +286,7 @@ def test_workers_share_an_epoch_file_by_file(some, capfd):
     assert capfd.readouterr().err.count("by file: 1 shard(s) each") == 1
 
 
+@pytest.mark.slow
 def test_the_images_of_any_batch_can_be_named(some):
     source = ImageBatches(some, some, make_options())
     for step, batch in enumerate(take(source.train("decoder", 0), 20)):
@@ -367,6 +369,7 @@ def test_a_service_gives_every_example_exactly_once_per_epoch(some, epochs):
         server._stop()
 
 
+@pytest.mark.slow
 def test_large_images_are_decoded_smaller_with_the_same_content(tmp_path):
     """A window of 8 times the size and more goes through each of libjpeg's reductions."""
     squares = [(sides, SIZE) for sides in ((64, 66), (131, 140), (259, 300), (517, 530))]

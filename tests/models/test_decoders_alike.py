@@ -67,6 +67,7 @@ def draw_features(model, scale=1.0):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", NEWER)
 @pytest.mark.parametrize(("size", "classes"), [((32, 32), 2), ((64, 96), 5), ((160, 128), 3)])
 def test_any_multiple_of_32_gives_float32_logits_of_the_images_size(decoder, size, classes):

@@ -100,6 +100,7 @@ def test_rates_that_are_near_are_balanced(model):
     assert bottleneck.diagnose(dataclasses.replace(ORIGINALS, model=model)).verdict == "balanced"
 
 
+@pytest.mark.slow
 def test_a_run_prints_what_limits_it_and_ends_with_the_weights_of_one_that_does_not(
     finished_run, tiny_config, tmp_path, capfd
 ):

@@ -126,6 +126,7 @@ def test_hosts_end_with_the_weights_of_one_device(hard_config, tmp_path):
     assert figures(hosts) == figures(alone)
 
 
+@pytest.mark.slow
 def test_microbatches_end_with_the_weights_of_whole_batches(hard_config, tmp_path):
     for parts in (1, 4):
         hard_config.optimizer.microbatches = parts

@@ -51,6 +51,7 @@ def last_figures(run):
     return max(by_step), by_step[max(by_step)]
 
 
+@pytest.mark.slow
 def test_it_says_how_well_it_tells_images_with_a_nerve(run, capsys):
     _, figures = last_figures(run)
     assert figures["presence_auc"]["background"] is None  # which every image has
@@ -76,6 +77,7 @@ def with_threshold(run):
     evaluations.add_evaluation(run, step, figures)
 
 
+@pytest.mark.slow
 def test_an_absent_class_is_nowhere_unless_it_is_kept(run, with_threshold):
     image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
     found, keeping = {}, PostprocessingOptions(keep_absent=True)
@@ -99,6 +101,7 @@ def test_an_absent_class_is_nowhere_unless_it_is_kept(run, with_threshold):
     assert kept["postprocessing"]["keep_absent"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["saved_model", "litert", "onnx"])
 def test_the_exported_model_suppresses_too(run, with_threshold, tmp_path, name):
     with_threshold(0.51)

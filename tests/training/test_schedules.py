@@ -116,6 +116,7 @@ for name in ("constant", "cosine", "polynomial", "piecewise"):
 """
 
 
+@pytest.mark.slow
 def test_a_schedule_is_traced_once_and_agrees_on_both_replicas():
     done = subprocess.run(
         [sys.executable, "-c", ON_TWO_REPLICAS], check=False, capture_output=True, text=True

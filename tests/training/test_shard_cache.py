@@ -1,3 +1,4 @@
+import pytest
 from testing.weights import assert_identical_weights, checkpoint_weights
 
 from petseg.training import trainer
@@ -13,6 +14,7 @@ def test_training_from_a_cache_gives_the_same_weights(finished_run, tiny_config,
     assert len(weights) > 10
 
 
+@pytest.mark.slow
 def test_training_on_decoded_images_gives_the_same_weights(tiny_config, tmp_path):
     tiny_config.train.epochs = 0.6
     # No window is twice as large: the JPEG's decoder would average its pixels in its own way.

@@ -37,6 +37,7 @@ def staged(tiny_config):
     return tiny_config
 
 
+@pytest.mark.slow
 def test_each_stage_trains_what_it_names_with_its_own_rate(staged, tmp_path):
     staged.train.save_every_minutes = 1e-9
     trainer.train_and_evaluate(staged, str(tmp_path))
@@ -56,6 +57,7 @@ def test_each_stage_trains_what_it_names_with_its_own_rate(staged, tmp_path):
     assert checkpoints.read_metadata(str(tmp_path), 7).run["trained"] == ["decoder", "block5"]
 
 
+@pytest.mark.slow
 def test_the_encoder_may_have_a_learning_rate_of_its_own(tiny_config, tmp_path):
     tiny_config.train.trainable, tiny_config.train.epochs = "all", 0.2  # a step
     tiny_config.optimizer.name, tiny_config.optimizer.warmup_steps = "sgd", 0
@@ -98,6 +100,7 @@ def test_a_run_stopped_in_any_stage_resumes_to_the_same_end(staged, tmp_path, mo
     )
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_two_stages_begins_the_second_with_a_new_optimizer(staged, tmp_path):
     # Two of the same weights: the first one's moments would fit the second one's optimizer.
     first, second = Stage("decoder", 0.4, 5e-3), Stage("decoder", 0.4, 1e-2)
@@ -113,6 +116,7 @@ def test_a_run_stopped_between_two_stages_begins_the_second_with_a_new_optimizer
     )
 
 
+@pytest.mark.slow
 def test_past_stages_may_not_change_and_later_ones_may(staged, tmp_path):
     longer = copy.deepcopy(staged)
     staged.train.stages = staged.train.stages[:2]
@@ -125,6 +129,7 @@ def test_past_stages_may_not_change_and_later_ones_may(staged, tmp_path):
     assert checkpoints.saved_steps(str(tmp_path)) == [5, 10, 15]
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_what_is_evaluated_and_served(tiny_config, tmp_path):
     tiny_config.optimizer.average_decay = 0.95
     trainer.train_and_evaluate(tiny_config, str(tmp_path))
@@ -140,6 +145,7 @@ def test_averaged_weights_are_what_is_evaluated_and_served(tiny_config, tmp_path
     assert report["mean_iou"] == evaluations.read_evaluations(str(tmp_path))[10]["mean_iou"]
 
 
+@pytest.mark.slow
 def test_a_plateau_lowers_the_rate_and_a_resumed_run_knows(tiny_config, tmp_path):
     tiny_config.optimizer.schedule = "plateau"
     tiny_config.optimizer.warmup_steps = 0
@@ -153,6 +159,7 @@ def test_a_plateau_lowers_the_rate_and_a_resumed_run_knows(tiny_config, tmp_path
     assert [rates[step] for step in (5, 10, 15, 20)] == pytest.approx([1e-9, 1e-9, 1e-10, 1e-11])
 
 
+@pytest.mark.slow
 def test_a_new_run_starts_from_the_weights_of_another(
     finished_run, tiny_config, raw_pets, tmp_path
 ):
@@ -175,6 +182,7 @@ def test_a_new_run_starts_from_the_weights_of_another(
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.slow
 def test_the_best_or_any_checkpoint_can_be_chosen(finished_run, tmp_path):
     shutil.copytree(finished_run[0], tmp_path, dirs_exist_ok=True)
     figures = evaluations.read_evaluations(str(tmp_path))
@@ -195,6 +203,7 @@ def test_a_bad_batch_is_named_with_its_images(tiny_config, tmp_path):
         trainer.train_and_evaluate(tiny_config, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_moves_nothing(tiny_config, tmp_path, monkeypatch):
     """Also with loss scaling, where the scale halves and training goes on."""
     from petseg.training import state
@@ -275,6 +284,7 @@ def test_a_call_that_does_not_come_back_is_given_up():
         process.stderr.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_run_and_leaves_the_last_checkpoint(tiny_config, tmp_path, monkeypatch):
     import resource
 

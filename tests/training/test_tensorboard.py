@@ -64,6 +64,7 @@ def ask_hparams(get: Callable[[str], bytes], kind: str, body: dict) -> dict:
     return json.loads(get(f"plugin/hparams/{kind}?request={quote(json.dumps(body))}"))
 
 
+@pytest.mark.slow
 def test_every_folder_of_a_run_is_there(fetch, run_dir):
     runs = json.loads(fetch("runs"))
     assert sorted(runs) == ["run", "run/train", "run/validation"]
@@ -84,6 +85,7 @@ def test_scalars_are_grouped(fetch):
     assert [step for _, step, _ in points] == [0, 5]
 
 
+@pytest.mark.slow
 def test_images_show_the_panel_the_worst_and_the_confusion_matrix(fetch):
     tags = json.loads(fetch("plugin/images/tags"))
     assert set(tags["run/validation"]) == {"panel", "panel_worst", "confusion_matrix"}

@@ -70,6 +70,7 @@ def test_a_free_encoder_moves_too(tiny_config, tmp_path):
     assert "block1_conv1" in moved_layers(tmp_path, 5, 10)
 
 
+@pytest.mark.slow
 def test_training_learns(tiny_config, tmp_path):
     tiny_config.data.label_map = "border_ignored"
     tiny_config.train.trainable = "all"
@@ -99,6 +100,7 @@ def train_until(stop_at, config, folder, monkeypatch, number=signal.SIGTERM):
     assert checkpoints.saved_steps(str(folder))[-1] == len(steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "encoder"),
     [
@@ -137,6 +139,7 @@ def test_a_stopped_run_resumes_to_the_same_end(
     assert len(points) == len(set(points))
 
 
+@pytest.mark.slow
 def test_a_run_of_oblong_images_resumes_to_the_same_end_and_is_evaluated_as_it_was(
     tiny_config, tmp_path, monkeypatch
 ):
@@ -229,6 +232,7 @@ def test_a_run_folder_of_another_run_is_refused(finished_run, field, value):
     assert (sorted(os.listdir(folder)), run_folder.read_config(folder)) == before
 
 
+@pytest.mark.slow
 def test_a_longer_run_resumes_and_prints_what_changed(finished_run, tmp_path, capfd):
     folder, config = finished_run
     shutil.copytree(folder, tmp_path / "run")

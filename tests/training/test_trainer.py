@@ -92,9 +92,13 @@ def train_until(stop_at, config, folder, monkeypatch, number=signal.SIGTERM):
         if len(steps) >= stop_at:
             os.kill(os.getpid(), number)
 
-    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal) as stopped:
-        patch.setattr(progress.Progress, "advance", advance)
-        trainer.train_and_evaluate(config, str(folder))
+    before = signal.signal(number, signal.SIG_DFL)  # a shell may have it ignored
+    try:
+        with monkeypatch.context() as patch, pytest.raises(StoppedBySignal) as stopped:
+            patch.setattr(progress.Progress, "advance", advance)
+            trainer.train_and_evaluate(config, str(folder))
+    finally:
+        signal.signal(number, before)
     assert stopped.value.exit_status == 128 + number
     # A call may take several steps.
     assert checkpoints.saved_steps(str(folder))[-1] == len(steps)

@@ -4,10 +4,10 @@ Images without a counted pixel are left out.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
+from petseg.data.label_map import foreground
 from petseg.metrics.base import ImageCounts
 from petseg.metrics.measure import by_class
 
@@ -115,15 +115,14 @@ def _best_threshold(probabilities: np.ndarray, gains: np.ndarray) -> float:
     return float((values[last] + above) / 2)
 
 
-def nothing_to_tell(presence: Presence, foreground: Sequence[int]) -> bool:
-    """Whether every class but the background is in all images, or in none."""
-    there = presence.counted().counts.truth[:, list(foreground)] > 0
-    return bool((there.all(0) | ~there.any(0)).all())
-
-
-def warning(class_names: Sequence[str]) -> str:
-    """A line for users about images that all hold the same classes."""
+def warning(presence: Presence) -> str:
+    """A line for users if all images hold the same classes, but the background; '' otherwise."""
+    names = presence.counts.class_names
+    chosen = foreground(names) or list(range(len(names)))
+    there = presence.counted().counts.truth[:, chosen] > 0
+    if not (there.all(0) | ~there.any(0)).all():
+        return ""
     return (
-        f"each of {', '.join(class_names)} is in all validation images, or in none: a presence "
-        "head has nothing to tell apart; leave config.model.presence out"
+        f"each of {', '.join(names[i] for i in chosen)} is in all validation images, or in none: "
+        "a presence head has nothing to tell apart; leave config.model.presence out"
     )

@@ -76,7 +76,9 @@ class SegmentationModel:
 
         With thresholds, those of classes that the image does not hold are suppressed.
         """
-        outputs = self.outputs(known)
+        return self._suppressed(self.outputs(known))
+
+    def _suppressed(self, outputs: Outputs) -> tf.Tensor:
         if not self.thresholds:
             return outputs.pixels
         return suppress_absent(outputs.pixels, outputs.image, self.thresholds)
@@ -172,10 +174,7 @@ class SegmentationModel:
         """One Keras model that shares all variables: uint8 images -> logits."""
         sides = self.decoder.output_shape[1:3]
         images = keras.Input((*sides, IMAGE_CHANNELS), dtype="uint8", name=IMAGE)
-        outputs = self.decode(self.features({IMAGE: images}), training=False)
-        logits = outputs.pixels
-        if self.thresholds:
-            logits = suppress_absent(logits, outputs.image, self.thresholds)
+        logits = self._suppressed(self.decode(self.features({IMAGE: images}), training=False))
         return keras.Model(images, logits, name=f"{self.encoder.name}_segmentation")
 
 

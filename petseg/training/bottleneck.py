@@ -49,7 +49,8 @@ class Figures:
       image_size: Of the model's input, in pixels.
       short_side: Mean of the stored images, in pixels.
       needed_short_side: What it would be if they had just the pixels of the model's input.
-      decoded_bytes: What the training images and masks take decoded; 0 if they already are.
+      decoded_bytes: What the training images and masks take decoded; 0 if this machine does not
+        decode them in every epoch.
       free_bytes: Of memory.
     """
 
@@ -150,8 +151,12 @@ def examine_run(
 
 
 def _bytes_to_decode(data: DataSet) -> int:
-    """About what images and masks take decoded: as if all were of the mean size."""
-    if data.decoded or data.manifest.store == store_kinds.RAW:
+    """About what images and masks take decoded: as if all were of the mean size.
+
+    0 if they are decoded already, or a service does it.
+    """
+    is_raw = data.manifest.store == store_kinds.RAW
+    if data.decoded or is_raw or data.options.service_address:
         return 0
     train = data.train
     return round(4 * train.records * train.mean_height * train.mean_width)

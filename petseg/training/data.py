@@ -147,7 +147,8 @@ def open_data_set(config: Config) -> DataSet:
         hashes=config.data.verify_hashes,
         check_masks=check_masks,
     )
-    decoded, verified_at_all = None, config.data.verify_hashes or check_masks
+    decoded, keeps_validation = None, False
+    verified_at_all = config.data.verify_hashes or check_masks
     if is_cached and config.data.cache_decoded:
         decoded = decoded_store.open_store(
             shards_in(directory, splits["train"], verified if verified_at_all else None),
@@ -156,6 +157,8 @@ def open_data_set(config: Config) -> DataSet:
             config.data.cache,
             config.data.cache_short_side,
         )
+        kept_bytes = pipeline.kept_bytes(splits["validation"].records, config.data.image_size)
+        keeps_validation = kept_bytes < _MOST_KEPT * free_memory.available_bytes()
     elif is_cached:
         where, source = config.data.cache, directory
         directory = shard_cache.cache_shards(source, splits.values(), data.digest(), where)
@@ -168,8 +171,6 @@ def open_data_set(config: Config) -> DataSet:
             check_masks=check_masks,
         )
     weights = class_weights(config.train.class_weights, label_map, splits["train"])
-    # Looked up when the training split is decoded: in memory both have to find room.
-    kept_bytes = pipeline.kept_bytes(splits["validation"].records, config.data.image_size)
     return DataSet(
         manifest=data,
         label_map=label_map,
@@ -179,7 +180,7 @@ def open_data_set(config: Config) -> DataSet:
         options=input_options(config, label_map),
         verified=verified if verified_at_all else None,
         decoded=decoded,
-        keeps_validation=kept_bytes < _MOST_KEPT * free_memory.available_bytes(),
+        keeps_validation=keeps_validation,
     )
 
 

@@ -121,6 +121,8 @@ def _fitting_layers(
     reasons = []
     if before.decoder_channels != now.decoder_channels:
         reasons.append(f"its decoder_channels are {before.decoder_channels}")
+    if now.presence and not before.presence:
+        reasons.append("it has no presence head")
     if tuple(other.label_map.names) != tuple(class_names):
         reasons.append(f"its classes are {', '.join(other.label_map.names)}")
         # As many classes, but others: their layers are those that one class more would change.

@@ -9,13 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from petseg.data.label_map import foreground
 from petseg.inference import eval_step
 from petseg.losses.terms import choose_losses
 from petseg.metrics import image_metrics, never_predicted
+from petseg.metrics import presence as presence_lib
 from petseg.metrics.measure import image_counts, measure, tensorboard_values
-from petseg.metrics.presence import Presence, nothing_to_tell, presence_figures, presence_tags
-from petseg.metrics.presence import warning as presence_warning
+from petseg.metrics.presence import Presence
 from petseg.models.segmentation_model import SegmentationModel
 from petseg.training import distribution, stages
 from petseg.training.setup import RunSetup
@@ -52,9 +51,8 @@ class ValidationResult:
         names = list(self.figures["iou"])
         lost = never_predicted.never_predicted(self.confusion, names)
         lines = [never_predicted.warning(lost)] if lost else []
-        ids = foreground(names) or list(range(len(names)))
-        if self.presence and nothing_to_tell(self.presence, ids):
-            lines.append(presence_warning([names[index] for index in ids]))
+        if self.presence and (line := presence_lib.warning(self.presence)):
+            lines.append(line)
         return lines
 
 
@@ -113,8 +111,9 @@ class Validator:
         if run.model.presence:
             logits = counted.image_logits.astype(np.float64)
             presence = Presence(1 / (1 + np.exp(-logits)), of_images)
-            of_presence = presence_figures(presence)
-            measured, tags = {**measured, **of_presence}, {**tags, **presence_tags(of_presence)}
+            of_presence = presence_lib.presence_figures(presence)
+            measured |= of_presence
+            tags |= presence_lib.presence_tags(of_presence)
         return ValidationResult(
             measured, tags, counted.confusion, image_metrics.mean_ious(of_images), presence
         )

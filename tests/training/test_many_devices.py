@@ -41,6 +41,8 @@ def hard_config(tiny_config):
     config.data.label_map = "pet=1; background=2; ignored=3"
     config.data.keep_aspect = True
     config.model.dropout_rate = 0.3
+    config.model.presence = True
+    config.train.loss = "cross_entropy+dice+0.5*presence"
     config.augment.min_crop_area = 0.2
     config.augment.max_rotation_degrees = 20.0
     config.augment.brightness = 0.2

@@ -19,6 +19,8 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "polynomial", "piecewise", "plateau")
 FEATURE_DTYPES = ("uint8", "float16")
+WITHOUT_MASK = ("ignored", "box")
+CLASS_MASKS = ("none", "shared", "transfer", "summed")
 
 # Beyond what any machine computes: a damaged number is told apart from a large one.
 _MAX_IMAGE_SIZE = 16384
@@ -72,6 +74,13 @@ class DataConfig(Section):
         least value where they may be negative) or float16.
       feature_crops: Number of fixed windows of each image that are stored too, drawn once by
         augment.min_crop_area and augment.max_crop_aspect.
+      masks_of: Train with the masks of some images alone: those whose class is in a group, as in
+        species=dog or class=beagle,boxer, with patterns such as S*; '' is all. Validation has all
+        masks, and reports images with and without apart.
+      without_mask: What the other images are trained with: ignored, no pixel of theirs; or box, the
+        box around their object, filled with its class.
+      image_classes: Names of the classes that whole images have, where masks_of or
+        model.class_masks needs them; () takes the data set's.
     """
 
     dir: str = setting("", is_path=True, **_HIDDEN)
@@ -94,6 +103,9 @@ class DataConfig(Section):
     feature_cache_dir: str = setting("", is_path=True, resume=Resume.SAME_PRESENCE)
     feature_dtype: str = setting("uint8", choices=FEATURE_DTYPES)
     feature_crops: int = setting(0, at_least=0)
+    masks_of: str = setting("")
+    without_mask: str = setting("ignored", choices=WITHOUT_MASK)
+    image_classes: tuple[str, ...] = setting((), hparam=Hparam.NEVER)
 
 
 @dataclasses.dataclass
@@ -125,6 +137,11 @@ class ModelConfig(Section):
       presence: Add a head that tells which classes an image holds, by the mean of the deepest
         features; it needs the term presence in train.loss, as in cross_entropy+dice+0.5*presence.
         A class that is absent is then predicted nowhere in the image.
+      class_masks: Add a head that tells the image's own class and the box around its object, from
+        the deepest features; it needs the terms image_class and box in train.loss. shared: masks
+        are the decoder's, the same for all classes; transfer: their weights follow from those
+        that tell the class and the box, so that classes without masks (data.masks_of) have some,
+        too; summed: both. none has no such head.
       start_from: Another run's folder, whose newest weights replace encoder_weights and the
         decoder's random ones; '' for none. The encoder must be the same; of the same decoder
         the layers of the same shape are taken, but those of the classes only if these are the
@@ -148,6 +165,7 @@ class ModelConfig(Section):
     decoder_channels: int = setting(32, at_least=0, at_most=_MAX_CHANNELS)
     dropout_rate: float = setting(0.05, at_least=0, at_most=0.95)
     presence: bool = setting(False)
+    class_masks: str = setting("none", choices=CLASS_MASKS)
     start_from: str = setting("", is_path=True)
 
 
@@ -179,7 +197,7 @@ class TrainConfig(Section):
         above; in a recipe, [Stage('decoder', 4.0, 5e-3), Stage('block5', 2.0, 1e-4)].
       loss: A sum of terms, each with a weight or without, as in cross_entropy+0.5*dice: names of
         registry.LOSSES. distillation needs a teacher, as in cross_entropy+0.5*distillation;
-        presence needs model.presence.
+        presence needs model.presence, image_class and box need model.class_masks.
       teacher: Another run's folder, of the same classes and image size, whose newest weights the
         term distillation follows: KL divergence between the softened probabilities of each
         pixel. They never change, and a resumed run must have the same. '' for none.

@@ -20,7 +20,7 @@ from petseg.augmentation import Augmentation
 from petseg.config import Config, Stage
 from petseg.data import json_file, label_map
 from petseg.errors import UserError
-from petseg.losses.terms import parse_loss, taking_image_logits, taking_teacher
+from petseg.losses.terms import parse_loss, reading, taking_teacher
 from petseg.setting import Resume, Rules, Section, rules_of
 
 FEATURE_CACHE_DIR = "config.data.feature_cache_dir"
@@ -65,7 +65,8 @@ def validate(config: Config) -> None:
     )
     _validate_stages(config)
     _validate_teacher(config)
-    _validate_presence(config)
+    _validate_heads(config)
+    _validate_masks_of(config)
     if config.train.class_weights not in ("none", "balanced"):
         parse_class_weights(config.train.class_weights)
     steps = config.train.profile_steps
@@ -188,27 +189,64 @@ def _validate_teacher(config: Config) -> None:
     )
 
 
-def _validate_presence(config: Config) -> None:
-    """Checks that the head and the loss that trains it are both there, or both not."""
-    terms = parse_loss(config.train.loss)
-    of_image = taking_image_logits(terms)
-    if of_image and not config.model.presence:
-        raise UserError(
-            f"config.train.loss={config.train.loss!r}: {of_image[0]} trains a head that the model "
-            "does not have; set config.model.presence=True, or leave the term out"
+def _validate_heads(config: Config) -> None:
+    """Checks that each head and the losses that train it are all there, or all not."""
+    loss, model = config.train.loss, config.model
+    terms = parse_loss(loss)
+    for name, value, absent, present, what, added in (
+        ("presence", model.presence, False, "True", "presence", "0.5*presence"),
+        ("class_masks", model.class_masks, "none", "transfer", "detection", "image_class+box"),
+    ):
+        of_head = reading(what, terms)
+        if of_head and value == absent:
+            raise UserError(
+                f"config.train.loss={loss!r}: {of_head[0]} trains a head that the model does not "
+                f"have; set config.model.{name}={present}, or leave the term out"
+            )
+        _require(
+            value == absent or bool(of_head),
+            f"config.model.{name}",
+            value,
+            f"be {absent} unless config.train.loss has a term for it, as in {loss}+{added}",
         )
     _require(
-        not config.model.presence or bool(of_image),
-        "config.model.presence",
-        config.model.presence,
-        "be False unless config.train.loss has a term for it, as in "
-        f"{config.train.loss}+0.5*presence",
+        bool(reading("pixels", terms)),
+        "config.train.loss",
+        loss,
+        f"have a term for the pixels, as in cross_entropy+{loss}",
+    )
+
+
+def _validate_masks_of(config: Config) -> None:
+    """Checks what goes with masks of some images alone, which only the input of images knows."""
+    data, augment = config.data, config.augment
+    _require(
+        bool(data.masks_of) or data.without_mask == "ignored",
+        "config.data.without_mask",
+        data.without_mask,
+        "be ignored unless config.data.masks_of says which images have masks",
+    )
+    needing = [
+        name
+        for name, is_on in (
+            ("config.data.masks_of", bool(data.masks_of)),
+            ("config.model.class_masks", config.model.class_masks != "none"),
+        )
+        if is_on
+    ]
+    if not needing:
+        return
+    _require(
+        not data.cache_decoded,
+        "config.data.cache_decoded",
+        data.cache_decoded,
+        f"be False with {needing[0]}: decoded images keep no class",
     )
     _require(
-        len(of_image) < len(terms),
-        "config.train.loss",
-        config.train.loss,
-        "have a term for the pixels, as in cross_entropy+0.5*presence",
+        not augment.cutmix_probability,
+        "config.augment.cutmix_probability",
+        augment.cutmix_probability,
+        f"be 0 with {needing[0]}: a mixed image has no class",
     )
 
 

@@ -125,6 +125,8 @@ LOSSES: Registry = Registry(
         "focal": "petseg.losses.focal:FOCAL",
         "distillation": "petseg.losses.distillation:DISTILLATION",
         "presence": "petseg.losses.presence:PRESENCE",
+        "image_class": "petseg.losses.detection:IMAGE_CLASS",
+        "box": "petseg.losses.detection:BOX",
         "dice": "petseg.losses.overlap:DICE",
         "generalised_dice": "petseg.losses.overlap:GENERALISED_DICE",
         "tversky": "petseg.losses.overlap:TVERSKY",

@@ -83,8 +83,8 @@ def parse_record(serialized: tf.Tensor, more: Sequence[str] = ()) -> dict[str, t
       more: Keys of further texts to parse.
 
     Returns:
-      A dict of tensors of that shape: IMAGE, MASK and SOURCE_ID (string), HEIGHT and
-      WIDTH (int64), and `more` (string).
+      A dict of tensors of that shape: IMAGE, MASK and SOURCE_ID (string), HEIGHT, WIDTH and
+      CLASS_LABEL (int64; -1 in a record of other tools that has none), and `more` (string).
     """
     serialized = tf.convert_to_tensor(serialized)
     parse = tf.io.parse_single_example if serialized.shape.rank == 0 else tf.io.parse_example
@@ -96,6 +96,7 @@ def parse_record(serialized: tf.Tensor, more: Sequence[str] = ()) -> dict[str, t
             SOURCE_ID: tf.io.FixedLenFeature([], tf.string),
             HEIGHT: tf.io.FixedLenFeature([], tf.int64),
             WIDTH: tf.io.FixedLenFeature([], tf.int64),
+            CLASS_LABEL: tf.io.FixedLenFeature([], tf.int64, default_value=-1),
             **{key: tf.io.FixedLenFeature([], tf.string) for key in more},
         },
     )

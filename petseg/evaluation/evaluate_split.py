@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from petseg import config_rules, device_memory
-from petseg.data import manifest
+from petseg.data import image_classes, manifest
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError
-from petseg.evaluation import counting, image_groups, label_map_views, report
+from petseg.evaluation import counting, label_map_views, report
 from petseg.evaluation.counting import ImageScores
 from petseg.evaluation.figures import RANKED_BY, rank_images, split_figures
 from petseg.evaluation.report import ReportContent
@@ -88,7 +88,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
             _with_progress(stored_examples.read_originals(paths), split.records),
             predictor,
             views,
-            lambda original: image_groups.groups_of(original, source),
+            lambda one: image_classes.groups_of(one.filename, one.image_class, source),
         )
 
     def draw(indices: Sequence[int]) -> np.ndarray:

@@ -39,6 +39,7 @@ class FeatureCacheOptions:
       verify_hashes: Compare a shard's SHA-256 with the manifest before it is first read.
       cache: 'none', or where shards are copied to: 'memory' or a local folder; see
         shard_cache.cache_shards.
+      needs_image_class: Whether the classes of whole images are read, too.
     """
 
     folder: str
@@ -50,6 +51,7 @@ class FeatureCacheOptions:
     precision: str = "float32"
     verify_hashes: bool = True
     cache: str = "none"
+    needs_image_class: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,14 @@ def open_feature_cache(
     key = _make_key(options, data, encoder, encoder_sha256)
     if finished:
         store.check_key(folder, finished.source, key)
+    if not finished or store.IMAGE_CLASSES in finished.source:
+        key[store.IMAGE_CLASSES] = "stored"
+    elif options.needs_image_class:
+        raise UserError(
+            f"{SETTING}={folder} was filled before the classes of images were stored, which "
+            "config.data.masks_of and config.model.class_masks need; name another folder, or "
+            "delete it"
+        )
     stages = _choose_stages(folder, model, trainables, finished)
     key = {**key, store.STAGES: store.join_stages(stages)}
     shapes = {stage: model.output_shape(stage) for stage in stages}

@@ -267,6 +267,7 @@ class _Writer:
                 self._begin_shard()
             record = feature_records.encode_record(
                 batch["name"][row],
+                batch["image_class"][row],
                 batch["mask"][row],
                 batch["sides"][row],
                 {key: values[row] for key, values in encoded.items()},

@@ -9,7 +9,11 @@ from petseg.feature_cache.records import Layout, parse_records
 from petseg.input_pipeline import reading
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.reading import Shards
+from petseg.input_pipeline.truth import IMAGE_CLASS
 from petseg.input_pipeline.verified_shards import VerifiedShards
+from petseg.losses.base import UNKNOWN_CLASS
+
+_FILLING = {"mask": IGNORE, IMAGE_CLASS: UNKNOWN_CLASS}
 
 
 @tf.autograph.experimental.do_not_convert
@@ -33,7 +37,7 @@ def make_for_train(
       layout: Layout of the cache.
       stages: The stages whose outputs are wanted.
       options: Of these class_ids, batch_size, shuffle_records, seed, share_files,
-        deterministic, threads and ram_budget_mib count.
+        deterministic, threads, ram_budget_mib and has_image_class count.
       start_step: The first batch.
       worker: Index of this worker among those that share each global batch.
       num_workers: Number of workers; they must divide the global batch.
@@ -49,7 +53,9 @@ def make_for_train(
     )
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = parse_records(serialized[split.read_rows], layout, stages, options.class_ids)
+        parsed = parse_records(
+            serialized[split.read_rows], layout, stages, options.class_ids, options.has_image_class
+        )
         return {k: tf.ensure_shape(v, [split.share, *v.shape[1:]]) for k, v in parsed.items()}
 
     first, *others = split.views
@@ -86,7 +92,7 @@ def make_for_eval(
       shard_paths: The shards of the cached split.
       layout: Layout of the cache.
       stages: The stages whose outputs are wanted.
-      options: Of these class_ids and batch_size count.
+      options: Of these class_ids, batch_size and has_image_class count.
       worker: Index of this worker among those that share each global batch.
       num_workers: Number of workers; they must divide the global batch.
       verified: See reading.Shards.
@@ -94,13 +100,15 @@ def make_for_eval(
     Returns:
       A dataset of dicts, this worker's share of each batch: see records.parse_records; and
       `weight`, int64 [batch], 1, or 0 for an example that only fills up: all 0, its mask
-      all IGNORE.
+      all IGNORE, its class unknown.
     """
     share = options.batch_size // num_workers
     rows = slice(worker * share, (worker + 1) * share)
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = parse_records(serialized[rows], layout, stages, options.class_ids)
+        parsed = parse_records(
+            serialized[rows], layout, stages, options.class_ids, options.has_image_class
+        )
         count = tf.shape(parsed["mask"])[0]
         parsed["weight"] = tf.ones([count], tf.int64)
         return {name: _fill(name, part, share - count, share) for name, part in parsed.items()}
@@ -115,6 +123,6 @@ def make_for_eval(
 
 
 def _fill(name: str, rows: tf.Tensor, lacking: tf.Tensor, share: int) -> tf.Tensor:
-    value = tf.constant(IGNORE if name == "mask" else 0, rows.dtype)
+    value = tf.constant(_FILLING.get(name, 0), rows.dtype)
     padding = [[0, lacking]] + [[0, 0]] * (rows.shape.rank - 1)
     return tf.ensure_shape(tf.pad(rows, padding, constant_values=value), [share, *rows.shape[1:]])

@@ -15,6 +15,7 @@ from petseg.data import record
 from petseg.data.label_map import IGNORE
 from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline.class_ids import to_class_ids
+from petseg.input_pipeline.truth import IMAGE_CLASS
 from petseg.models.encoders.base import IMAGE
 from petseg.models.features import features_key, offset_key, scale_key
 
@@ -52,12 +53,17 @@ class Layout:
 
 
 def encode_record(
-    name: bytes, mask: np.ndarray, sides: Sequence[int], encoded: Mapping[str, np.ndarray]
+    name: bytes,
+    image_class: int,
+    mask: np.ndarray,
+    sides: Sequence[int],
+    encoded: Mapping[str, np.ndarray],
 ) -> bytes:
     """Serializes an example; the same arguments, the same bytes.
 
     Args:
       name: Unique in its data set.
+      image_class: Of the whole image.
       mask: uint8 [height, width], raw labels.
       sides: Rows and columns of the mask that show the image; the rest only fills it up.
       encoded: One example's rows of models.features.encode.
@@ -65,6 +71,7 @@ def encode_record(
     example = tf.train.Example()
     feature = example.features.feature
     feature[record.SOURCE_ID].bytes_list.value.append(name)
+    feature[record.CLASS_LABEL].int64_list.value.append(int(image_class))
     feature[_MASK].bytes_list.value.append(mask.tobytes())
     feature[_SIDES].int64_list.value.extend(map(int, sides))
     for key, values in encoded.items():
@@ -73,7 +80,11 @@ def encode_record(
 
 
 def parse_records(
-    serialized: tf.Tensor, layout: Layout, stages: Sequence[str], class_ids: np.ndarray
+    serialized: tf.Tensor,
+    layout: Layout,
+    stages: Sequence[str],
+    class_ids: np.ndarray,
+    has_image_class: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Parses several examples at once.
 
@@ -82,10 +93,11 @@ def parse_records(
       layout: Layout of the cache.
       stages: The wanted ones.
       class_ids: uint8 [256], raw mask value -> class id.
+      has_image_class: Whether the class of the whole image is wanted, too.
 
     Returns:
-      A dict of tensors: `mask`, uint8 [n, height, width], class ids or IGNORE; and for each
-      stage what models.features.encode gave.
+      A dict of tensors: `mask`, uint8 [n, height, width], class ids or IGNORE; for each stage
+      what models.features.encode gave; and with has_image_class truth.IMAGE_CLASS, int64 [n].
     """
     arrays = {features_key(s): (layout.dtype_of(s), layout.stages[s]) for s in stages}
     if layout.dtype == "uint8":
@@ -94,15 +106,18 @@ def parse_records(
         offset = [stage for stage in stages if stage in layout.signed]
         arrays |= {offset_key(s): (tf.float32, layout.stages[s][2:]) for s in offset}
     texts = {key: tf.io.FixedLenFeature([], tf.string) for key in (*arrays, _MASK)}
-    fields = tf.io.parse_example(
-        serialized, {**texts, _SIDES: tf.io.FixedLenFeature([2], tf.int64)}
-    )
+    integers = {_SIDES: tf.io.FixedLenFeature([2], tf.int64)}
+    if has_image_class:
+        integers[record.CLASS_LABEL] = tf.io.FixedLenFeature([], tf.int64)
+    fields = tf.io.parse_example(serialized, {**texts, **integers})
     features = {
         key: tf.reshape(tf.io.decode_raw(fields[key], dtype), [-1, *shape])
         for key, (dtype, shape) in arrays.items()
     }
     masks = tf.io.decode_raw(fields[_MASK], tf.uint8)
     raw = tf.reshape(masks, [-1, *sides_of(layout.image_size)])
+    if has_image_class:
+        features[IMAGE_CLASS] = fields[record.CLASS_LABEL]
     return {**features, "mask": _ignore_filling(to_class_ids(raw, class_ids), fields[_SIDES])}
 
 

@@ -28,6 +28,7 @@ SETTING = "config.data.feature_cache_dir"
 # hold more stages than a run needs.
 Key = Mapping[str, str | int]
 STAGES = "stages"
+IMAGE_CLASSES = "image_classes"  # whether records hold them; caches of petseg 0.2 do not
 _FIRST_EDITION_KEYS = ("backbone", "pools")
 _NAME = "features"
 _SHARD_BYTES = 128 << 20  # 128 MiB

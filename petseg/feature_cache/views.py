@@ -75,6 +75,7 @@ def read_view(
       A dataset of dicts:
         index: int64 [n], positions in the split.
         name: string [n].
+        image_class: int64 [n], of the whole image; -1 if it has none.
         image: uint8 [n, height, width, 3].
         mask: uint8 [n, height, width], raw labels.
         sides: int32 [n, 2], rows and columns that show the image, before what fills it up.
@@ -95,6 +96,7 @@ def read_view(
         return {
             "index": index,
             "name": fields[record.SOURCE_ID],
+            "image_class": fields[record.CLASS_LABEL],
             "image": image,
             "mask": mask,
             "sides": tf.stack(sides),

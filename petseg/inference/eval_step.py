@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from petseg.losses.base import Loss
+from petseg.input_pipeline.truth import TruthOptions, truth_of
+from petseg.losses.base import UNKNOWN_CLASS, Loss
 from petseg.metrics import pixel_counts
 from petseg.models import features
 from petseg.models.segmentation_model import SegmentationModel
@@ -24,14 +25,17 @@ class SplitCounts:
       areas: int64 [images, classes, 3], in the split's order: pixels of each class in each image
         that are predicted rightly, true, and predicted.
       losses: float64 [losses], means over the split's pixels or images, as each loss says.
-      image_logits: float32 [images, classes], of the presence head; zeros without one.
+      presence_logits: float32 [images, classes], of the presence head; zeros without one.
+      image_classes: int64 [images, 2], the class of each image and the one that was predicted;
+        UNKNOWN_CLASS where the input does not give it, or the model does not predict any.
     """
 
     confusion: np.ndarray
     images: int
     areas: np.ndarray
     losses: np.ndarray
-    image_logits: np.ndarray
+    presence_logits: np.ndarray
+    image_classes: np.ndarray
 
 
 def make_eval_step(
@@ -40,6 +44,7 @@ def make_eval_step(
     strategy: tf.distribute.Strategy,
     losses: Sequence[Loss] = (),
     teacher: SegmentationModel | None = None,
+    truth_options: TruthOptions | None = None,
 ) -> EvalStep:
     """Compiles the counting of one (distributed) batch, of images or of cached features.
 
@@ -49,18 +54,21 @@ def make_eval_step(
       strategy: Whose replicas share a batch.
       losses: What is summed beside the counts.
       teacher: For the losses that take one; it needs images.
+      truth_options: What is made of the masks for the losses; by default nothing.
 
     Returns:
       A function: batch of the evaluation pipeline -> int64 [classes, classes] counts with the
       truth in rows, int64 [] images, int64 [global batch, classes, 3] pixels of each class in each
       image (see pixel_counts.areas), float32 [1 + losses] 0, and sums over the batch, float32
-      [global batch, classes] logits of the presence head, or zeros. All cover all replicas.
+      [global batch, classes] logits of the presence head, or zeros, int64 [global batch, 2]
+      SplitCounts.image_classes. All cover all replicas.
     """
+    truth_options = truth_options or TruthOptions()
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         known = features.decode(batch)
         outputs = model.outputs(known)
-        logits = outputs.pixels
+        logits, truth = outputs.pixels, truth_of(batch, truth_options)
         teacher_logits = teacher.logits(known) if teacher else None
         predicted = tf.argmax(logits, axis=-1)
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
@@ -69,8 +77,14 @@ def make_eval_step(
         replicas = strategy.num_replicas_in_sync
         row = tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=tf.int64)
         placed = row[:, None, None, None] * pixel_counts.areas(counts)
-        image = tf.zeros_like(logits[:, 0, 0]) if outputs.image is None else outputs.image
-        placed_image = tf.cast(row, tf.float32)[:, None, None] * image
+        presence = tf.zeros_like(logits[:, 0, 0])
+        if outputs.presence is not None:
+            presence = outputs.presence
+        placed_presence = tf.cast(row, tf.float32)[:, None, None] * presence
+        image_class = tf.fill(tf.shape(truth.image_class), tf.constant(UNKNOWN_CLASS, tf.int64))
+        if outputs.image_class is not None:
+            image_class = tf.argmax(outputs.image_class, -1)
+        placed_classes = row[:, None, None] * tf.stack([truth.image_class, image_class], 1)
         return (
             tf.reduce_sum(counts, 0),
             tf.reduce_sum(batch["weight"]),
@@ -79,13 +93,11 @@ def make_eval_step(
             tf.stack(
                 [
                     tf.zeros([]),
-                    *(
-                        loss.sum(logits, batch["mask"], teacher_logits, outputs.image)
-                        for loss in losses
-                    ),
+                    *(loss.sum(outputs, truth, teacher_logits) for loss in losses),
                 ]
             ),
-            tf.reshape(placed_image, [-1, num_classes]),
+            tf.reshape(placed_presence, [-1, num_classes]),
+            tf.reshape(placed_classes, [-1, 2]),
         )
 
     @tf.function(autograph=False)
@@ -112,14 +124,16 @@ def evaluate(
       losses: what `eval_step` was made with.
       advance: called after each batch.
     """
-    confusion, images, areas, image_logits = np.zeros((), np.int64), 0, [], []
+    confusion, images = np.zeros((), np.int64), 0
+    areas, presence_logits, image_classes = [], [], []
     sums = np.zeros(len(losses))
     for batch in batches:
-        counts, count, image_areas, loss_sums, of_images = eval_step(batch)
+        counts, count, image_areas, loss_sums, of_presence, of_classes = eval_step(batch)
         confusion = confusion + counts.numpy()
         images += int(count.numpy())
         areas.append(image_areas.numpy())
-        image_logits.append(of_images.numpy())
+        presence_logits.append(of_presence.numpy())
+        image_classes.append(of_classes.numpy())
         sums += loss_sums.numpy()[1:]
         advance()
     # The padding of the last batch comes last.
@@ -130,7 +144,8 @@ def evaluate(
         images,
         np.concatenate(areas)[:images],
         sums / counts,
-        np.concatenate(image_logits)[:images],
+        np.concatenate(presence_logits)[:images],
+        np.concatenate(image_classes)[:images],
     )
 
 

@@ -16,7 +16,9 @@ from petseg.image_size import ImageSize, sides_of
 from petseg.input_pipeline import augment, preprocessing, reading, service, windows
 from petseg.input_pipeline.pictures import ENCODED, Pictures
 from petseg.input_pipeline.reading import Shards
+from petseg.input_pipeline.truth import IMAGE_CLASS
 from petseg.input_pipeline.verified_shards import VerifiedShards
+from petseg.losses.base import UNKNOWN_CLASS
 from petseg.seeds import Stream, fold_seed
 
 
@@ -42,6 +44,8 @@ class InputOptions:
       threads: For training: threads of the pipeline alone; 0 shares TensorFlow's, one per core.
       ram_budget_mib: For training: what buffers may hold when tf.data chooses their sizes; 0
         leaves the limit to tf.data (half of the machine's memory).
+      has_image_class: Batches also have truth.IMAGE_CLASS, int64 [batch], the class of each whole
+        image; not of decoded pictures.
     """
 
     class_ids: np.ndarray
@@ -56,6 +60,7 @@ class InputOptions:
     deterministic: bool = True
     threads: int = 0
     ram_budget_mib: int = 0
+    has_image_class: bool = False
 
     def tf_data_options(self) -> tf.data.Options:
         """How much of the machine a training pipeline may take."""
@@ -117,6 +122,8 @@ def make_for_train(
         drawn = {k: rows[split.batch_rows][:count] for k, rows in _draw(options, step).items()}
         drawn_windows = drawn.pop("window", None)
         planned = preprocessing.plan(fields, drawn_windows, options.keep_aspect, size, pictures)
+        if options.has_image_class:
+            planned[IMAGE_CLASS] = fields[record.CLASS_LABEL]
         return {**planned, **drawn}
 
     def make_example(planned: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -195,6 +202,8 @@ def make_for_eval(
         image: uint8 [batch, height, width, 3], RGB.
         mask: uint8 [batch, height, width], class ids or IGNORE.
         weight: int64 [batch], 1, or 0 for an example that only fills up.
+      and with options.has_image_class truth.IMAGE_CLASS, int64 [batch], UNKNOWN_CLASS for such an
+      example.
     """
     sides, share = sides_of(options.image_size), options.batch_size // num_workers
 
@@ -214,7 +223,14 @@ def make_for_eval(
             lambda: preprocessing.whole(serialized, options.class_ids, sides, options.keep_aspect),
             fill,
         )
-        return {"image": image, "mask": mask, "weight": tf.cast(is_record, tf.int64)}
+        example = {"image": image, "mask": mask, "weight": tf.cast(is_record, tf.int64)}
+        if options.has_image_class:
+            example[IMAGE_CLASS] = tf.cond(
+                is_record,
+                lambda: record.parse_record(serialized)[record.CLASS_LABEL],
+                lambda: tf.constant(UNKNOWN_CLASS, tf.int64),
+            )
+        return example
 
     dataset = (
         reading.read(shard_paths, verified=verified)

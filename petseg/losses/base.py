@@ -6,11 +6,56 @@ batch. A mean per replica would weigh a pixel by how many its replica happens to
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
 from petseg.data.label_map import IGNORE
+
+
+class Outputs(NamedTuple):
+    """What a model gives for a batch.
+
+    Attributes:
+      pixels: Logits of each pixel's class, float32 [batch, height, width, classes].
+      presence: Logits of each class being anywhere in the image, float32 [batch, classes]; None
+        without a presence head.
+      image_class: Logits of the image's own class, float32 [batch, image classes]; None without
+        a head for it, as is `boxes`.
+      boxes: For each class that the image may have, where its object would be: float32 [batch,
+        image classes, 4], top, left, bottom and right as shares of the image's sides.
+    """
+
+    pixels: tf.Tensor
+    presence: tf.Tensor | None = None
+    image_class: tf.Tensor | None = None
+    boxes: tf.Tensor | None = None
+
+
+class Truth(NamedTuple):
+    """What is known of a batch.
+
+    Attributes:
+      mask: uint8 [batch, height, width], class ids, or IGNORE where a pixel does not count.
+      image_class: int64 [batch], the class of each image, or UNKNOWN_CLASS.
+      box: float32 [batch, 4], the box around an image's object, as Outputs.boxes has it; all 0
+        where there is none.
+    """
+
+    mask: tf.Tensor
+    image_class: tf.Tensor
+    box: tf.Tensor
+
+
+UNKNOWN_CLASS = -1  # of an image
+
+
+def truth_of_mask(mask: tf.Tensor) -> Truth:
+    """The truth of a batch of which the masks alone are known: uint8 [batch, height, width]."""
+    images = tf.shape(mask)[0]
+    return Truth(
+        mask, tf.fill([images], tf.constant(UNKNOWN_CLASS, tf.int64)), tf.zeros([images, 4])
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +70,9 @@ class Loss:
         batch.
       takes_teacher: whether `function` also takes the keyword arguments teacher_logits (float32,
         of the logits' shape) and temperature (above 0).
-      takes_image_logits: whether `function` takes, in place of the pixels' logits, those of the
-        presence head, float32 [batch, classes].
+      reads: What `function` takes in place of the two arguments above: "pixels" takes them;
+        "presence" takes Outputs.presence and the class ids; "detection" takes Outputs and Truth,
+        for what they say of the image's class and box.
       takes_class_weights: whether `function` also takes the keyword arguments class_weights
         (one float per class, empty for 1) and label_smoothing (from 0 to below 1).
       is_faster_fused: whether XLA's fusion makes it faster on CPUs. XLA sorts and pools
@@ -38,21 +84,19 @@ class Loss:
     takes_class_weights: bool = False
     is_faster_fused: bool = True
     takes_teacher: bool = False
-    takes_image_logits: bool = False
+    reads: Literal["pixels", "presence", "detection"] = "pixels"
 
     def sum(
-        self,
-        logits: tf.Tensor,
-        class_ids: tf.Tensor,
-        teacher_logits: tf.Tensor | None = None,
-        image_logits: tf.Tensor | None = None,
+        self, outputs: Outputs, truth: Truth, teacher_logits: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """What `function` gives; other logits go to the losses that take them."""
-        if self.takes_image_logits:
-            return self.function(image_logits, class_ids)
+        """What `function` gives; each takes what it reads."""
+        if self.reads == "presence":
+            return self.function(outputs.presence, truth.mask)
+        if self.reads == "detection":
+            return self.function(outputs, truth)
         if self.takes_teacher:
-            return self.function(logits, class_ids, teacher_logits=teacher_logits)
-        return self.function(logits, class_ids)
+            return self.function(outputs.pixels, truth.mask, teacher_logits=teacher_logits)
+        return self.function(outputs.pixels, truth.mask)
 
 
 def count_valid_pixels(class_ids: tf.Tensor) -> tf.Tensor:

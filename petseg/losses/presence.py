@@ -38,4 +38,4 @@ def presence_sum(image_logits: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.reduce_mean(losses, -1) * is_known)
 
 
-PRESENCE = Loss(presence_sum, "image", takes_image_logits=True)
+PRESENCE = Loss(presence_sum, "image", reads="presence")

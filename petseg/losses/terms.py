@@ -77,9 +77,9 @@ def taking_teacher(names: Iterable[str]) -> list[str]:
     return [name for name in names if LOSSES.get(name).takes_teacher]
 
 
-def taking_image_logits(names: Iterable[str]) -> list[str]:
-    """Those of some losses that need a presence head."""
-    return [name for name in names if LOSSES.get(name).takes_image_logits]
+def reading(what: str, names: Iterable[str]) -> list[str]:
+    """Those of some losses that read something of a model's outputs; see base.Loss.reads."""
+    return [name for name in names if LOSSES.get(name).reads == what]
 
 
 def are_faster_fused(names: Iterable[str]) -> bool:

@@ -7,7 +7,6 @@ resumed from features that were computed before.
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -16,6 +15,8 @@ from keras.src.utils.naming import reset_uids
 
 from petseg.errors import UserError
 from petseg.image_size import ImageSize, sides_of
+from petseg.losses.base import UNKNOWN_CLASS, Outputs
+from petseg.models.class_masks import ClassMasks, build_class_masks
 from petseg.models.decoders.base import DecoderOptions, build_decoder, unmoved_state
 from petseg.models.encoders.base import (
     IMAGE,
@@ -34,19 +35,6 @@ _NAME_COUNTS = "object_name_uids"  # Keras: how often a layer's name was given
 STRIDE_PX = 32  # image sizes are multiples of the deepest level's stride
 
 
-class Outputs(NamedTuple):
-    """What a model gives for a batch.
-
-    Attributes:
-      pixels: Logits of each pixel's class, float32 [batch, height, width, classes].
-      image: Logits of each class being anywhere in the image, float32 [batch, classes]; None
-        without a presence head.
-    """
-
-    pixels: tf.Tensor
-    image: tf.Tensor | None = None
-
-
 @dataclasses.dataclass(frozen=True)
 class SegmentationModel:
     """An encoder and a decoder on some of its levels.
@@ -54,11 +42,13 @@ class SegmentationModel:
     Attributes:
       encoder: Gives features.
       decoder: A list of the levels' features, from deep to shallow -> logits, float32
-        [batch, height, width, classes].
+        [batch, height, width, classes]; or what `class_masks` makes logits of.
       levels: The levels that the decoder reads, from deep to shallow, by name.
       presence: The deepest of these features -> logits, float32 [batch, classes], whether the
         image holds each class; None without such a head.
       thresholds: With `presence`, see presence.suppress_absent; () suppresses nothing.
+      class_masks: The head for the image's own class and its object's box, from
+        class_masks.build_class_masks; None without one.
     """
 
     encoder: Encoder
@@ -66,6 +56,7 @@ class SegmentationModel:
     levels: Mapping[str, Level]
     presence: keras.Model | None = None
     thresholds: tuple[float, ...] = ()
+    class_masks: keras.Model | None = None
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 RGB [batch, height, width, 3] -> logits float32 [..., classes]."""
@@ -81,18 +72,38 @@ class SegmentationModel:
     def _suppressed(self, outputs: Outputs) -> tf.Tensor:
         if not self.thresholds:
             return outputs.pixels
-        return suppress_absent(outputs.pixels, outputs.image, self.thresholds)
+        return suppress_absent(outputs.pixels, outputs.presence, self.thresholds)
 
-    def outputs(self, known: Mapping[str, tf.Tensor]) -> Outputs:
-        """Everything that the model gives, from images or from features; see `features`."""
+    def outputs(
+        self, known: Mapping[str, tf.Tensor], image_class: tf.Tensor | None = None
+    ) -> Outputs:
+        """Everything that the model gives, from images or from features; see `features`.
+
+        The masks are those of image_class, int64 [batch], where it is given; see ClassMasks.call.
+        """
         # Keras takes arrays, but not arrays beside tensors.
         known = {name: tf.convert_to_tensor(values) for name, values in known.items()}
-        return self.decode(self.features(known), training=False)
+        return self.decode(self.features(known), training=False, image_class=image_class)
 
-    def decode(self, features: Sequence[tf.Tensor], *, training: bool) -> Outputs:
-        """What decoder and presence head give for the levels' features, from deep to shallow."""
-        image = self.presence(features[0], training=training) if self.presence else None
-        return Outputs(self.decoder(features, training=training), image)
+    def decode(
+        self,
+        features: Sequence[tf.Tensor],
+        *,
+        training: bool,
+        image_class: tf.Tensor | None = None,
+    ) -> Outputs:
+        """What the heads give for the levels' features, from deep to shallow; see `outputs`."""
+        presence = self.presence(features[0], training=training) if self.presence else None
+        pixels = self.decoder(features, training=training)
+        if not self.class_masks:
+            return Outputs(pixels, presence)
+        if image_class is None:  # one is predicted
+            zeros = keras.ops.zeros_like(features[0][:, 0, 0, 0])
+            image_class = keras.ops.cast(zeros, "int64") + UNKNOWN_CLASS
+        pixels, of_class, boxes = self.class_masks(
+            [features[0], pixels, image_class], training=training
+        )
+        return Outputs(pixels, presence, of_class, boxes)
 
     def features(
         self, known: Mapping[str, tf.Tensor], stages: Sequence[str] = ()
@@ -162,13 +173,13 @@ class SegmentationModel:
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """Every variable of the encoder, the decoder and the presence head."""
+        """Every variable of the encoder and of the heads."""
         return [*self.encoder.variables, *(v for head in self.heads for v in head.variables)]
 
     @property
     def heads(self) -> list[keras.Model]:
-        """The decoder, and the presence head if there is one: trained whenever anything is."""
-        return [self.decoder, *([self.presence] if self.presence else [])]
+        """The decoder and the other heads that there are: trained whenever anything is."""
+        return [head for head in (self.decoder, self.presence, self.class_masks) if head]
 
     def keras_model(self) -> keras.Model:
         """One Keras model that shares all variables: uint8 images -> logits."""
@@ -190,6 +201,8 @@ class ModelOptions:
       decoder_channels: See DecoderOptions.
       seed: Seed of every initial weight that is not read from a file.
       presence: Whether there is a head for the presence of each class in an image.
+      class_masks: 'none', or a kind of class_masks.ClassMasks.
+      image_classes: With it, how many classes an image may have.
     """
 
     encoder: str = "vgg16"
@@ -199,6 +212,8 @@ class ModelOptions:
     decoder_channels: int = 32
     seed: int = 0
     presence: bool = False
+    class_masks: str = "none"
+    image_classes: int = 0
 
 
 @contextlib.contextmanager
@@ -252,20 +267,34 @@ def build_model(
         _check_encoder(encoder, encoder_spec, image_size)
         _refuse_unmoved_state(encoder)
         levels = {IMAGE_LEVEL: Level(IMAGE, 1, IMAGE_CHANNELS), **encoder.levels}
+        deepest = levels[decoder_spec.levels[0]]
+        shape = tuple(encoder.stages[deepest.stage].output.shape[1:])
+        presence = class_head = class_masks = None
+        if options.presence:
+            presence = build_presence_head(deepest, shape, num_classes)
+        if options.class_masks != "none":
+            class_head = ClassMasks(
+                options.class_masks,
+                deepest,
+                options.image_classes,
+                num_classes,
+                options.decoder_channels,
+                options.seed,
+            )
+            class_masks = build_class_masks(class_head, shape, sides_of(image_size))
         decoder = build_decoder(
             options.decoder,
             decoder_spec,
             levels,
             image_size,
-            DecoderOptions(num_classes, options.decoder_channels, options.seed),
+            DecoderOptions(
+                class_head.decoder_channels if class_head else num_classes,
+                options.decoder_channels,
+                options.seed,
+            ),
         )
         read = {name: levels[name] for name in decoder_spec.levels}
-        presence = None
-        if options.presence:
-            deepest, *_ = read.values()
-            shape = tuple(encoder.stages[deepest.stage].output.shape[1:])
-            presence = build_presence_head(deepest, shape, num_classes)
-    model = SegmentationModel(encoder, decoder, read, presence)
+    model = SegmentationModel(encoder, decoder, read, presence, class_masks=class_masks)
     _refuse_equal_names(model)
     return model
 

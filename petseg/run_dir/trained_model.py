@@ -91,6 +91,8 @@ def model_options(config: Config) -> ModelOptions:
         encoder_convs=model.encoder_convs,
         decoder_channels=model.decoder_channels,
         presence=model.presence,
+        class_masks=model.class_masks,
+        image_classes=len(config.data.image_classes),
         seed=config.train.seed,
     )
 

@@ -2,15 +2,15 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from petseg import free_memory
 from petseg.config import Config
 from petseg.config_rules import data_dir, parse_class_weights
-from petseg.data import manifest
-from petseg.data.label_map import LabelMap, choose_label_map
+from petseg.data import image_classes, manifest
+from petseg.data.label_map import BACKGROUNDS, LabelMap, choose_label_map, foreground
 from petseg.data.manifest import Manifest, Split
 from petseg.devices import Devices
 from petseg.errors import UserError
@@ -27,6 +27,7 @@ from petseg.input_pipeline.image_batches import ImageBatches
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.raw_values import raw_values, raw_values_of_shard
 from petseg.input_pipeline.reading import Shards, shards_in
+from petseg.input_pipeline.truth import TruthOptions
 from petseg.input_pipeline.verified_shards import VerifiedShards
 from petseg.metrics.measure import value_names
 
@@ -50,6 +51,8 @@ class DataSet:
       verified: Checks each shard before it is first read; None if there is nothing to check.
       decoded: The training split in a store of decoded pictures; None if there is none.
       keeps_validation: Keep the validation split in memory at the model's size, once it was read.
+      image_classes: Names of the classes of whole images, if the run needs them; otherwise ().
+      truth: What is made of the masks.
     """
 
     manifest: Manifest
@@ -62,6 +65,8 @@ class DataSet:
     verified: VerifiedShards | None
     decoded: DecodedSplit | None = None
     keeps_validation: bool = False
+    image_classes: tuple[str, ...] = ()
+    truth: TruthOptions = dataclasses.field(default_factory=TruthOptions)
 
     def shards(self, split: Split) -> Shards:
         """The shards of a split."""
@@ -171,6 +176,10 @@ def open_data_set(config: Config) -> DataSet:
             check_masks=check_masks,
         )
     weights = class_weights(config.train.class_weights, label_map, splits["train"])
+    has_image_class = needs_image_class(config)
+    names = config.data.image_classes
+    if has_image_class and not names:
+        names = image_classes.read_class_names(config.data.dir)
     return DataSet(
         manifest=data,
         label_map=label_map,
@@ -181,7 +190,48 @@ def open_data_set(config: Config) -> DataSet:
         verified=verified if verified_at_all else None,
         decoded=decoded,
         keeps_validation=keeps_validation,
+        image_classes=names if has_image_class else (),
+        truth=truth_options(config, data, label_map, names),
     )
+
+
+def needs_image_class(config: Config) -> bool:
+    """Whether a run reads the classes of whole images."""
+    return bool(config.data.masks_of) or config.model.class_masks != "none"
+
+
+def truth_options(
+    config: Config, data: Manifest, label_map: LabelMap, names: Sequence[str]
+) -> TruthOptions:
+    """What settings make of a data set's masks.
+
+    Args:
+      config: The settings.
+      data: The data set's manifest.
+      label_map: Of the run.
+      names: Of the images' classes, where they are needed.
+
+    Raises:
+      UserError: config.data.masks_of chooses no class, or all; or boxes cannot stand for masks by
+        this label map.
+    """
+    masks_of, fills_box = config.data.masks_of, config.data.without_mask == "box"
+    has_mask: tuple[bool, ...] = ()
+    if masks_of:
+        source = str(data.source.get("source", ""))
+        has_mask = image_classes.choose_classes(masks_of, names, source)
+    if not fills_box and config.model.class_masks == "none":
+        return TruthOptions(has_mask=has_mask)
+    objects = tuple(foreground(label_map.names))
+    backgrounds = [i for i, name in enumerate(label_map.names) if name.lower() in BACKGROUNDS]
+    if not objects or (fills_box and (len(objects) > 1 or not backgrounds)):
+        wanted = "one class beside 'background'" if fills_box else "a class beside 'background'"
+        setting = "data.without_mask=box" if fills_box else "model.class_masks"
+        raise UserError(
+            f"config.{setting}: boxes need a label map with {wanted}, this one has "
+            f"{', '.join(label_map.names)}; set config.data.label_map (for pets border_is_pet)"
+        )
+    return TruthOptions(objects, has_mask, fills_box, backgrounds[0] if backgrounds else 0)
 
 
 def _check_of_masks(
@@ -229,6 +279,7 @@ def input_options(config: Config, label_map: LabelMap) -> InputOptions:
         deterministic=data.deterministic,
         threads=data.input_threads,
         ram_budget_mib=data.ram_budget_mib,
+        has_image_class=needs_image_class(config),
     )
 
 

@@ -7,9 +7,10 @@ from typing import Protocol
 import keras
 import tensorflow as tf
 
+from petseg.losses.base import Outputs, Truth
 from petseg.losses.terms import choose_losses
 from petseg.models.encoders.base import IMAGE
-from petseg.models.segmentation_model import Outputs, SegmentationModel
+from petseg.models.segmentation_model import SegmentationModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Gradients(Protocol):
         self,
         values: list[tf.Tensor],
         known: dict[str, tf.Tensor],
-        mask: tf.Tensor,
+        truth: Truth,
         replica: tf.Tensor,
         seed: tf.Tensor,
         valid_pixels: tf.Tensor,
@@ -76,7 +77,7 @@ class Gradients(Protocol):
         Args:
           values: Of the weights.
           known: What is known of the replica's examples; see SegmentationModel.features.
-          mask: uint8 [images, height, width], class ids or the ignore value.
+          truth: Of the replica's examples.
           replica: int32 [], the replica's number.
           seed: int64 [2], of the dropout; another one at each step.
           valid_pixels: float32 [], pixels of the global batch that are not ignored.
@@ -114,7 +115,7 @@ def make_gradients(
 
     def compute_losses(
         outputs: Outputs,
-        mask: tf.Tensor,
+        truth: Truth,
         teacher_logits: tf.Tensor | None,
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
@@ -126,7 +127,7 @@ def make_gradients(
             tape.watch(_given(outputs))
             for loss, weight in zip(chosen, losses.terms.values(), strict=True):
                 count = valid_pixels if loss.summed_over == "pixel" else images
-                total = loss.sum(outputs.pixels, mask, teacher_logits, outputs.image)
+                total = loss.sum(outputs, truth, teacher_logits)
                 values.append(weight * tf.math.divide_no_nan(total, count))
             scaled = tf.add_n(values) * scale
         return values, tape.gradient(scaled, _given(outputs), None, "zero")
@@ -137,7 +138,7 @@ def make_gradients(
     def of_part(
         values: list[tf.Tensor],
         known: dict[str, tf.Tensor],
-        mask: tf.Tensor,
+        truth: Truth,
         factors: list[tf.Tensor | None],
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
@@ -154,9 +155,9 @@ def make_gradients(
                 feature if factor is None else feature * tf.cast(factor, feature.dtype)
                 for feature, factor in zip(model.features(known), factors, strict=True)
             ]
-            outputs = model.decode(features, training=True)
+            outputs = model.decode(features, training=True, image_class=truth.image_class)
         losses_of_part, by_outputs = compute_losses(
-            outputs, mask, teacher_logits, valid_pixels, scale
+            outputs, truth, teacher_logits, valid_pixels, scale
         )
         return [*losses_of_part, *tape.gradient(_given(outputs), values, by_outputs, "zero")]
 
@@ -166,7 +167,7 @@ def make_gradients(
     def of_replica(
         values: list[tf.Tensor],
         known: dict[str, tf.Tensor],
-        mask: tf.Tensor,
+        truth: Truth,
         replica: tf.Tensor,
         seed: tf.Tensor,
         valid_pixels: tf.Tensor,
@@ -176,15 +177,15 @@ def make_gradients(
         for part in range(shares.microbatches):
             # A part waits for the sum before it, or all would be in memory at once.
             with tf.control_dependencies(total or []):
-                part_known, part_mask = tf.nest.map_structure(
+                part_known, part_truth = tf.nest.map_structure(
                     lambda rows, start=part * size: tf.identity(rows[start : start + size]),
-                    (known, mask),
+                    (known, truth),
                 )
             factors: list[tf.Tensor | None] = [None] * len(channels)
             if losses.dropout_rate:
                 number = replica * shares.microbatches + part
                 factors = draw_channel_factors(channels, losses.dropout_rate, seed, number, shares)
-            new = of_part(values, part_known, part_mask, factors, valid_pixels, scale)
+            new = of_part(values, part_known, part_truth, factors, valid_pixels, scale)
             total = [a + b for a, b in zip(total, new, strict=True)] if total else new
         return total
 

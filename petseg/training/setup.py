@@ -156,8 +156,10 @@ def prepare_run(config: Config, run_dir: str | None, devices: Devices) -> RunSet
       UserError: The data set, the run folder or the weights are wrong.
     """
     data = data_lib.open_data_set(config)
-    # A run folder says what its classes are, even if a preset changes later.
-    spelled_out = dataclasses.replace(config.data, label_map=data.label_map.spec())
+    # A run folder says what its classes are, even if a preset or the data set changes later.
+    spelled_out = dataclasses.replace(
+        config.data, label_map=data.label_map.spec(), image_classes=data.image_classes
+    )
     config = dataclasses.replace(config, data=spelled_out)
     same_settings.check_same(config, data.manifest.digest(), devices)
     changed = run_folder.check_fits(run_dir, config, data.manifest) if run_dir else []
@@ -221,6 +223,7 @@ def training_options(
             config.train.teacher_temperature,
             teacher.model if teacher else None,
         ),
+        truth=data.truth,
         shares=BatchShares(config.data.batch_size, devices.replicas, optimizer.microbatches),
         optimizer=Optimizer(optimizer.name, optimizer.momentum, optimizer.weight_decay),
         schedule=ScheduleOptions(
@@ -288,6 +291,7 @@ def _feature_batches(
             precision=config.devices.precision,
             verify_hashes=settings.verify_hashes,
             cache=settings.cache,
+            needs_image_class=data.options.has_image_class,
         ),
         settings.dir,
         data.manifest,

@@ -10,6 +10,7 @@ import tensorflow as tf
 from petseg.config import Stage
 from petseg.errors import UserError
 from petseg.image_size import ImageSize
+from petseg.input_pipeline.truth import TruthOptions
 from petseg.losses.terms import are_faster_fused
 from petseg.models.segmentation_model import DECODER, SegmentationModel
 from petseg.run_dir.checkpoints import CheckpointMetadata
@@ -85,6 +86,7 @@ class TrainingOptions:
 
     Attributes:
       losses: What is minimised.
+      truth: What is made of a batch's masks.
       shares: How a global batch is cut.
       optimizer: How weights follow gradients.
       schedule: How the learning rate changes within a stage.
@@ -104,6 +106,7 @@ class TrainingOptions:
     shares: BatchShares
     optimizer: Optimizer
     schedule: ScheduleOptions
+    truth: TruthOptions = dataclasses.field(default_factory=TruthOptions)
     encoder_rate_factor: float = 1.0
     clip_norm: float = 0.0
     average_decay: float = 0.0
@@ -167,6 +170,7 @@ class StageTrainer:
             strategy,
             StepOptions(
                 loss_terms=list(options.losses.terms),
+                truth=options.truth,
                 clip_norm=options.clip_norm,
                 average_decay=options.average_decay,
                 seed=options.seed,

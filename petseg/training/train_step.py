@@ -7,6 +7,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from petseg.input_pipeline import augment
+from petseg.input_pipeline.truth import TruthOptions, truth_of, withhold_masks
 from petseg.losses.base import count_valid_pixels
 from petseg.models import features
 from petseg.seeds import Stream, fold_seed
@@ -26,6 +27,7 @@ class StepOptions:
 
     Attributes:
       loss_terms: Names of the losses, in the order of the gradient function's results.
+      truth: What is made of a batch's masks.
       clip_norm: Greatest norm of the gradient over all weights; 0 does not clip.
       average_decay: Decay of the moving averages of the weights.
       seed: Seed of the dropout.
@@ -35,6 +37,7 @@ class StepOptions:
     """
 
     loss_terms: Sequence[str]
+    truth: TruthOptions = dataclasses.field(default_factory=TruthOptions)
     clip_norm: float = 0.0
     average_decay: float = 0.0
     seed: int = 0
@@ -98,15 +101,16 @@ def make_train_steps(
         batch: dict[str, tf.Tensor], step: tf.Tensor, rate: tf.Tensor
     ) -> list[tf.Tensor]:
         batch = augment.apply(batch)
+        truth = withhold_masks(truth_of(batch, options.truth), options.truth)
         context = tf.distribute.get_replica_context()
         scale = tf.identity(state.counts["loss_scale"]) if state.has_loss_scale else tf.ones([])
         local = gradients(
             [tf.identity(weight.value) for weight in state.weights],
             features.decode(batch),
-            batch["mask"],
+            truth,
             context.replica_id_in_sync_group,
             fold_seed(options.seed, Stream.DROPOUT, step),
-            context.all_reduce(_SUM, count_valid_pixels(batch["mask"])),
+            context.all_reduce(_SUM, count_valid_pixels(truth.mask)),
             scale,
         )
         reduced = context.all_reduce(_SUM, local)

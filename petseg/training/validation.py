@@ -13,6 +13,7 @@ from petseg.inference import eval_step
 from petseg.losses.terms import choose_losses
 from petseg.metrics import image_metrics, never_predicted
 from petseg.metrics import presence as presence_lib
+from petseg.metrics.image_classes import by_image_class
 from petseg.metrics.measure import image_counts, measure, tensorboard_values
 from petseg.metrics.presence import Presence
 from petseg.models.segmentation_model import SegmentationModel
@@ -80,6 +81,7 @@ class Validator:
             run.devices.strategy,
             self._losses,
             minimised.teacher,
+            run.options.truth,
         )
         # Building and reading them takes time. Only those of the latest stage: they may be kept in
         # memory.
@@ -109,11 +111,17 @@ class Validator:
         tags = {**tensorboard_values(measured), **self._name_losses(counted.losses)}
         presence = None
         if run.model.presence:
-            logits = counted.image_logits.astype(np.float64)
+            logits = counted.presence_logits.astype(np.float64)
             presence = Presence(1 / (1 + np.exp(-logits)), of_images)
             of_presence = presence_lib.presence_figures(presence)
             measured |= of_presence
             tags |= presence_lib.presence_tags(of_presence)
+        if run.data.image_classes:
+            of_classes = by_image_class(
+                of_images, counted.image_classes, run.options.truth.has_mask
+            )
+            measured |= of_classes
+            tags |= {f"image_class/{k}": v for k, v in of_classes.items() if v is not None}
         return ValidationResult(
             measured, tags, counted.confusion, image_metrics.mean_ious(of_images), presence
         )

@@ -93,15 +93,29 @@ def boxes_around(masks: tf.Tensor, objects: Sequence[int]) -> tf.Tensor:
     return tf.stack([top, left, bottom, right], 1)
 
 
-def _fill_boxes(truth: Truth, options: TruthOptions) -> tf.Tensor:
-    """Masks that know of their objects the boxes alone: uint8 [batch, height, width]."""
-    height, width = (tf.cast(side, tf.float32) for side in tf.unstack(tf.shape(truth.mask)[1:]))
+def are_inside(boxes: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
+    """Which pixels lie within a box.
+
+    Args:
+      boxes: float32 [batch, 4], from boxes_around.
+      sides: int32 [2], height and width in pixels.
+
+    Returns:
+      bool [batch, height, width].
+    """
+    height, width = tf.unstack(tf.cast(sides, tf.float32))
     # Of a pixel its centre: a box ends between two pixels.
     y, x = (tf.range(height) + 0.5) / height, (tf.range(width) + 0.5) / width
-    top, left, bottom, right = (edge[:, None] for edge in tf.unstack(truth.box, axis=1))
+    top, left, bottom, right = (edge[:, None] for edge in tf.unstack(boxes, axis=1))
     rows, columns = (y > top) & (y < bottom), (x > left) & (x < right)
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def _fill_boxes(truth: Truth, options: TruthOptions) -> tf.Tensor:
+    """Masks that know of their objects the boxes alone: uint8 [batch, height, width]."""
     (object_id,) = options.objects
-    is_inside = rows[:, :, None] & columns[:, None, :]
     return tf.where(
-        is_inside, tf.constant(object_id, tf.uint8), tf.constant(options.background, tf.uint8)
+        are_inside(truth.box, tf.shape(truth.mask)[1:]),
+        tf.constant(object_id, tf.uint8),
+        tf.constant(options.background, tf.uint8),
     )

@@ -310,6 +310,7 @@ def test_the_key_holds_all_that_features_depend_on(opener, size, in_key):
         "encoder": "vgg16",
         "weights": feature_cache.hash_encoder(model),
         "stages": "pool3, pool4, pool5",
+        "image_classes": "stored",
         "image_size": in_key,
         "fitting": "squashed",
         "preprocessing": model.encoder.preprocessing,

@@ -117,10 +117,12 @@ def test_a_record_gives_back_what_was_written(dtype, signed, size):
     sides = [(height, width), (20, width), (height, 7)]
     examples = [draw_example(rng, layout) for _ in masks]
     written = [
-        feature_records.encode_record(b"x", mask, side, example)
-        for mask, side, example in zip(masks, sides, examples, strict=True)
+        feature_records.encode_record(b"x", number, mask, side, example)
+        for number, (mask, side, example) in enumerate(zip(masks, sides, examples, strict=True))
     ]
-    assert written[0] == feature_records.encode_record(b"x", masks[0], sides[0], examples[0])
+    assert written[0] == feature_records.encode_record(b"x", 0, masks[0], sides[0], examples[0])
+    with_class = feature_records.parse_records(written, layout, ("block5",), RAW, True)
+    assert with_class["image_class"].numpy().tolist() == [0, 1, 2]
     for stages in (("block3", "block5"), ("block5",)):
         parsed = numpy_of(feature_records.parse_records(written, layout, stages, RAW))
         keys = {"mask", *map(features_key, stages)}
@@ -164,7 +166,7 @@ def views(tmp_path_factory):
                 for _ in range(count):
                     mask = np.full((32, 32), index, np.uint8)
                     name = f"image_{index}".encode()
-                    writer.write(feature_records.encode_record(name, mask, (32, 32), encoded))
+                    writer.write(feature_records.encode_record(name, 0, mask, (32, 32), encoded))
                     index += 1
             paths.append(path)
         all_views.append(Shards(tuple(paths), COUNTS))

@@ -104,7 +104,7 @@ for place, batches in ((one, data.batch(6)), (strategy, shared_batches)):
 np.testing.assert_array_equal(alone.areas, shared.areas)
 assert alone.areas.shape == (count, 3, 3) and alone.areas.any((1, 2)).sum() == count - 1
 for counted in (alone, shared):
-    np.testing.assert_array_equal(counted.image_logits, images[:count, 1, 2])
+    np.testing.assert_array_equal(counted.presence_logits, images[:count, 1, 2])
 assert by_one == by_three and 0 < by_one["image_dice"] < 1, (by_one, by_three)
 """
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from petseg.losses.base import truth_of_mask
 from petseg.models.encoders.base import IMAGE
 from petseg.models.segmentation_model import ModelOptions, build_model
 from petseg.training import state
@@ -32,8 +33,8 @@ def backward_convolutions(model, trainable):
     def run():
         return gradients(
             [tf.identity(w.value) for w in weights], {IMAGE: tf.zeros([2, 32, 32, 3], tf.uint8)},
-            tf.zeros([2, 32, 32], tf.uint8), tf.constant(0), tf.constant([1, 2], tf.int64),
-            tf.constant(2048.0), tf.constant(1.0),
+            truth_of_mask(tf.zeros([2, 32, 32], tf.uint8)), tf.constant(0),
+            tf.constant([1, 2], tf.int64), tf.constant(2048.0), tf.constant(1.0),
         )  # fmt: skip
 
     types = [op.type for op in run.get_concrete_function().graph.get_operations()]
@@ -64,7 +65,12 @@ def test_compiled_losses_have_the_same_values_and_gradients(model):
             model, weights, losses, BatchShares(4, microbatches=2), xla=False,
             compile_losses=compiled,
         )  # fmt: skip
-        arguments = [{IMAGE: images}, masks, tf.constant(0), tf.constant([1, 2], tf.int64)]
+        arguments = [
+            {IMAGE: images},
+            truth_of_mask(masks),
+            tf.constant(0),
+            tf.constant([1, 2], tf.int64),
+        ]
         values = [tf.identity(w.value) for w in weights]
         scales = [tf.constant(3000.0), tf.constant(8.0)]
         results.append(tf.function(gradients)(values, *arguments, *scales))

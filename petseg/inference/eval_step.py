@@ -81,10 +81,16 @@ def make_eval_step(
         if outputs.presence is not None:
             presence = outputs.presence
         placed_presence = tf.cast(row, tf.float32)[:, None, None] * presence
-        image_class = tf.fill(tf.shape(truth.image_class), tf.constant(UNKNOWN_CLASS, tf.int64))
-        if outputs.image_class is not None:
-            image_class = tf.argmax(outputs.image_class, -1)
-        placed_classes = row[:, None, None] * tf.stack([truth.image_class, image_class], 1)
+        classes = [
+            tf.fill(tf.shape(batch["weight"]), tf.constant(UNKNOWN_CLASS, tf.int64))
+            if known_class is None
+            else known_class
+            for known_class in (
+                truth.image_class,
+                None if outputs.image_class is None else tf.argmax(outputs.image_class, -1),
+            )
+        ]
+        placed_classes = row[:, None, None] * tf.stack(classes, 1)
         return (
             tf.reduce_sum(counts, 0),
             tf.reduce_sum(batch["weight"]),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from petseg.data.label_map import IGNORE
-from petseg.losses.base import Truth, truth_of_mask
+from petseg.losses.base import Truth
 
 IMAGE_CLASS = "image_class"  # in a batch: int64 [batch]
 
@@ -43,12 +43,9 @@ def truth_of(batch: Mapping[str, tf.Tensor], options: TruthOptions) -> Truth:
       batch: `mask`, uint8 [batch, height, width]; IMAGE_CLASS if the input gives it.
       options: Of these `objects` counts.
     """
-    truth = truth_of_mask(batch["mask"])
-    if IMAGE_CLASS in batch:
-        truth = truth._replace(image_class=batch[IMAGE_CLASS])
-    if options.objects:
-        truth = truth._replace(box=boxes_around(truth.mask, options.objects))
-    return truth
+    mask = batch["mask"]
+    box = boxes_around(mask, options.objects) if options.objects else None
+    return Truth(mask, batch.get(IMAGE_CLASS), box)
 
 
 def withhold_masks(truth: Truth, options: TruthOptions) -> Truth:

@@ -37,25 +37,18 @@ class Truth(NamedTuple):
 
     Attributes:
       mask: uint8 [batch, height, width], class ids, or IGNORE where a pixel does not count.
-      image_class: int64 [batch], the class of each image, or UNKNOWN_CLASS.
+      image_class: int64 [batch], the class of each image, or UNKNOWN_CLASS; None if no image's is
+        known.
       box: float32 [batch, 4], the box around an image's object, as Outputs.boxes has it; all 0
-        where there is none.
+        where there is none; None if boxes are not drawn.
     """
 
     mask: tf.Tensor
-    image_class: tf.Tensor
-    box: tf.Tensor
+    image_class: tf.Tensor | None = None
+    box: tf.Tensor | None = None
 
 
 UNKNOWN_CLASS = -1  # of an image
-
-
-def truth_of_mask(mask: tf.Tensor) -> Truth:
-    """The truth of a batch of which the masks alone are known: uint8 [batch, height, width]."""
-    images = tf.shape(mask)[0]
-    return Truth(
-        mask, tf.fill([images], tf.constant(UNKNOWN_CLASS, tf.int64)), tf.zeros([images, 4])
-    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -178,7 +178,9 @@ def make_gradients(
             # A part waits for the sum before it, or all would be in memory at once.
             with tf.control_dependencies(total or []):
                 part_known, part_truth = tf.nest.map_structure(
-                    lambda rows, start=part * size: tf.identity(rows[start : start + size]),
+                    lambda rows, start=part * size: (
+                        None if rows is None else tf.identity(rows[start : start + size])
+                    ),
                     (known, truth),
                 )
             factors: list[tf.Tensor | None] = [None] * len(channels)

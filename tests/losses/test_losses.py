@@ -9,7 +9,7 @@ from petseg.config_rules import parse_class_weights
 from petseg.data import manifest
 from petseg.data.label_map import IGNORE, parse_label_map
 from petseg.errors import UserError
-from petseg.losses.base import Loss, Outputs, count_valid_pixels, truth_of_mask
+from petseg.losses.base import Loss, Outputs, Truth, count_valid_pixels
 from petseg.losses.cross_entropy import boundary_cross_entropy_sum, cross_entropy_sum
 from petseg.losses.focal import focal_loss_sum
 from petseg.losses.lovasz_softmax import lovasz_softmax_loss_sum
@@ -67,7 +67,7 @@ def test_presence_is_a_binary_cross_entropy_of_each_image_and_class():
             expected -= np.log(1 / (1 + np.exp(np.where(there, -logits, logits)))).mean()
     assert not np.isin(np.arange(3), LABELS[3]).all() and (LABELS[2] == IGNORE).all()
     loss = LOSSES.get("presence")
-    summed = loss.sum(Outputs(LOGITS, image_logits), truth_of_mask(LABELS))
+    summed = loss.sum(Outputs(LOGITS, image_logits), Truth(LABELS))
     assert float(summed) == pytest.approx(expected, rel=1e-5)
     assert loss.summed_over == "image"
 
@@ -78,7 +78,7 @@ def test_the_class_of_an_image_has_a_cross_entropy_where_it_is_known():
     expected = -sum(np.log(softmax(logits[i])[classes[i]]) for i in (0, 2, 3))
     loss = LOSSES.get("image_class")
     outputs = Outputs(LOGITS, image_class=tf.constant(logits, tf.float32))
-    truth = truth_of_mask(LABELS)._replace(image_class=tf.constant(classes))
+    truth = Truth(LABELS, tf.constant(classes))
     assert float(loss.sum(outputs, truth)) == pytest.approx(expected, rel=1e-5)
     assert loss.summed_over == "image"
 
@@ -92,9 +92,7 @@ def test_a_box_counts_where_class_and_object_are_known():
         for error in np.abs(boxes[i, classes[i]] - truth_boxes[i]):
             expected += error**2 / 2 / 0.1 if error < 0.1 else error - 0.05
     loss, given = LOSSES.get("box"), tf.Variable(boxes, dtype=tf.float32)
-    truth = truth_of_mask(LABELS)._replace(
-        image_class=tf.constant(classes), box=tf.constant(truth_boxes, tf.float32)
-    )
+    truth = Truth(LABELS, tf.constant(classes), tf.constant(truth_boxes, tf.float32))
     with tf.GradientTape() as tape:
         value = loss.sum(Outputs(LOGITS, boxes=given), truth)
     assert float(value) == pytest.approx(expected, rel=1e-5)
@@ -207,7 +205,7 @@ def test_distillation_is_the_divergence_of_softened_probabilities(temperature):
     (loss,) = choose_losses(["distillation"], temperature=temperature)
     logits, teacher_logits = tf.Variable(LOGITS), tf.Variable(teacher)
     with tf.GradientTape() as tape:
-        value = loss.sum(Outputs(logits), truth_of_mask(LABELS), teacher_logits)
+        value = loss.sum(Outputs(logits), Truth(LABELS), teacher_logits)
     assert float(value) == pytest.approx(expected, rel=1e-5)
     by_student, by_teacher = tape.gradient(value, [logits, teacher_logits])
     assert by_teacher is None
@@ -215,7 +213,7 @@ def test_distillation_is_the_divergence_of_softened_probabilities(temperature):
     valid = (LABELS != IGNORE)[..., None]
     q_minus_p = softmax(LOGITS / temperature) - softmax(teacher / temperature)
     np.testing.assert_allclose(by_student, temperature * q_minus_p * valid, atol=1e-5)
-    same = loss.sum(Outputs(teacher), truth_of_mask(LABELS), teacher)
+    same = loss.sum(Outputs(teacher), Truth(LABELS), teacher)
     assert float(same) == pytest.approx(0, abs=1e-4)
 
 
@@ -267,7 +265,7 @@ def with_a_teacher_that_is_right(loss: Loss):
     def call(logits, class_ids):
         classes = np.where(class_ids == IGNORE, 0, class_ids)
         teacher = tf.constant(50 * np.eye(3)[classes], logits.dtype)
-        return loss.sum(Outputs(logits), truth_of_mask(class_ids), teacher)
+        return loss.sum(Outputs(logits), Truth(class_ids), teacher)
 
     return call
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from petseg.losses.base import truth_of_mask
+from petseg.losses.base import Truth
 from petseg.models.encoders.base import IMAGE
 from petseg.models.segmentation_model import ModelOptions, build_model
 from petseg.training import state
@@ -33,7 +33,7 @@ def backward_convolutions(model, trainable):
     def run():
         return gradients(
             [tf.identity(w.value) for w in weights], {IMAGE: tf.zeros([2, 32, 32, 3], tf.uint8)},
-            truth_of_mask(tf.zeros([2, 32, 32], tf.uint8)), tf.constant(0),
+            Truth(tf.zeros([2, 32, 32], tf.uint8)), tf.constant(0),
             tf.constant([1, 2], tf.int64), tf.constant(2048.0), tf.constant(1.0),
         )  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_compiled_losses_have_the_same_values_and_gradients(model):
         )  # fmt: skip
         arguments = [
             {IMAGE: images},
-            truth_of_mask(masks),
+            Truth(masks),
             tf.constant(0),
             tf.constant([1, 2], tf.int64),
         ]

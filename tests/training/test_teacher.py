@@ -13,7 +13,7 @@ from petseg import config_rules
 from petseg.data.label_map import IGNORE, parse_label_map
 from petseg.devices import Devices
 from petseg.errors import UserError
-from petseg.losses.base import truth_of_mask
+from petseg.losses.base import Truth
 from petseg.models.encoders.base import IMAGE
 from petseg.run_dir import checkpoints
 from petseg.training import replica_check, teacher, trainer
@@ -42,7 +42,7 @@ def gradients_of(model, teacher, batch, shares, *, terms, replica=0):
     share = shares.global_batch // shares.replicas
     rows = slice(replica * share, (replica + 1) * share)
     return tf.function(compute)(
-        [tf.identity(w.value) for w in weights], {IMAGE: images[rows]}, truth_of_mask(masks[rows]),
+        [tf.identity(w.value) for w in weights], {IMAGE: images[rows]}, Truth(masks[rows]),
         tf.constant(replica), tf.constant([1, 2], tf.int64),
         tf.constant(float((masks != IGNORE).sum())), tf.constant(1.0),
     )  # fmt: skip
@@ -65,7 +65,7 @@ def test_the_divergence_is_a_mean_over_the_valid_pixels_of_the_global_batch(stud
     compute = make_gradients(run.model, weights, losses, BatchShares(4), xla=False)
     valid = masks != IGNORE
     loss, *_ = compute(
-        [tf.identity(w.value) for w in weights], {IMAGE: images}, truth_of_mask(masks),
+        [tf.identity(w.value) for w in weights], {IMAGE: images}, Truth(masks),
         tf.constant(0), tf.constant([1, 2], tf.int64), tf.constant(float(valid.sum())),
         tf.constant(1.0),
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_the_teacher_has_no_backward_pass(student, batch):
         def step():
             images, masks = batch
             return compute(
-                [tf.identity(w.value) for w in weights], {IMAGE: images}, truth_of_mask(masks),
+                [tf.identity(w.value) for w in weights], {IMAGE: images}, Truth(masks),
                 tf.constant(0), tf.constant([1, 2], tf.int64), tf.constant(9.0), tf.constant(1.0),
             )  # fmt: skip
 

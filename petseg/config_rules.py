@@ -21,6 +21,7 @@ from petseg.config import Config, Stage
 from petseg.data import json_file, label_map
 from petseg.errors import UserError
 from petseg.losses.terms import parse_loss, taking_image_logits, taking_teacher
+from petseg.patch_rules import validate_patches
 from petseg.setting import Resume, Rules, Section, rules_of
 
 FEATURE_CACHE_DIR = "config.data.feature_cache_dir"
@@ -66,6 +67,7 @@ def validate(config: Config) -> None:
     _validate_stages(config)
     _validate_teacher(config)
     _validate_presence(config)
+    validate_patches(config)
     if config.train.class_weights not in ("none", "balanced"):
         parse_class_weights(config.train.class_weights)
     steps = config.train.profile_steps
@@ -356,7 +358,9 @@ def from_json(text: str | bytes) -> Config:
     types = typing.get_type_hints(Config)
     try:
         sections = {
-            name: kind(**_with_tuples(content[name]))
+            name: kind(
+                **_with_tuples(content.get(name, {}) if name == "patches" else content[name])
+            )
             for name, kind in types.items()
             if isinstance(kind, type) and issubclass(kind, Section)
         }

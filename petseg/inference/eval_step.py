@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from petseg.data.label_map import IMAGE_LABELS
 from petseg.losses.base import Loss
+from petseg.losses.presence import labels_of_masks
 from petseg.metrics import pixel_counts
 from petseg.models import features
 from petseg.models.segmentation_model import SegmentationModel
@@ -25,6 +27,7 @@ class SplitCounts:
         that are predicted rightly, true, and predicted.
       losses: float64 [losses], means over the split's pixels or images, as each loss says.
       image_logits: float32 [images, classes], of the presence head; zeros without one.
+      image_labels: uint8 [images, classes], whether each class is in an image, 1, 0 or IGNORE.
     """
 
     confusion: np.ndarray
@@ -32,6 +35,7 @@ class SplitCounts:
     areas: np.ndarray
     losses: np.ndarray
     image_logits: np.ndarray
+    image_labels: np.ndarray
 
 
 def make_eval_step(
@@ -54,13 +58,17 @@ def make_eval_step(
       A function: batch of the evaluation pipeline -> int64 [classes, classes] counts with the
       truth in rows, int64 [] images, int64 [global batch, classes, 3] pixels of each class in each
       image (see pixel_counts.areas), float32 [1 + losses] 0, and sums over the batch, float32
-      [global batch, classes] logits of the presence head, or zeros. All cover all replicas.
+      [global batch, classes] logits of the presence head, or zeros, and int64 [global batch,
+      classes] labels of presence, those of the batch or else of its masks. All cover all replicas.
     """
 
     def count(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         known = features.decode(batch)
         outputs = model.outputs(known)
         logits = outputs.pixels
+        labels = batch.get(IMAGE_LABELS)
+        if labels is None:
+            labels = labels_of_masks(batch["mask"], num_classes)
         teacher_logits = teacher.logits(known) if teacher else None
         predicted = tf.argmax(logits, axis=-1)
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
@@ -80,12 +88,13 @@ def make_eval_step(
                 [
                     tf.zeros([]),
                     *(
-                        loss.sum(logits, batch["mask"], teacher_logits, outputs.image)
+                        loss.sum(logits, batch["mask"], teacher_logits, outputs.image, labels)
                         for loss in losses
                     ),
                 ]
             ),
             tf.reshape(placed_image, [-1, num_classes]),
+            tf.reshape(row[:, None, None] * tf.cast(labels, tf.int64), [-1, num_classes]),
         )
 
     @tf.function(autograph=False)
@@ -112,14 +121,16 @@ def evaluate(
       losses: what `eval_step` was made with.
       advance: called after each batch.
     """
-    confusion, images, areas, image_logits = np.zeros((), np.int64), 0, [], []
+    confusion, images = np.zeros((), np.int64), 0
+    areas, image_logits, image_labels = [], [], []
     sums = np.zeros(len(losses))
     for batch in batches:
-        counts, count, image_areas, loss_sums, of_images = eval_step(batch)
+        counts, count, image_areas, loss_sums, of_images, labels = eval_step(batch)
         confusion = confusion + counts.numpy()
         images += int(count.numpy())
         areas.append(image_areas.numpy())
         image_logits.append(of_images.numpy())
+        image_labels.append(labels.numpy().astype(np.uint8))
         sums += loss_sums.numpy()[1:]
         advance()
     # The padding of the last batch comes last.
@@ -131,6 +142,7 @@ def evaluate(
         np.concatenate(areas)[:images],
         sums / counts,
         np.concatenate(image_logits)[:images],
+        np.concatenate(image_labels)[:images],
     )
 
 

@@ -26,7 +26,8 @@ class Loss:
       takes_teacher: whether `function` also takes the keyword arguments teacher_logits (float32,
         of the logits' shape) and temperature (above 0).
       takes_image_logits: whether `function` takes, in place of the pixels' logits, those of the
-        presence head, float32 [batch, classes].
+        presence head, float32 [batch, classes], and in place of class ids uint8 [batch, classes],
+        whether each class is there: 1, 0 or IGNORE.
       takes_class_weights: whether `function` also takes the keyword arguments class_weights
         (one float per class, empty for 1) and label_smoothing (from 0 to below 1).
       is_faster_fused: whether XLA's fusion makes it faster on CPUs. XLA sorts and pools
@@ -46,10 +47,11 @@ class Loss:
         class_ids: tf.Tensor,
         teacher_logits: tf.Tensor | None = None,
         image_logits: tf.Tensor | None = None,
+        image_labels: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """What `function` gives; other logits go to the losses that take them."""
+        """What `function` gives; other logits and labels go to the losses that take them."""
         if self.takes_image_logits:
-            return self.function(image_logits, class_ids)
+            return self.function(image_logits, image_labels)
         if self.takes_teacher:
             return self.function(logits, class_ids, teacher_logits=teacher_logits)
         return self.function(logits, class_ids)

@@ -7,6 +7,7 @@ from typing import Protocol
 import keras
 import tensorflow as tf
 
+from petseg.losses.presence import labels_of_masks
 from petseg.losses.terms import choose_losses
 from petseg.models.encoders.base import IMAGE
 from petseg.models.segmentation_model import Outputs, SegmentationModel
@@ -70,6 +71,7 @@ class Gradients(Protocol):
         seed: tf.Tensor,
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
+        image_labels: tf.Tensor | None = None,
     ) -> list[tf.Tensor]:
         """Sums over replicas are the losses and the gradients of the global batch.
 
@@ -81,6 +83,8 @@ class Gradients(Protocol):
           seed: int64 [2], of the dropout; another one at each step.
           valid_pixels: float32 [], pixels of the global batch that are not ignored.
           scale: float32 [], factor of the gradients (loss scaling).
+          image_labels: uint8 [images, classes], whether each class is in an image, 1, 0 or the
+            ignore value; None to take it from the mask.
 
         Returns:
           float32 [] for each term, times its weight; then one tensor for each weight.
@@ -118,15 +122,18 @@ def make_gradients(
         teacher_logits: tf.Tensor | None,
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
+        image_labels: tf.Tensor | None,
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Each term, and the gradient of their sum, times the scale, by the given outputs."""
         values = []
         images = tf.constant(shares.global_batch, tf.float32)
+        if image_labels is None and outputs.image is not None:
+            image_labels = labels_of_masks(mask, outputs.image.shape[-1])
         with tf.GradientTape() as tape:
             tape.watch(_given(outputs))
             for loss, weight in zip(chosen, losses.terms.values(), strict=True):
                 count = valid_pixels if loss.summed_over == "pixel" else images
-                total = loss.sum(outputs.pixels, mask, teacher_logits, outputs.image)
+                total = loss.sum(outputs.pixels, mask, teacher_logits, outputs.image, image_labels)
                 values.append(weight * tf.math.divide_no_nan(total, count))
             scaled = tf.add_n(values) * scale
         return values, tape.gradient(scaled, _given(outputs), None, "zero")
@@ -141,6 +148,7 @@ def make_gradients(
         factors: list[tf.Tensor | None],
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
+        image_labels: tf.Tensor | None,
     ) -> list[tf.Tensor]:
         # Before the tape, and as it was trained: no dropout.
         teacher_logits = losses.teacher.logits(known) if losses.teacher else None
@@ -156,7 +164,7 @@ def make_gradients(
             ]
             outputs = model.decode(features, training=True)
         losses_of_part, by_outputs = compute_losses(
-            outputs, mask, teacher_logits, valid_pixels, scale
+            outputs, mask, teacher_logits, valid_pixels, scale, image_labels
         )
         return [*losses_of_part, *tape.gradient(_given(outputs), values, by_outputs, "zero")]
 
@@ -171,20 +179,30 @@ def make_gradients(
         seed: tf.Tensor,
         valid_pixels: tf.Tensor,
         scale: tf.Tensor,
+        image_labels: tf.Tensor | None = None,
     ) -> list[tf.Tensor]:
         size, total = shares.size, None
         for part in range(shares.microbatches):
             # A part waits for the sum before it, or all would be in memory at once.
             with tf.control_dependencies(total or []):
-                part_known, part_mask = tf.nest.map_structure(
+                labels = [] if image_labels is None else [image_labels]
+                part_known, part_mask, part_labels = tf.nest.map_structure(
                     lambda rows, start=part * size: tf.identity(rows[start : start + size]),
-                    (known, mask),
+                    (known, mask, labels),
                 )
             factors: list[tf.Tensor | None] = [None] * len(channels)
             if losses.dropout_rate:
                 number = replica * shares.microbatches + part
                 factors = draw_channel_factors(channels, losses.dropout_rate, seed, number, shares)
-            new = of_part(values, part_known, part_mask, factors, valid_pixels, scale)
+            new = of_part(
+                values,
+                part_known,
+                part_mask,
+                factors,
+                valid_pixels,
+                scale,
+                *(part_labels or [None]),
+            )
             total = [a + b for a, b in zip(total, new, strict=True)] if total else new
         return total
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from petseg.data.label_map import IMAGE_LABELS
 from petseg.input_pipeline import augment
 from petseg.losses.base import count_valid_pixels
 from petseg.models import features
@@ -108,6 +109,7 @@ def make_train_steps(
             fold_seed(options.seed, Stream.DROPOUT, step),
             context.all_reduce(_SUM, count_valid_pixels(batch["mask"])),
             scale,
+            batch.get(IMAGE_LABELS),
         )
         reduced = context.all_reduce(_SUM, local)
         losses, summed = reduced[: len(terms)], reduced[len(terms) :]

@@ -358,9 +358,7 @@ def from_json(text: str | bytes) -> Config:
     types = typing.get_type_hints(Config)
     try:
         sections = {
-            name: kind(
-                **_with_tuples(content.get(name, {}) if name == "patches" else content[name])
-            )
+            name: kind(**_with_tuples(_section(content, name)))
             for name, kind in types.items()
             if isinstance(kind, type) and issubclass(kind, Section)
         }
@@ -371,6 +369,11 @@ def from_json(text: str | bytes) -> Config:
         return Config(**sections, plugins=tuple(plugins))
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(str(error)) from error
+
+
+def _section(content: dict, name: str) -> dict:
+    """A section's fields; {} for one that runs of before it do not have."""
+    return content.get(name, {}) if name == "patches" else content[name]
 
 
 def is_of_first_edition(text: str | bytes) -> bool:

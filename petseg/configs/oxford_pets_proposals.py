@@ -1,8 +1,10 @@
-"""Oxford-IIIT pets: objectness and masks of patches, on a frozen MobileNetV2; see docs/proposals.md.
+"""Oxford-IIIT pets: objectness and masks of patches, on a frozen MobileNetV2.
 
-petseg-train --config=oxford_pets_proposals --workdir=RUN --config.data.dir=OUT
-petseg-evaluate --workdir=RUN --proposals
-petseg-predict --workdir=RUN --output_dir=PROPOSALS --write=proposals,proposal_pictures photo.jpg
+See docs/proposals.md.
+
+  petseg-train --config=oxford_pets_proposals --workdir=RUN --config.data.dir=OUT
+  petseg-evaluate --workdir=RUN --proposals
+  petseg-predict --workdir=RUN --output_dir=PROPOSALS --write=proposals,proposal_pictures photo.jpg
 """
 
 from petseg.config import Config

@@ -77,7 +77,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     if faults := manifest.check_shards(data_dir, [split], hashes=True):
         raise FaultFound(f"{faults[0]}; convert the data set again")
     values = raw_values(data_dir, split)
-    _check_meaning(trained, data, values, data_dir)
+    check_meaning(trained, data, values, data_dir)
     views = label_map_views.list_views(trained.label_map, data.raw_labels, values)
     predictor = make_predictor(trained, options.tta, config.batch_size, options.postprocessing)
     paths = manifest.shard_paths(data_dir, split)
@@ -127,8 +127,12 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     return figures
 
 
-def _check_meaning(trained: TrainedModel, data: Manifest, values: set[int], data_dir: str) -> None:
-    """Refuses a data set whose masks have other values, or other meanings of them."""
+def check_meaning(trained: TrainedModel, data: Manifest, values: set[int], data_dir: str) -> None:
+    """Refuses a data set whose masks have other values, or other meanings of them.
+
+    Raises:
+      UserError: Says which value.
+    """
     trained.label_map.check_covers(values, data_dir)
     for value, name in data.raw_labels.items():
         expected = trained.raw_labels.get(value, name)

@@ -85,8 +85,8 @@ def area_under_roc(probabilities: np.ndarray, there: np.ndarray) -> float:
 def choose_thresholds(presence: Presence) -> np.ndarray:
     """The probabilities below which suppressing a class gives the highest Dice coefficients.
 
-    They are means over images of which a pixel counts, 1 where neither truth nor prediction has the class, as in
-    image_metrics.image_dice. Of equally good thresholds the lowest is taken.
+    They are means over images of which a pixel counts, 1 where neither truth nor prediction has
+    the class, as in image_metrics.image_dice. Of equally good thresholds the lowest is taken.
 
     Returns:
       float64 [classes]; 0 suppresses nothing.

@@ -201,7 +201,7 @@ def make_gradients(
                 factors,
                 valid_pixels,
                 scale,
-                *(part_labels or [None]),
+                part_labels[0] if part_labels else None,
             )
             total = [a + b for a, b in zip(total, new, strict=True)] if total else new
         return total

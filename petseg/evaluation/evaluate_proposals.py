@@ -129,8 +129,8 @@ def format_recall(figures: dict) -> str:
     )
     lines.append(
         f"{figures['images']:,} images, {figures['objects']:,} objects; each image "
-        f"{figures['windows']:,.0f} windows and {figures['masks']:,.0f} masks in {figures['seconds']:.2f} s, "
-        f"{figures['forward_share']:.0%} of it in the model"
+        f"{figures['windows']:,.0f} windows and {figures['masks']:,.0f} masks "
+        f"in {figures['seconds']:.2f} s, {figures['forward_share']:.0%} of it in the model"
     )
     return "\n".join(lines)
 

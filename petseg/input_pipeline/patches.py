@@ -296,5 +296,6 @@ def _cut_image(
         count = tf.math.count_nonzero(_inside(indices, side), dtype=tf.int32)
         shown.append(count)
         padding.append([before, size - before - count])
-    resized = windows.to_size(pixels, tf.stack(shown))
+    # Of a part narrower than what a pixel shows, none may be left.
+    resized = windows.to_size(pixels, tf.maximum(shown, 1))[: shown[0], : shown[1]]
     return tf.pad(resized, [*padding, [0, 0]], constant_values=OUTSIDE_GREY)

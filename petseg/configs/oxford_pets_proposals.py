@@ -18,7 +18,7 @@ def get_config() -> Config:
     config.model.encoder = "mobilenet_v2"
     config.model.decoder = "fpn"
     config.data.label_map = "border_is_pet"
-    config.data.image_size = 128
+    config.data.image_size = 96
     config.data.batch_size = 32
     config.train.loss = "cross_entropy+dice+presence"
     config.train.epochs = 6.0

@@ -19,7 +19,6 @@ from petseg.proposals.pyramid import PyramidLevel, PyramidOptions, plan_levels
 from petseg.proposals.suppression import suppress
 from petseg.run_dir.trained_model import TrainedModel
 
-_MASKS_PER_PROPOSAL = 2  # of the windows with the highest scores; suppression leaves out some
 _OBJECT_FROM = 0.5  # probability of a pixel
 
 
@@ -30,7 +29,8 @@ class ProposerOptions:
     Attributes:
       pyramid: Which windows are looked at.
       object_class: Class id of objects.
-      count: Most proposals of a picture.
+      count: Of so many windows, those with the highest scores, a mask is computed: most proposals
+        of a picture.
       max_iou: Most that the box of a proposal may overlap that of a better one.
       batch_size: Windows that are computed together.
     """
@@ -101,7 +101,7 @@ class Proposer:
             ]
         )
         scores = self._forward(self._score, padded, at)
-        best = np.argsort(-scores, kind="stable")[: _MASKS_PER_PROPOSAL * options.count]
+        best = np.argsort(-scores, kind="stable")[: options.count]
         probabilities = self._forward(self._segment, padded, at[best])
         masks = [
             paste(one, levels[level], (top, left), image.shape[:2]) >= _OBJECT_FROM
@@ -213,24 +213,26 @@ def paste(
     Returns:
       float32 [height, width].
     """
-    rows, columns = (
+    pasted = np.zeros(sides, np.float32)
+    (rows, from_rows), (columns, from_columns) = (
         _weights(side, resized / side, start, len(window))
         for side, resized, start in zip(sides, level.sides, corner, strict=True)
     )
-    return rows @ window @ columns.T
+    pasted[rows, columns] = from_rows @ window @ from_columns.T
+    return pasted
 
 
-def _weights(side_px: int, scale: float, start: int, window_px: int) -> np.ndarray:
-    """How much each pixel of a window's side adds to each of a picture's side.
+def _weights(side_px: int, scale: float, start: int, window_px: int) -> tuple[slice, np.ndarray]:
+    """Which pixels of a picture's side lie in a window, and what the window's add to each.
 
     Returns:
-      float32 [side_px, window_px]; rows sum to 1, or are 0 outside of the window.
+      The pixels; float32 [pixels, window_px], rows sum to 1.
     """
     at = (np.arange(side_px) + 0.5) * scale - start  # from 0 to window_px inside
-    centre = np.clip(at - 0.5, 0, window_px - 1)
+    inside = slice(*np.searchsorted(at, [0, window_px]))
+    centre = np.clip(at[inside] - 0.5, 0, window_px - 1)
     distance = np.abs(centre[:, None] - np.arange(window_px))
-    is_inside = (at >= 0) & (at < window_px)
-    return (np.maximum(1 - distance, 0) * is_inside[:, None]).astype(np.float32)
+    return inside, np.maximum(1 - distance, 0).astype(np.float32)
 
 
 def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from petseg.augmentation import Augmentation
 from petseg.image_size import ImageSize
+from petseg.patch_sampling import PatchSampling
 from petseg.registry import DECODERS, ENCODERS
 from petseg.setting import Hparam, Resume, Section, setting
 
@@ -324,6 +325,7 @@ class Config(Section):
     Attributes:
       data: What is read.
       augment: How training images vary.
+      patches: Whether training is on patches around objects, and on which.
       model: The network.
       train: How it is trained.
       optimizer: How gradients change the weights.
@@ -333,6 +335,7 @@ class Config(Section):
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     augment: Augmentation = dataclasses.field(default_factory=Augmentation)
+    patches: PatchSampling = dataclasses.field(default_factory=PatchSampling)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

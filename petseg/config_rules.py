@@ -21,6 +21,7 @@ from petseg.config import Config, Stage
 from petseg.data import json_file, label_map
 from petseg.errors import UserError
 from petseg.losses.terms import parse_loss, reading, taking_teacher
+from petseg.patch_rules import validate_patches
 from petseg.setting import Resume, Rules, Section, rules_of
 
 FEATURE_CACHE_DIR = "config.data.feature_cache_dir"
@@ -67,6 +68,7 @@ def validate(config: Config) -> None:
     _validate_teacher(config)
     _validate_heads(config)
     _validate_masks_of(config)
+    validate_patches(config)
     if config.train.class_weights not in ("none", "balanced"):
         parse_class_weights(config.train.class_weights)
     steps = config.train.profile_steps
@@ -248,6 +250,12 @@ def _validate_masks_of(config: Config) -> None:
         augment.cutmix_probability,
         f"be 0 with {needing[0]}: a mixed image has no class",
     )
+    _require(
+        not config.patches.enabled,
+        "config.patches.enabled",
+        True,
+        f"be False with {needing[0]}: a patch is not of its picture's class",
+    )
 
 
 def _validate_best_metric(name: str) -> None:
@@ -394,7 +402,7 @@ def from_json(text: str | bytes) -> Config:
     types = typing.get_type_hints(Config)
     try:
         sections = {
-            name: kind(**_with_tuples(content[name]))
+            name: kind(**_with_tuples(_section(content, name)))
             for name, kind in types.items()
             if isinstance(kind, type) and issubclass(kind, Section)
         }
@@ -405,6 +413,11 @@ def from_json(text: str | bytes) -> Config:
         return Config(**sections, plugins=tuple(plugins))
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(str(error)) from error
+
+
+def _section(content: dict, name: str) -> dict:
+    """A section's fields; {} for one that runs of before it do not have."""
+    return content.get(name, {}) if name == "patches" else content[name]
 
 
 def is_of_first_edition(text: str | bytes) -> bool:

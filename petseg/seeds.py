@@ -21,6 +21,8 @@ class Stream(enum.IntEnum):
     VIEW = 11
     FIXED_WINDOW = 12
     FIXED_FLIP = 13
+    PATCH = 14
+    FIXED_PATCH = 15
 
 
 def fold_seed(seed: int, stream: Stream, index: tf.Tensor) -> tf.Tensor:

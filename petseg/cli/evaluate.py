@@ -3,10 +3,13 @@
   petseg-evaluate --workdir=RUN
   petseg-evaluate --workdir=RUN --split=test --checkpoint=best
   petseg-evaluate --workdir=RUN --flip --scales=0.75,1,1.25
+  petseg-evaluate --workdir=RUN --proposals
 
 Prints a table and writes all figures to RUN/evaluation/SPLIT.json, with
 SPLIT_report.html and SPLIT_panel.png beside it. With --json, or where standard output is no
-terminal, the last line is the same JSON in one line. Statuses: 0 done; 1 a damaged shard;
+terminal, the last line is the same JSON in one line. --proposals, of a run that was trained on
+patches, prints the average recall of its object proposals instead, and writes
+RUN/evaluation/proposals/SPLIT.json. Statuses: 0 done; 1 a damaged shard;
 2 a wrong command, workdir or data set.
 """
 
@@ -17,7 +20,7 @@ from typing import TextIO
 
 from absl import flags
 
-from petseg.cli import command, path_flags, postprocessing_flags, tta_flags
+from petseg.cli import command, path_flags, postprocessing_flags, proposal_flags, tta_flags
 from petseg.errors import UserError
 
 _WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
@@ -32,14 +35,25 @@ _PANEL_IMAGES = flags.DEFINE_integer(
 _JSON = flags.DEFINE_bool(
     "json", None, "Print all figures as one last line; by default unless it is a terminal's."
 )
+_PROPOSALS = flags.DEFINE_bool("proposals", False, "Evaluate object proposals.")
+_MAX_IMAGES = flags.DEFINE_integer(
+    "max_images", 0, "With --proposals: only the first images; 0 for all.", lower_bound=0
+)
 _TTA = tta_flags.define()
 _POSTPROCESSING = postprocessing_flags.define()
+_PROPOSAL_FLAGS, _MAKE_PROPOSER = proposal_flags.define()
 
 
 def main(arguments: Sequence[str]) -> None:
     """Evaluates --split and prints the figures."""
     if arguments:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    if _PROPOSALS.value:
+        _evaluate_proposals()
+        return
+    for flag in (_MAX_IMAGES, *_PROPOSAL_FLAGS):
+        if flag.present:
+            raise UserError(f"--{flag.name} is for --proposals")
     from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
     from petseg.evaluation.table import format_table
     from petseg.metrics import never_predicted
@@ -56,6 +70,22 @@ def main(arguments: Sequence[str]) -> None:
     print(format_table(figures))
     if lost := figures["never_predicted"]:
         print(never_predicted.warning(lost), file=sys.stderr)
+    if prints_json(_JSON.value, sys.stdout):
+        print(json.dumps(figures))
+
+
+def _evaluate_proposals() -> None:
+    from petseg.evaluation.evaluate_proposals import (
+        ProposalEvaluation,
+        evaluate_proposals,
+        format_recall,
+    )
+
+    options = ProposalEvaluation(
+        _SPLIT.value, _DATA_DIR.value, _CHECKPOINT.value, _MAX_IMAGES.value
+    )
+    figures = evaluate_proposals(_WORKDIR.value, options, _MAKE_PROPOSER)
+    print(format_recall(figures))
     if prints_json(_JSON.value, sys.stdout):
         print(json.dumps(figures))
 

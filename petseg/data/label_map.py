@@ -12,6 +12,8 @@ from petseg.registry import LABEL_MAPS
 IGNORE = 255  # the class id of a pixel that neither trains nor counts
 UNKNOWN = 254  # the class id of a raw value that the label map does not name
 MAX_CLASSES = 254
+# The key, in batches, of whether each class is in an image: uint8 [batch, classes], 1, 0 or IGNORE.
+IMAGE_LABELS = "image_labels"
 BACKGROUND = "background"  # the name of the class of all that is nothing else
 BACKGROUNDS = (BACKGROUND, "_background_")  # LabelMe's own name, too
 IGNORED = "ignored"  # the name of the values to ignore, in texts and in manifests

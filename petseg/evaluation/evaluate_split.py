@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -77,7 +77,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     if faults := manifest.check_shards(data_dir, [split], hashes=True):
         raise FaultFound(f"{faults[0]}; convert the data set again")
     values = raw_values(data_dir, split)
-    _check_meaning(trained, data, values, data_dir)
+    check_meaning(trained, data, values, data_dir)
     views = label_map_views.list_views(trained.label_map, data.raw_labels, values)
     predictor = make_predictor(trained, options.tta, config.batch_size, options.postprocessing)
     paths = manifest.shard_paths(data_dir, split)
@@ -88,7 +88,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
             _with_progress(stored_examples.read_originals(paths), split.records),
             predictor,
             views,
-            lambda one: image_classes.groups_of(one.filename, one.image_class, source),
+            _groups_of(trained, source),
         )
 
     def draw(indices: Sequence[int]) -> np.ndarray:
@@ -127,8 +127,28 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     return figures
 
 
-def _check_meaning(trained: TrainedModel, data: Manifest, values: set[int], data_dir: str) -> None:
-    """Refuses a data set whose masks have other values, or other meanings of them."""
+def _groups_of(trained: TrainedModel, source: str) -> Callable[[Original], dict[str, str]]:
+    """What gives the groups of an image; one is whether its class was trained with masks."""
+    data, has_mask = trained.config.data, {}
+    if data.masks_of:
+        chosen = image_classes.choose_classes(data.masks_of, data.image_classes, source)
+        has_mask = dict(zip(data.image_classes, chosen, strict=True))
+
+    def groups_of(original: Original) -> dict[str, str]:
+        groups = image_classes.groups_of(original.filename, original.image_class, source)
+        if (is_with := has_mask.get(original.image_class)) is None:
+            return groups
+        return {**groups, "trained": "with masks" if is_with else "without masks"}
+
+    return groups_of
+
+
+def check_meaning(trained: TrainedModel, data: Manifest, values: set[int], data_dir: str) -> None:
+    """Refuses a data set whose masks have other values, or other meanings of them.
+
+    Raises:
+      UserError: Says which value.
+    """
     trained.label_map.check_covers(values, data_dir)
     for value, name in data.raw_labels.items():
         expected = trained.raw_labels.get(value, name)

@@ -22,6 +22,7 @@ from petseg.exporting.serving import ServingModel
 from petseg.image_size import as_json
 from petseg.inference.eval_step import predict
 from petseg.input_pipeline import stored_examples
+from petseg.input_pipeline.pipeline import InputOptions
 from petseg.run_dir import checkpoints, evaluations, trained_model
 from petseg.run_dir.trained_model import TrainedModel
 from petseg.version import __version__
@@ -178,9 +179,12 @@ def _read_images(trained: TrainedModel, data_dir: str, split_name: str, count: i
     return stored_examples.read_examples(
         manifest.shard_paths(data_dir, split),
         range(min(count, split.records)),
-        class_ids=trained.label_map.class_ids(),
-        image_size=trained.config.data.image_size,
-        keep_aspect=trained.config.data.keep_aspect,
+        InputOptions(
+            class_ids=trained.label_map.class_ids(),
+            image_size=trained.config.data.image_size,
+            batch_size=1,
+            keep_aspect=trained.config.data.keep_aspect,
+        ),
     )["image"]
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from petseg.input_pipeline.truth import TruthOptions, truth_of
 from petseg.losses.base import UNKNOWN_CLASS, Loss
+from petseg.losses.presence import labels_of_masks
 from petseg.metrics import pixel_counts
 from petseg.models import features
 from petseg.models.segmentation_model import SegmentationModel
@@ -26,6 +27,7 @@ class SplitCounts:
         that are predicted rightly, true, and predicted.
       losses: float64 [losses], means over the split's pixels or images, as each loss says.
       presence_logits: float32 [images, classes], of the presence head; zeros without one.
+      image_labels: uint8 [images, classes], whether each class is in an image, 1, 0 or IGNORE.
       image_classes: int64 [images, 2], the class of each image and the one that was predicted;
         UNKNOWN_CLASS where the input does not give it, or the model does not predict any.
     """
@@ -35,6 +37,7 @@ class SplitCounts:
     areas: np.ndarray
     losses: np.ndarray
     presence_logits: np.ndarray
+    image_labels: np.ndarray
     image_classes: np.ndarray
 
 
@@ -60,8 +63,9 @@ def make_eval_step(
       A function: batch of the evaluation pipeline -> int64 [classes, classes] counts with the
       truth in rows, int64 [] images, int64 [global batch, classes, 3] pixels of each class in each
       image (see pixel_counts.areas), float32 [1 + losses] 0, and sums over the batch, float32
-      [global batch, classes] logits of the presence head, or zeros, int64 [global batch, 2]
-      SplitCounts.image_classes. All cover all replicas.
+      [global batch, classes] logits of the presence head, or zeros, int64 [global batch,
+      classes] labels of presence, those of the batch or else of its masks, and int64 [global
+      batch, 2] SplitCounts.image_classes. All cover all replicas.
     """
     truth_options = truth_options or TruthOptions()
 
@@ -69,6 +73,8 @@ def make_eval_step(
         known = features.decode(batch)
         outputs = model.outputs(known)
         logits, truth = outputs.pixels, truth_of(batch, truth_options)
+        if truth.image_labels is None:
+            truth = truth._replace(image_labels=labels_of_masks(truth.mask, num_classes))
         teacher_logits = teacher.logits(known) if teacher else None
         predicted = tf.argmax(logits, axis=-1)
         counts = pixel_counts.count_pairs(batch["mask"], predicted, num_classes)
@@ -103,6 +109,9 @@ def make_eval_step(
                 ]
             ),
             tf.reshape(placed_presence, [-1, num_classes]),
+            tf.reshape(
+                row[:, None, None] * tf.cast(truth.image_labels, tf.int64), [-1, num_classes]
+            ),
             tf.reshape(placed_classes, [-1, 2]),
         )
 
@@ -131,14 +140,15 @@ def evaluate(
       advance: called after each batch.
     """
     confusion, images = np.zeros((), np.int64), 0
-    areas, presence_logits, image_classes = [], [], []
+    areas, presence_logits, image_labels, image_classes = [], [], [], []
     sums = np.zeros(len(losses))
     for batch in batches:
-        counts, count, image_areas, loss_sums, of_presence, of_classes = eval_step(batch)
+        counts, count, image_areas, loss_sums, of_presence, labels, of_classes = eval_step(batch)
         confusion = confusion + counts.numpy()
         images += int(count.numpy())
         areas.append(image_areas.numpy())
         presence_logits.append(of_presence.numpy())
+        image_labels.append(labels.numpy().astype(np.uint8))
         image_classes.append(of_classes.numpy())
         sums += loss_sums.numpy()[1:]
         advance()
@@ -151,6 +161,7 @@ def evaluate(
         np.concatenate(areas)[:images],
         sums / counts,
         np.concatenate(presence_logits)[:images],
+        np.concatenate(image_labels)[:images],
         np.concatenate(image_classes)[:images],
     )
 

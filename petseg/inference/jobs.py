@@ -96,13 +96,15 @@ def plan_jobs(paths: Sequence[str], output_dir: str, kinds: Sequence[str]) -> Pr
     )
     if output_kinds.RLE in kinds:
         run_length_file.check_free(Path(output_dir) / output_kinds.RLE_FILE)
-        if videos := [job.source for job in jobs if job.is_video]:
+    videos = [job.source for job in jobs if job.is_video]
+    for kind in (output_kinds.RLE, *output_kinds.OF_PROPOSALS):
+        if videos and kind in kinds:
             raise UserError(
-                f"--write=rle is for pictures, and {shown(str(videos[0]))} is a video; predict "
+                f"--write={kind} is for pictures, and {shown(str(videos[0]))} is a video; predict "
                 "videos without it"
             )
     for job in jobs:
-        for kind in set(kinds) & set(output_kinds.OF_EACH):
+        for kind in set(kinds) & {*output_kinds.OF_EACH, output_kinds.PROPOSAL_PICTURES}:
             output_files.check_replaceable(outputs.output_path(job.stem, kind, job.is_video))
     if any(job.is_video for job in jobs):
         video.check_available()

@@ -11,7 +11,14 @@ from PIL import Image, PngImagePlugin
 
 from petseg.errors import UserError
 from petseg.inference import output_files
-from petseg.inference.output_kinds import CLASS_IDS, COLOURS, KINDS, OVERLAY, PROBABILITIES
+from petseg.inference.output_kinds import (
+    CLASS_IDS,
+    COLOURS,
+    KINDS,
+    OVERLAY,
+    PROBABILITIES,
+    PROPOSAL_PICTURES,
+)
 from petseg.inference.predictor import Prediction
 from petseg.inference.run_length_file import RunLengthOptions
 from petseg.visualization import pictures
@@ -21,6 +28,7 @@ _ENDINGS = {
     COLOURS: "_colours.png",
     OVERLAY: "_overlay.jpg",
     PROBABILITIES: "_probabilities.npz",
+    PROPOSAL_PICTURES: "_proposals.jpg",
 }
 _OVERLAY_JPEG_QUALITY = 92
 _JPEG_MAX_SIDE_PX = 65_500  # libjpeg's
@@ -90,7 +98,7 @@ def output_path(stem: Path, kind: str, is_video: bool = False) -> Path:
 
     Args:
       stem: Its path without an ending.
-      kind: One of OF_EACH.
+      kind: One of OF_EACH, or PROPOSAL_PICTURES.
       is_video: Whether it is of a video: then a video, or a folder of frames.
     """
     path = stem.with_name(stem.name + _ENDINGS[kind])

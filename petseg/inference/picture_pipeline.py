@@ -67,7 +67,7 @@ class PicturePipeline:
                     else:
                         self._end_write()
                 self._in_flight += needed
-                read = self._pool.submit(_read, job.source, value_range)
+                read = self._pool.submit(read_picture, job.source, value_range)
                 self._reads.append((job, needed, read))
                 if len(self._reads) > ahead:
                     self._predict_batch()
@@ -134,8 +134,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield picture
 
 
-def _read(path: Path, value_range: ImageRange | None) -> np.ndarray:
-    """Decodes a picture, upright: uint8 [height, width, 3], RGB."""
+def read_picture(path: Path, value_range: ImageRange | None) -> np.ndarray:
+    """Decodes a picture, upright: uint8 [height, width, 3], RGB.
+
+    Args:
+      path: Of its file.
+      value_range: What becomes 0 and 255 of a picture of more than 8 bits.
+    """
     with _opened(path) as picture:
         return picture_file.to_upright_array(picture, value_range)
 

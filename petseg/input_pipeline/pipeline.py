@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from petseg.augmentation import Augmentation
 from petseg.data import record
-from petseg.data.label_map import IGNORE
+from petseg.data.label_map import IGNORE, IMAGE_LABELS
 from petseg.image_size import ImageSize, sides_of
-from petseg.input_pipeline import augment, preprocessing, reading, service, windows
+from petseg.input_pipeline import augment, patches, preprocessing, reading, service, windows
+from petseg.input_pipeline.patches import PatchOptions
 from petseg.input_pipeline.pictures import ENCODED, Pictures
 from petseg.input_pipeline.reading import Shards
 from petseg.input_pipeline.truth import IMAGE_CLASS
@@ -44,8 +45,10 @@ class InputOptions:
       threads: For training: threads of the pipeline alone; 0 shares TensorFlow's, one per core.
       ram_budget_mib: For training: what buffers may hold when tf.data chooses their sizes; 0
         leaves the limit to tf.data (half of the machine's memory).
+      patches: Take a patch of each picture instead; image_size is then one side. Validation has
+        one patch of each picture, always the same.
       has_image_class: Batches also have truth.IMAGE_CLASS, int64 [batch], the class of each whole
-        image; not of decoded pictures.
+        image; not of decoded pictures, nor of patches.
     """
 
     class_ids: np.ndarray
@@ -60,6 +63,7 @@ class InputOptions:
     deterministic: bool = True
     threads: int = 0
     ram_budget_mib: int = 0
+    patches: PatchOptions | None = None
     has_image_class: bool = False
 
     def tf_data_options(self) -> tf.data.Options:
@@ -104,6 +108,7 @@ def make_for_train(
       A dataset of dicts, this worker's share of each batch:
         image: uint8 [batch, height, width, 3], RGB.
         mask: uint8 [batch, height, width], class ids or IGNORE.
+        image_labels: Of patches, uint8 [batch, classes]; see patches.make.
       and what augment.sample drew, which augment.apply applies on the device.
 
     Raises:
@@ -120,6 +125,8 @@ def make_for_train(
             step ^= tf.strings.to_hash_bucket_fast(fields[record.SOURCE_ID][0], 1 << 62)
         count = tf.size(fields[record.SOURCE_ID])
         drawn = {k: rows[split.batch_rows][:count] for k, rows in _draw(options, step).items()}
+        if options.patches:
+            return {**patches.plan(fields, drawn.pop("patch"), pictures), **drawn}
         drawn_windows = drawn.pop("window", None)
         planned = preprocessing.plan(fields, drawn_windows, options.keep_aspect, size, pictures)
         if options.has_image_class:
@@ -127,6 +134,9 @@ def make_for_train(
         return {**planned, **drawn}
 
     def make_example(planned: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if options.patches:
+            side, _ = sides_of(size)
+            return patches.make(planned, options.class_ids, side, options.patches, pictures)
         letterbox = options.keep_aspect and augmentation.uses_whole_images
         return preprocessing.make(planned, options.class_ids, size, letterbox, pictures)
 
@@ -202,39 +212,40 @@ def make_for_eval(
         image: uint8 [batch, height, width, 3], RGB.
         mask: uint8 [batch, height, width], class ids or IGNORE.
         weight: int64 [batch], 1, or 0 for an example that only fills up.
+        image_labels: Of patches, uint8 [batch, classes]; see patches.make.
       and with options.has_image_class truth.IMAGE_CLASS, int64 [batch], UNKNOWN_CLASS for such an
       example.
     """
     sides, share = sides_of(options.image_size), options.batch_size // num_workers
 
-    def take_share(serialized: tf.Tensor) -> tf.Tensor:
-        """This worker's records of a global batch, filled up with empty ones."""
+    def take_share(batch: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """This worker's records of a global batch, filled up with empty ones; their positions."""
         lacking = options.batch_size - tf.shape(serialized)[0]
         filled = tf.concat([serialized, tf.fill([lacking], "")], 0)
-        return tf.ensure_shape(filled[worker * share : (worker + 1) * share], [share])
+        mine = slice(worker * share, (worker + 1) * share)
+        positions = batch * options.batch_size + tf.range(options.batch_size, dtype=tf.int64)
+        return positions[mine], tf.ensure_shape(filled[mine], [share])
 
-    def fill() -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.zeros([*sides, 3], tf.uint8), tf.fill(sides, tf.constant(IGNORE, tf.uint8))
+    def fill() -> dict[str, tf.Tensor]:
+        ignored = tf.constant(IGNORE, tf.uint8)
+        empty = {"image": tf.zeros([*sides, 3], tf.uint8), "mask": tf.fill(sides, ignored)}
+        return {**empty, IMAGE_LABELS: tf.fill([2], ignored)} if options.patches else empty
 
-    def weigh(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    def weigh(position: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         is_record = serialized != ""
-        image, mask = tf.cond(
-            is_record,
-            lambda: preprocessing.whole(serialized, options.class_ids, sides, options.keep_aspect),
-            fill,
-        )
-        example = {"image": image, "mask": mask, "weight": tf.cast(is_record, tf.int64)}
+        example = tf.cond(is_record, lambda: eval_example(serialized, position, options), fill)
         if options.has_image_class:
             example[IMAGE_CLASS] = tf.cond(
                 is_record,
                 lambda: record.parse_record(serialized)[record.CLASS_LABEL],
                 lambda: tf.constant(UNKNOWN_CLASS, tf.int64),
             )
-        return example
+        return {**example, "weight": tf.cast(is_record, tf.int64)}
 
     dataset = (
         reading.read(shard_paths, verified=verified)
         .batch(options.batch_size)
+        .enumerate()
         .map(take_share)
         .unbatch()
         .map(weigh, num_parallel_calls=tf.data.AUTOTUNE)
@@ -243,6 +254,24 @@ def make_for_eval(
     if is_kept:
         dataset = dataset.cache()
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def eval_example(
+    serialized: tf.Tensor, position: tf.Tensor, options: InputOptions
+) -> dict[str, tf.Tensor]:
+    """One example of make_for_eval, without its weight: a whole image, or a patch of it.
+
+    Args:
+      serialized: string [].
+      position: int64 [], of the record in its split, from 0.
+      options: See InputOptions.
+    """
+    if options.patches:
+        side, _ = sides_of(options.image_size)
+        return patches.fixed(serialized, position, options.class_ids, side, options.patches)
+    size, keep_aspect = options.image_size, options.keep_aspect
+    image, mask = preprocessing.whole(serialized, options.class_ids, size, keep_aspect)
+    return {"image": image, "mask": mask}
 
 
 def kept_bytes(records: int, image_size: ImageSize) -> int:
@@ -255,7 +284,9 @@ def _draw(options: InputOptions, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """Every random number of a global batch, as tensors with one row per example."""
     augmentation, count, seed = options.augmentation, options.batch_size, options.seed
     drawn = augment.sample(augmentation, count, options.image_size, seed, step)
-    if not augmentation.uses_whole_images:
+    if options.patches:
+        drawn["patch"] = patches.sample(count, fold_seed(seed, Stream.PATCH, step))
+    elif not augmentation.uses_whole_images:
         drawn["window"] = windows.sample_windows(
             augmentation.min_crop_area,
             augmentation.max_crop_aspect,

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.data import record
-from petseg.image_size import ImageSize
-from petseg.input_pipeline import preprocessing, reading
+from petseg.input_pipeline import pipeline, reading
+from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.verified_shards import VerifiedShards
 
 
@@ -36,10 +36,7 @@ class Original:
 def read_examples(
     shard_paths: Sequence[str],
     indices: Sequence[int],
-    *,
-    class_ids: np.ndarray,
-    image_size: ImageSize,
-    keep_aspect: bool = False,
+    options: InputOptions,
     verified: VerifiedShards | None = None,
 ) -> dict[str, np.ndarray]:
     """Some examples as pipeline.make_for_eval gives them; the others are not decoded.
@@ -47,9 +44,7 @@ def read_examples(
     Args:
       shard_paths: TFRecord files.
       indices: Positions of the examples in the order of make_for_eval, at least one.
-      class_ids: uint8 [256], raw mask value -> class id.
-      image_size: Of the images given, in pixels.
-      keep_aspect: See pipeline.InputOptions.
+      options: How make_for_eval makes them.
       verified: See reading.Shards.
 
     Returns:
@@ -60,9 +55,9 @@ def read_examples(
     """
     examples = {}
     for index, serialized in _records_at(shard_paths, indices, verified):
-        image, mask = preprocessing.whole(serialized, class_ids, image_size, keep_aspect)
+        example = pipeline.eval_example(serialized, index, options)
         name = _text(record.parse_record(serialized)[record.SOURCE_ID].numpy())
-        examples[int(index)] = (name, image.numpy(), mask.numpy())
+        examples[int(index)] = (name, example["image"].numpy(), example["mask"].numpy())
     names, images, masks = zip(*(examples[index] for index in indices), strict=True)
     return {"name": np.array(names, object), "image": np.stack(images), "mask": np.stack(masks)}
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from petseg.data.label_map import IGNORE
+from petseg.data.label_map import IGNORE, IMAGE_LABELS
 from petseg.losses.base import Truth
 
 IMAGE_CLASS = "image_class"  # in a batch: int64 [batch]
@@ -40,12 +40,13 @@ def truth_of(batch: Mapping[str, tf.Tensor], options: TruthOptions) -> Truth:
     """The whole truth of a batch, as evaluations need it.
 
     Args:
-      batch: `mask`, uint8 [batch, height, width]; IMAGE_CLASS if the input gives it.
+      batch: `mask`, uint8 [batch, height, width]; IMAGE_CLASS and IMAGE_LABELS if the input gives
+        them.
       options: Of these `objects` counts.
     """
     mask = batch["mask"]
     box = boxes_around(mask, options.objects) if options.objects else None
-    return Truth(mask, batch.get(IMAGE_CLASS), box)
+    return Truth(mask, batch.get(IMAGE_CLASS), box, batch.get(IMAGE_LABELS))
 
 
 def withhold_masks(truth: Truth, options: TruthOptions) -> Truth:

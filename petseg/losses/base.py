@@ -41,11 +41,14 @@ class Truth(NamedTuple):
         known.
       box: float32 [batch, 4], the box around an image's object, as Outputs.boxes has it; all 0
         where there is none; None if boxes are not drawn.
+      image_labels: uint8 [batch, classes], whether each class is in an image: 1, 0 or IGNORE; None
+        if only the mask says it (see presence.labels_of_masks).
     """
 
     mask: tf.Tensor
     image_class: tf.Tensor | None = None
     box: tf.Tensor | None = None
+    image_labels: tf.Tensor | None = None
 
 
 UNKNOWN_CLASS = -1  # of an image
@@ -64,8 +67,8 @@ class Loss:
       takes_teacher: whether `function` also takes the keyword arguments teacher_logits (float32,
         of the logits' shape) and temperature (above 0).
       reads: What `function` takes in place of the two arguments above: "pixels" takes them;
-        "presence" takes Outputs.presence and the class ids; "detection" takes Outputs and Truth,
-        for what they say of the image's class and box.
+        "presence" takes Outputs.presence and Truth.image_labels; "detection" takes Outputs and
+        Truth, for what they say of the image's class and box.
       takes_class_weights: whether `function` also takes the keyword arguments class_weights
         (one float per class, empty for 1) and label_smoothing (from 0 to below 1).
       is_faster_fused: whether XLA's fusion makes it faster on CPUs. XLA sorts and pools
@@ -84,7 +87,7 @@ class Loss:
     ) -> tf.Tensor:
         """What `function` gives; each takes what it reads."""
         if self.reads == "presence":
-            return self.function(outputs.presence, truth.mask)
+            return self.function(outputs.presence, truth.image_labels)
         if self.reads == "detection":
             return self.function(outputs, truth)
         if self.takes_teacher:

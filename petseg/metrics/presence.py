@@ -1,13 +1,13 @@
 """How well a presence head tells which classes an image holds, and from which probability on.
 
-Images without a counted pixel are left out.
+Of each class the images are left out of which it is not known.
 """
 
 import dataclasses
 
 import numpy as np
 
-from petseg.data.label_map import foreground
+from petseg.data.label_map import IGNORE, foreground
 from petseg.metrics.base import ImageCounts
 from petseg.metrics.measure import by_class
 
@@ -22,16 +22,12 @@ class Presence:
     Attributes:
       probabilities: float64 [images, classes], of each class being there.
       counts: pixels of each class, predicted without suppression.
+      labels: uint8 [images, classes], 1 where an image has a class, 0 where not, or IGNORE.
     """
 
     probabilities: np.ndarray
     counts: ImageCounts
-
-    def counted(self) -> "Presence":
-        """Without the images of which no pixel counts."""
-        rows, c = self.counts.truth.sum(1) > 0, self.counts
-        counts = ImageCounts(c.right[rows], c.truth[rows], c.predicted[rows], c.class_names)
-        return Presence(self.probabilities[rows], counts)
+    labels: np.ndarray
 
 
 def presence_figures(presence: Presence) -> dict[str, dict[str, float | None]]:
@@ -41,13 +37,14 @@ def presence_figures(presence: Presence) -> dict[str, dict[str, float | None]]:
       presence_auc, see area_under_roc; presence_threshold, see choose_thresholds;
       presence_precision and presence_recall of images with at least that probability.
     """
-    known, names = presence.counted(), presence.counts.class_names
-    there, thresholds = known.counts.truth > 0, choose_thresholds(presence)
-    called = known.probabilities >= thresholds
+    names, thresholds = presence.counts.class_names, choose_thresholds(presence)
+    there, is_known = presence.labels == 1, presence.labels != IGNORE
+    called = (presence.probabilities >= thresholds) & is_known
+    columns = zip(presence.probabilities.T, there.T, is_known.T, strict=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         right = (there & called).sum(0)
         values = {
-            "presence_auc": area_under_roc(known.probabilities, there),
+            "presence_auc": np.array([area_under_roc(p[k], t[k]) for p, t, k in columns]),
             "presence_precision": right / called.sum(0),
             "presence_recall": right / there.sum(0),
             THRESHOLD: thresholds,
@@ -65,42 +62,40 @@ def presence_tags(figures: dict[str, dict[str, float | None]]) -> dict[str, floa
     }
 
 
-def area_under_roc(probabilities: np.ndarray, there: np.ndarray) -> np.ndarray:
+def area_under_roc(probabilities: np.ndarray, there: np.ndarray) -> float:
     """The probability that an image with a class gets a higher one than an image without it.
 
     Equal ones count half (Mann and Whitney 1947).
 
     Args:
-      probabilities: float [images, classes].
-      there: bool [images, classes].
+      probabilities: float [images].
+      there: bool [images].
 
     Returns:
-      float64 [classes]; NaN for a class that all images have, or none.
+      NaN for a class that all images have, or none.
     """
-    areas = np.full(there.shape[1], np.nan)
-    for index, (of_class, has) in enumerate(zip(probabilities.T, there.T, strict=True)):
-        if has.any() and not has.all():
-            without = np.sort(of_class[~has])
-            below = np.searchsorted(without, of_class[has], "left")
-            not_above = np.searchsorted(without, of_class[has], "right")
-            areas[index] = (below + not_above).mean() / (2 * without.size)
-    return areas
+    if there.all() or not there.any():
+        return float("nan")
+    without = np.sort(probabilities[~there])
+    below = np.searchsorted(without, probabilities[there], "left")
+    not_above = np.searchsorted(without, probabilities[there], "right")
+    return float((below + not_above).mean() / (2 * without.size))
 
 
 def choose_thresholds(presence: Presence) -> np.ndarray:
     """The probabilities below which suppressing a class gives the highest Dice coefficients.
 
-    They are means over images, 1 where neither truth nor prediction has the class, as in
-    image_metrics.image_dice. Of equally good thresholds the lowest is taken.
+    They are means over images of which a pixel counts, 1 where neither truth nor prediction has
+    the class, as in image_metrics.image_dice. Of equally good thresholds the lowest is taken.
 
     Returns:
       float64 [classes]; 0 suppresses nothing.
     """
-    known = presence.counted()
-    sizes = known.counts.truth + known.counts.predicted
-    kept = np.where(sizes > 0, 2 * known.counts.right / np.maximum(sizes, 1), 1.0)
-    gains = (known.counts.truth == 0) - kept  # of suppressing the class in this image
-    columns = zip(known.probabilities.T, gains.T, strict=True)
+    rows, counts = presence.counts.truth.sum(1) > 0, presence.counts
+    sizes = counts.truth + counts.predicted
+    kept = np.where(sizes > 0, 2 * counts.right / np.maximum(sizes, 1), 1.0)
+    gains = (counts.truth == 0) - kept  # of suppressing the class in this image
+    columns = zip(presence.probabilities[rows].T, gains[rows].T, strict=True)
     return np.array([_best_threshold(of_class, gain) for of_class, gain in columns])
 
 
@@ -119,8 +114,8 @@ def warning(presence: Presence) -> str:
     """A line for users if all images hold the same classes, but the background; '' otherwise."""
     names = presence.counts.class_names
     chosen = foreground(names) or list(range(len(names)))
-    there = presence.counted().counts.truth[:, chosen] > 0
-    if not (there.all(0) | ~there.any(0)).all():
+    labels = presence.labels[:, chosen]
+    if ((labels == 1).any(0) & (labels == 0).any(0)).any():
         return ""
     return (
         f"each of {', '.join(names[i] for i in chosen)} is in all validation images, or in none: "

@@ -24,6 +24,7 @@ from petseg.input_pipeline import (
 )
 from petseg.input_pipeline.decoded_store import DecodedSplit
 from petseg.input_pipeline.image_batches import ImageBatches
+from petseg.input_pipeline.patches import PatchOptions, object_class
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.raw_values import raw_values, raw_values_of_shard
 from petseg.input_pipeline.reading import Shards, shards_in
@@ -106,14 +107,7 @@ class DataSet:
     def validation_examples(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
         """Some examples of the validation split; see stored_examples.read_examples."""
         paths = self.shards(self.validation).paths
-        return stored_examples.read_examples(
-            paths,
-            list(indices),
-            class_ids=self.options.class_ids,
-            image_size=self.options.image_size,
-            keep_aspect=self.options.keep_aspect,
-            verified=self.verified,
-        )
+        return stored_examples.read_examples(paths, list(indices), self.options, self.verified)
 
 
 def check_best_metric(name: str, label_map: LabelMap) -> None:
@@ -279,6 +273,9 @@ def input_options(config: Config, label_map: LabelMap) -> InputOptions:
         deterministic=data.deterministic,
         threads=data.input_threads,
         ram_budget_mib=data.ram_budget_mib,
+        patches=PatchOptions(config.patches, object_class(label_map))
+        if config.patches.enabled
+        else None,
         has_image_class=needs_image_class(config),
     )
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from petseg.losses.base import Outputs, Truth
+from petseg.losses.presence import labels_of_masks
 from petseg.losses.terms import choose_losses
 from petseg.models.encoders.base import IMAGE
 from petseg.models.segmentation_model import SegmentationModel
@@ -123,6 +124,9 @@ def make_gradients(
         """Each term, and the gradient of their sum, times the scale, by the given outputs."""
         values = []
         images = tf.constant(shares.global_batch, tf.float32)
+        if truth.image_labels is None and outputs.presence is not None:
+            labels = labels_of_masks(truth.mask, outputs.presence.shape[-1])
+            truth = truth._replace(image_labels=labels)
         with tf.GradientTape() as tape:
             tape.watch(_given(outputs))
             for loss, weight in zip(chosen, losses.terms.values(), strict=True):

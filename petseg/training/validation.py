@@ -112,7 +112,7 @@ class Validator:
         presence = None
         if run.model.presence:
             logits = counted.presence_logits.astype(np.float64)
-            presence = Presence(1 / (1 + np.exp(-logits)), of_images)
+            presence = Presence(1 / (1 + np.exp(-logits)), of_images, counted.image_labels)
             of_presence = presence_lib.presence_figures(presence)
             measured |= of_presence
             tags |= presence_lib.presence_tags(of_presence)

@@ -436,9 +436,9 @@ def test_single_examples_are_those_of_the_evaluation_and_originals_those_of_the_
 ):
     settings = {"image_size": size, "keep_aspect": keep_aspect}
     (whole,) = take(eval_batches(some, batch_size=NUM, **settings), 1)
-    settings["class_ids"] = CLASS_IDS
     indices = [33, 0, 12, 5]
-    examples = stored_examples.read_examples(some.paths, indices, **settings)
+    options = InputOptions(class_ids=CLASS_IDS, batch_size=1, **settings)
+    examples = stored_examples.read_examples(some.paths, indices, options)
     originals = {o.index: o for o in stored_examples.read_originals(some.paths, indices)}
     assert sorted(originals) == sorted(indices)
     for row, index in enumerate(indices):

@@ -14,6 +14,7 @@ from petseg.losses.cross_entropy import boundary_cross_entropy_sum, cross_entrop
 from petseg.losses.focal import focal_loss_sum
 from petseg.losses.lovasz_softmax import lovasz_softmax_loss_sum
 from petseg.losses.overlap import dice_loss_sum, generalised_dice_loss_sum, tversky_loss_sum
+from petseg.losses.presence import labels_of_masks
 from petseg.losses.terms import are_faster_fused, choose_losses, parse_loss
 from petseg.registry import LOSSES
 from petseg.training.data import class_weights
@@ -67,7 +68,8 @@ def test_presence_is_a_binary_cross_entropy_of_each_image_and_class():
             expected -= np.log(1 / (1 + np.exp(np.where(there, -logits, logits)))).mean()
     assert not np.isin(np.arange(3), LABELS[3]).all() and (LABELS[2] == IGNORE).all()
     loss = LOSSES.get("presence")
-    summed = loss.sum(Outputs(LOGITS, image_logits), Truth(LABELS))
+    truth = Truth(LABELS, image_labels=labels_of_masks(LABELS, 3))
+    summed = loss.sum(Outputs(LOGITS, image_logits), truth)
     assert float(summed) == pytest.approx(expected, rel=1e-5)
     assert loss.summed_over == "image"
 

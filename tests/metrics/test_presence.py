@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from petseg.data.label_map import IGNORE
 from petseg.metrics.base import ImageCounts
 from petseg.metrics.presence import (
     Presence,
@@ -25,7 +26,8 @@ def drawn(rng: np.random.Generator, images: int) -> Presence:
     ignored = rng.random(images) < 0.2
     counts = [np.where(ignored[:, None], 0, one) for one in (right, truth, predicted)]
     noise = rng.normal(0, 1, (images, 3)) + 1.5 * (truth > 0)
-    return Presence(np.round(1 / (1 + np.exp(-noise)), 1), ImageCounts(*counts, NAMES))
+    labels = np.where(ignored[:, None], IGNORE, counts[1] > 0).astype(np.uint8)
+    return Presence(np.round(1 / (1 + np.exp(-noise)), 1), ImageCounts(*counts, NAMES), labels)
 
 
 def rows_that_count(presence):
@@ -89,13 +91,27 @@ def test_the_area_is_the_share_of_pairs_in_order(seed):
 
 def test_a_class_that_is_always_there_has_no_area():
     there = np.array([[True, False, True], [True, False, False]])
-    areas = area_under_roc(np.array([[0.9, 0.1, 0.4], [0.8, 0.2, 0.4]]), there)
+    probabilities = np.array([[0.9, 0.1, 0.4], [0.8, 0.2, 0.4]])
+    areas = [area_under_roc(p, t) for p, t in zip(probabilities.T, there.T, strict=True)]
     np.testing.assert_array_equal(areas, [np.nan, np.nan, 0.5])
 
 
 def test_images_that_all_hold_the_same_classes_are_noticed():
     truth = np.array([[90, 10, 0], [50, 50, 0], [0, 0, 0]])
-    presence = Presence(np.full((3, 3), 0.5), ImageCounts(truth, truth, truth, NAMES))
+    labels = np.array([[1, 1, 0], [1, 1, 0], [IGNORE] * 3], np.uint8)
+    presence = Presence(np.full((3, 3), 0.5), ImageCounts(truth, truth, truth, NAMES), labels)
     assert warning(presence).startswith("each of nerve, vessel is in all validation images, or")
-    truth[1, 1] = 0
+    labels[1, 1] = 0
     assert warning(presence) == ""
+
+
+def test_labels_alone_say_which_images_count_for_the_area():
+    """As for patches: an image without a counted pixel may lack a class, or it is not known."""
+    truth = np.array([[90, 10], [0, 0], [0, 0], [60, 40]])
+    labels = np.array([[IGNORE, 1], [IGNORE, 0], [IGNORE, IGNORE], [IGNORE, 1]], np.uint8)
+    probabilities = np.array([[0.5, 0.9], [0.5, 0.6], [0.5, 1.0], [0.5, 0.3]])
+    counts = ImageCounts(truth, truth, truth, ("background", "object"))
+    figures = presence_figures(Presence(probabilities, counts, labels))
+    assert figures["presence_auc"] == {"background": None, "object": 0.5}
+    assert figures["presence_threshold"] == {"background": 0.0, "object": 0.0}
+    assert figures["presence_precision"]["object"] == pytest.approx(2 / 3)

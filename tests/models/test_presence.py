@@ -34,14 +34,14 @@ def test_presence_is_a_dense_layer_on_the_mean_of_the_deepest_features(encoder):
     (deepest, *_), (level, *_) = model.features({IMAGE: x}), model.levels.values()
     kernel, bias = (variable.numpy() for variable in model.presence.variables)
     expected = deepest.numpy().astype(np.float64).mean((1, 2)) / level.scale @ kernel + bias
-    np.testing.assert_allclose(model.outputs({IMAGE: x}).image, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model.outputs({IMAGE: x}).presence, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("decoder", ["segnet", "unet", "pspnet", "deeplab_v3_plus"])
 def test_pixels_are_those_of_a_model_without_the_head(decoder):
     x = images(1, 96)
     without, model = (build(decoder=decoder, presence=there) for there in (False, True))
-    assert without.outputs({IMAGE: x}).image is None
+    assert without.outputs({IMAGE: x}).presence is None
     np.testing.assert_array_equal(model(x), without(x))
     more = {v.path for v in model.variables} - {v.path for v in without.variables}
     assert more == {"presence/kernel", "presence/bias"}
@@ -52,7 +52,7 @@ def test_pixels_are_those_of_a_model_without_the_head(decoder):
 def test_a_head_starts_without_an_opinion():
     options = ModelOptions(encoder_width=2, encoder_convs=(1, 1, 1, 1, 1), presence=True)
     model = build_model(options, num_classes=3, image_size=96, weights="none")
-    np.testing.assert_array_equal(model.outputs({IMAGE: images(2, 96)}).image, np.zeros((2, 3)))
+    np.testing.assert_array_equal(model.outputs({IMAGE: images(2, 96)}).presence, np.zeros((2, 3)))
 
 
 def test_absent_classes_are_taken_from_every_pixel_but_not_all_of_them():
@@ -73,7 +73,7 @@ def test_absent_classes_are_taken_from_every_pixel_but_not_all_of_them():
 
 def test_the_joined_model_suppresses_as_the_model_does():
     model, x = build("mobilenet_v2"), images(3, 96)
-    probabilities = 1 / (1 + np.exp(-model.outputs({IMAGE: x}).image.numpy()))
+    probabilities = 1 / (1 + np.exp(-model.outputs({IMAGE: x}).presence.numpy()))
     # Between the images' probabilities, so that some have each class and some do not.
     thresholds = tuple(np.median(probabilities, 0).tolist())
     suppressing = dataclasses.replace(model, thresholds=thresholds)

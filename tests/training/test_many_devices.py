@@ -42,7 +42,9 @@ def hard_config(tiny_config):
     config.data.keep_aspect = True
     config.model.dropout_rate = 0.3
     config.model.presence = True
-    config.train.loss = "cross_entropy+dice+0.5*presence"
+    config.data.masks_of = "species=dog"
+    config.model.class_masks = "summed"
+    config.train.loss = "cross_entropy+dice+0.5*presence+image_class+box"
     config.augment.min_crop_area = 0.2
     config.augment.max_rotation_degrees = 20.0
     config.augment.brightness = 0.2

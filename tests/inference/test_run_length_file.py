@@ -222,4 +222,6 @@ def test_columns_that_make_no_table_are_one_line(columns):
 
 
 def test_a_kind_is_of_each_picture_or_of_all():
-    assert set(outputs._ENDINGS) == set(output_kinds.OF_EACH) == set(output_kinds.KINDS) - {RLE}
+    of_each = {*output_kinds.OF_EACH, output_kinds.PROPOSAL_PICTURES}
+    of_all = {RLE, output_kinds.PROPOSALS}
+    assert set(outputs._ENDINGS) == of_each == set(output_kinds.KINDS) - of_all

@@ -21,7 +21,7 @@ class Presence:
 
     Attributes:
       probabilities: float64 [images, classes], of each class being there.
-      counts: pixels of each class, predicted without suppression.
+      counts: pixels of each class; to choose thresholds, predicted without suppression.
     """
 
     probabilities: np.ndarray
@@ -34,15 +34,37 @@ class Presence:
         return Presence(self.probabilities[rows], counts)
 
 
-def presence_figures(presence: Presence) -> dict[str, dict[str, float | None]]:
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """How precision and recall of one class change with the threshold.
+
+    Attributes:
+      thresholds: float64 [points], ascending: 0 and every probability that an image has.
+      precision: float64 [points], of the images with at least that probability.
+      recall: float64 [points], of the same.
+    """
+
+    thresholds: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+def presence_figures(
+    presence: Presence, thresholds: np.ndarray
+) -> dict[str, dict[str, float | None]]:
     """Figures of every class, by name of the figure and of the class.
 
+    Args:
+      presence: Of a split's images.
+      thresholds: float [classes], such as those of choose_thresholds.
+
     Returns:
-      presence_auc, see area_under_roc; presence_threshold, see choose_thresholds;
-      presence_precision and presence_recall of images with at least that probability.
+      presence_auc, see area_under_roc; presence_threshold; presence_precision and
+      presence_recall of images with at least that probability; presence_prevalence, the share of
+      the images that hold the class.
     """
     known, names = presence.counted(), presence.counts.class_names
-    there, thresholds = known.counts.truth > 0, choose_thresholds(presence)
+    there = known.counts.truth > 0
     called = known.probabilities >= thresholds
     with np.errstate(invalid="ignore", divide="ignore"):
         right = (there & called).sum(0)
@@ -50,6 +72,7 @@ def presence_figures(presence: Presence) -> dict[str, dict[str, float | None]]:
             "presence_auc": area_under_roc(known.probabilities, there),
             "presence_precision": right / called.sum(0),
             "presence_recall": right / there.sum(0),
+            "presence_prevalence": there.sum(0) / len(there),
             THRESHOLD: thresholds,
         }
     return {name: by_class(of_classes, names) for name, of_classes in values.items()}
@@ -85,6 +108,21 @@ def area_under_roc(probabilities: np.ndarray, there: np.ndarray) -> np.ndarray:
             not_above = np.searchsorted(without, of_class[has], "right")
             areas[index] = (below + not_above).mean() / (2 * without.size)
     return areas
+
+
+def curves(presence: Presence) -> dict[str, Curve]:
+    """The curve of each class that some images hold and others do not, by its name."""
+    known = presence.counted()
+    there, found = known.counts.truth > 0, {}
+    columns = zip(presence.counts.class_names, known.probabilities.T, there.T, strict=True)
+    for name, probabilities, has in columns:
+        if has.any() and not has.all():
+            thresholds = np.unique([0.0, *probabilities])
+            ordered, with_class = np.sort(probabilities), np.sort(probabilities[has])
+            called = ordered.size - np.searchsorted(ordered, thresholds, "left")
+            right = with_class.size - np.searchsorted(with_class, thresholds, "left")
+            found[name] = Curve(thresholds, right / called, right / with_class.size)
+    return found
 
 
 def choose_thresholds(presence: Presence) -> np.ndarray:

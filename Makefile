@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIR ?= quickstart
 
-.PHONY: help quickstart test test-slow test-all lint dist constraints clean
+.PHONY: help quickstart test test-slow test-all lint docs site dist constraints clean
 
 help:
 	@echo "make quickstart   install; then draw toy pets, convert, train, evaluate, predict"
@@ -12,9 +12,11 @@ help:
 	@echo "make test-slow    the tests marked slow, which CI runs, too"
 	@echo "make test-all     lint, import contracts and every test"
 	@echo "make lint         lint and import contracts only"
+	@echo "make docs         write the generated pages of docs/ again"
+	@echo "make site         build the documents as a site into site/"
 	@echo "make dist         build the wheel and the source distribution into dist/"
 	@echo "make constraints  pin the newest versions that the requirements allow"
-	@echo "make clean        remove the environment, dist/ and the quickstart's output"
+	@echo "make clean        remove the environment, dist/, site/ and the quickstart's output"
 
 quickstart: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py --dir=$(DIR)
@@ -33,6 +35,12 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+docs: $(VENV)/installed
+	$(BIN)/python tools/write_docs.py
+
+site: $(VENV)/installed-docs
+	$(BIN)/mkdocs build --strict
+
 dist: $(VENV)/installed-test
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
@@ -40,12 +48,12 @@ dist: $(VENV)/installed-test
 constraints:
 	rm -rf $(VENV)-pins
 	$(PYTHON) -m venv $(VENV)-pins
-	$(VENV)-pins/bin/pip install --quiet ".[test,profile]"
+	$(VENV)-pins/bin/pip install --quiet ".[test,profile,docs]"
 	$(VENV)-pins/bin/pip freeze --all --exclude petseg --exclude pip > constraints.txt
 	rm -rf $(VENV)-pins
 
 clean:
-	rm -rf $(VENV) $(DIR) build dist
+	rm -rf $(VENV) $(DIR) build dist site
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -58,4 +66,8 @@ $(VENV)/installed: $(BIN)/python constraints.txt setup.cfg
 
 $(VENV)/installed-test: $(BIN)/python constraints.txt setup.cfg
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: $(BIN)/python constraints.txt setup.cfg
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@ $(VENV)/installed

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     if not (data / "manifest.json").exists():
         _step("convert", f"--raw_dir={raw}", f"--output_dir={data}", "--name=toy_pets")
     _step("train", "--config=quickstart", f"--workdir={run}", f"--config.data.dir={data}")
-    _step("evaluate", f"--workdir={run}", "--split=validation")
+    _step("evaluate", f"--workdir={run}", "--split=validation", "--nojson")
     images = sorted(str(path) for path in (raw / "images").glob("*.jpg"))[::60]
     _step("predict", f"--workdir={run}", f"--output_dir={predictions}", *images)
     _summarize(run, predictions, time.monotonic() - started_s)

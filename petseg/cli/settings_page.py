@@ -4,44 +4,80 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
 
 from petseg.config import Config, Stage
-from petseg.setting import Rules, Section, rules_of
+from petseg.setting import Resume, Rules, Section, rules_of
 
 _COLUMNS = 88
 
 
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What there is to know of a setting.
+
+    Attributes:
+      name: As on the command line, such as config.data.dir.
+      default: Its default.
+      limits: What it may be, '' for anything of its type.
+      text: What it does.
+      resume: Whether a resumed run may change it.
+    """
+
+    name: str
+    default: object
+    limits: str
+    text: str
+    resume: Resume
+
+
+def groups() -> list[tuple[str, str, list[Entry]]]:
+    """Name, summary and settings of each section, in the order of petseg/config.py.
+
+    Settings of no section come under config, those of a stage last.
+    """
+    config, loose, found = Config(), [], []
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"config.{field.name}"
+        if isinstance(value, Section):
+            found.append((name, inspect.getdoc(value).splitlines()[0], _entries(name, value)))
+        else:
+            loose.append(_entry(name, value, field, Config))
+    found.append(("config", "Settings of no section.", loose))
+    stage = "config.train.stages[0]"
+    found.append((stage, "A stage of config.train.stages.", _entries(stage, Stage())))
+    return found
+
+
 def page() -> str:
-    """Every setting, in the order of petseg/config.py."""
+    """Every setting, as text for a terminal."""
     parts = ["A recipe sets these; --config.SECTION.FIELD=VALUE changes one."]
-    for field in dataclasses.fields(Config()):
-        value, name = getattr(Config(), field.name), f"config.{field.name}"
-        if not isinstance(value, Section):
-            parts.append(_entry(name, value, rules_of(field), _texts(Config)[field.name]))
-            continue
-        parts += [f"{name}: {inspect.getdoc(value).splitlines()[0]}", *_entries(name, value)]
-    parts += ["A stage of config.train.stages:", *_entries("config.train.stages[0]", Stage())]
+    for name, summary, entries in groups():
+        parts += [f"{name}: {summary}", *map(_shown, entries)]
     return "\n\n".join(parts)
 
 
-def _entries(prefix: str, section: Section) -> Iterator[str]:
-    texts = _texts(type(section))
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        yield _entry(f"{prefix}.{field.name}", value, rules_of(field), texts[field.name])
+def _shown(entry: Entry) -> str:
+    limits = f" [{entry.limits}]" if entry.limits else ""
+    lines = textwrap.wrap(entry.text + limits, _COLUMNS - 6)
+    return "\n".join([f"  --{entry.name}={entry.default!r}", *(f"      {one}" for one in lines)])
 
 
-def _entry(name: str, default: object, rules: Rules, text: str) -> str:
-    shown = f"  --{name}={default!r}"
-    limits = _limits(rules)
-    lines = textwrap.wrap(f"{text} {limits}".strip(), _COLUMNS - 6)
-    return "\n".join([shown, *(f"      {line}" for line in lines)])
+def _entries(prefix: str, section: Section) -> list[Entry]:
+    fields = dataclasses.fields(section)
+    return [
+        _entry(f"{prefix}.{field.name}", getattr(section, field.name), field, type(section))
+        for field in fields
+    ]
+
+
+def _entry(name: str, default: object, field: dataclasses.Field, section: type) -> Entry:
+    rules = rules_of(field)
+    return Entry(name, default, _limits(rules), _texts(section)[field.name], rules.resume)
 
 
 def _limits(rules: Rules) -> str:
     if rules.choices is not None:
-        return f"[{', '.join(rules.choices)}]"
+        return ", ".join(rules.choices)
     limits = []
     if rules.multiple_of != 1:
         limits.append(f"a multiple of {rules.multiple_of}")
@@ -51,7 +87,7 @@ def _limits(rules: Rules) -> str:
         limits.append(f"above {rules.above}")
     if rules.at_most is not None:
         limits.append(f"at most {rules.at_most:,}")
-    return f"[{', '.join(limits)}]" if limits else ""
+    return ", ".join(limits)
 
 
 def _texts(section: type) -> dict[str, str]:

@@ -6,7 +6,7 @@
 RUN is a run of the recipe oxford_pets_features.
 
 Result (pets squashed to 128 px, shown at 224; two seeds): mean IoU 0.8033 of three classes, no
-more than RUN has; see BUILD.md for what was tried.
+more than RUN has; docs/experiments.md says what else was tried.
 """
 
 from petseg.config import Config

@@ -14,6 +14,7 @@ from petseg.errors import FaultFound, UserError
 from petseg.evaluation import counting, label_map_views, report
 from petseg.evaluation.counting import ImageScores
 from petseg.evaluation.figures import RANKED_BY, rank_images, split_figures
+from petseg.evaluation.presence import judge_presence
 from petseg.evaluation.report import ReportContent
 from petseg.image_size import as_json
 from petseg.inference.postprocessing import PostprocessingOptions
@@ -22,6 +23,7 @@ from petseg.inference.tta import TtaOptions
 from petseg.input_pipeline import stored_examples
 from petseg.input_pipeline.raw_values import raw_values
 from petseg.input_pipeline.stored_examples import Original
+from petseg.metrics.presence import curves, presence_figures
 from petseg.progress import Progress
 from petseg.run_dir import evaluations, trained_model
 from petseg.run_dir.trained_model import TrainedModel
@@ -63,7 +65,9 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
       images' full size: own_size. By other label maps that apply to the data set: label_maps. By
       groups of images: groups. worst and best: names and mean IoU. Also split, images,
       image_size, label_map, checkpoint_step, views (test-time augmentation), postprocessing (of
-      own_size alone), panel and report (paths).
+      own_size alone), panel and report (paths). With a presence head, by class: presence_auc,
+      presence_precision, presence_recall, presence_threshold (chosen on the validation split
+      while the run was trained), presence_prevalence.
 
     Raises:
       UserError: the run, the data set or the split does not exist or does not fit.
@@ -98,12 +102,19 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     folder = evaluations.evaluation_folder(run_dir)
     panel_path = folder / f"{options.split}_panel.png"
     report_path = folder / f"{options.split}_report.html"
+    presence, of_presence = None, {}
+    if trained.model.presence:
+        with device_memory.exhaustion_in_one_line(elsewhere):
+            originals = stored_examples.read_originals(paths)
+            presence = judge_presence(originals, counts.images, trained)
+        of_presence = presence_figures(presence, np.array(trained.model.thresholds))
     panel = draw(range(min(options.panel_images, split.records)))
     Image.fromarray(panel).save(panel_path)
     worst = [image.index for image in rank_images(counts.images)]
     figures = {
         "split": options.split,
         **split_figures(counts, views, options.panel_images),
+        **of_presence,
         "image_size": as_json(config.image_size),
         "views": {**dataclasses.asdict(options.tta), "scales": list(options.tta.scales)},
         "postprocessing": dataclasses.asdict(options.postprocessing),
@@ -120,6 +131,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
         image_mean_ious=[image.mean_iou[RANKED_BY] for image in counts.images],
         worst=draw(worst[: options.panel_images]),
         best=draw(worst[::-1][: options.panel_images]),
+        presence_curves=curves(presence) if presence else {},
     )
     evaluations.write_text(report_path, report.html_page(content))
     json_path = folder / f"{options.split}.json"

@@ -10,12 +10,20 @@ import numpy as np
 from PIL import Image
 
 from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
-from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles, postprocessing_text
+from petseg.evaluation.titles import (
+    NOT_IN_TRUTH,
+    PRESENCE_TITLES,
+    has_presence,
+    metric_titles,
+    postprocessing_text,
+)
 from petseg.image_size import readable
+from petseg.metrics.presence import THRESHOLD, Curve
 from petseg.version import __version__
 from petseg.visualization import charts
 
 _JPEG_QUALITY = 88
+_MOST_CURVES = 12
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 2em auto; padding: 0 1em;
        color: #222 }
@@ -41,6 +49,7 @@ class ReportContent:
       image_mean_ious: mean IoU of every image; NaN where no pixel counts.
       worst: panel of the worst images, uint8 [height, width, 3].
       best: panel of the best images, uint8 [height, width, 3].
+      presence_curves: by class, from metrics.presence.curves; {} without a presence head.
     """
 
     figures: Mapping
@@ -51,6 +60,7 @@ class ReportContent:
     image_mean_ious: Sequence[float]
     worst: np.ndarray
     best: np.ndarray
+    presence_curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
 
 
 def html_page(content: ReportContent) -> str:
@@ -68,6 +78,7 @@ def html_page(content: ReportContent) -> str:
         f"{_number(figures[FULL_SIZE]['mean_iou'])} at the images' full size</p>",
         "<h2>Classes</h2>",
         _classes(figures),
+        _presence(figures, content.presence_curves),
         "<h2>Means</h2>",
         _means(figures),
         "<h2>Near the border</h2><p class=note>Mean IoU of the pixels that have another class, or "
@@ -103,6 +114,29 @@ def _classes(figures: Mapping) -> str:
     if lacking := figures[FULL_SIZE]["not_in_truth"]:
         note += f"<p class=note>{NOT_IN_TRUTH}: {_text(', '.join(lacking))}</p>"
     return _table(["class", *titles.values()], rows) + note
+
+
+def _presence(figures: Mapping, curves: Mapping[str, Curve]) -> str:
+    """What the presence head says of images; '' for a model without one."""
+    if not has_presence(figures):
+        return ""
+    rows = [
+        [name, *("-" if (v := figures[key][name]) is None else v for key in PRESENCE_TITLES)]
+        for name in figures["iou"]
+    ]
+    shown = dict(list(curves.items())[:_MOST_CURVES])
+    thresholds = {name: figures[THRESHOLD][name] for name in shown}
+    left_out = "" if len(shown) == len(curves) else f" The first {_MOST_CURVES} classes are drawn."
+    parts = [
+        "<h2>Is a class in the image?</h2>",
+        "<p class=note>By the presence head, on whole images at the model's size. Below its "
+        "threshold a class is left out of the prediction; 0 leaves nothing out. Thresholds were "
+        "chosen on the validation split during training: judge them on another split. Prevalence "
+        f"is the share of images that hold the class.{left_out}</p>",
+        _table(["class", *PRESENCE_TITLES.values()], rows),
+        charts.to_svg(charts.precision_recall(shown, thresholds)) if shown else "",
+    ]
+    return "".join(parts)
 
 
 def _means(figures: Mapping) -> str:

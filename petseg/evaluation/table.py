@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from petseg.evaluation.counting import FULL_SIZE, MODEL_SIZE, SIZES
-from petseg.evaluation.titles import NOT_IN_TRUTH, metric_titles, postprocessing_text
+from petseg.evaluation.titles import (
+    NOT_IN_TRUTH,
+    PRESENCE_TITLES,
+    has_presence,
+    metric_titles,
+    postprocessing_text,
+)
 from petseg.image_size import readable
 
 _NAME_WIDTH, _VALUE_WIDTH = 26, 12
@@ -17,6 +23,7 @@ def format_table(figures: Mapping) -> str:
         [
             *_class_lines(figures),
             *_lacking_lines(figures),
+            *_presence_lines(figures),
             "",
             f"{'':<{_NAME_WIDTH}}" + _cells([size, "full size"]),
             *_mean_lines(figures),
@@ -51,6 +58,20 @@ def _lacking_lines(figures: Mapping) -> list[str]:
     if not lacking:
         return []
     return [f"{NOT_IN_TRUTH}: {', '.join(lacking)}"]
+
+
+def _presence_lines(figures: Mapping) -> list[str]:
+    """Returns a table of what the presence head says of images, if the run has one."""
+    if not has_presence(figures):
+        return []
+    widths = [max(len(title) + 2, 9) for title in PRESENCE_TITLES.values()]
+    heads = zip(PRESENCE_TITLES.values(), widths, strict=True)
+    lines = ["", f"{'in an image':<14}" + "".join(f"{title:>{width}}" for title, width in heads)]
+    for name in figures["iou"]:
+        cells = zip((figures[key][name] for key in PRESENCE_TITLES), widths, strict=True)
+        row = "".join(f"{'-' if v is None else _format(v):>{width}}" for v, width in cells)
+        lines.append(f"{name:<14}{row}")
+    return lines
 
 
 def _mean_lines(figures: Mapping) -> list[str]:

@@ -12,6 +12,13 @@ _TITLES = {
     "image_mean_iou": "mean IoU of an image",
     "image_dice": "mean Dice of an image",
 }
+PRESENCE_TITLES = {
+    "presence_auc": "AUC",
+    "presence_precision": "precision",
+    "presence_recall": "recall",
+    "presence_threshold": "threshold",
+    "presence_prevalence": "prevalence",
+}
 _KEEP_ABSENT = "keep_absent"
 NOT_IN_TRUTH = "without a pixel in the truth of this split, so that no figure judges them"
 
@@ -23,6 +30,11 @@ def metric_titles(per_class: bool) -> dict[str, str]:
         for name, metric in METRICS.items()
         if metric.per_class == per_class
     }
+
+
+def has_presence(figures: Mapping) -> bool:
+    """Whether the figures are of a model with a presence head."""
+    return all(key in figures for key in PRESENCE_TITLES)
 
 
 def postprocessing_text(options: Mapping[str, float]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.data.image_range import ImageRange
+from petseg.errors import UserError
 from petseg.image_size import ImageSize, sides_of
 from petseg.inference import small_regions
 from petseg.inference.postprocessing import PostprocessingOptions
@@ -222,9 +223,18 @@ def make_predictor(
     batch_size: int,
     postprocessing: PostprocessingOptions | None = None,
 ) -> Predictor:
-    """Makes a predictor of a run's model; see PredictorOptions for the arguments."""
+    """Makes a predictor of a run's model; see PredictorOptions for the arguments.
+
+    Raises:
+      UserError: keep_absent is asked of a model without a presence head.
+    """
     data, postprocessing = trained.config.data, postprocessing or PostprocessingOptions()
     if postprocessing.keep_absent:
+        if not trained.model.presence:
+            raise UserError(
+                "keep_absent is for models with a presence head (config.model.presence=True); this "
+                "one has none and leaves no class out: the result is the same without it"
+            )
         trained = trained.keeping_absent()
     options = PredictorOptions(
         image_size=data.image_size,

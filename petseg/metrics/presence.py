@@ -21,7 +21,7 @@ class Presence:
 
     Attributes:
       probabilities: float64 [images, classes], of each class being there.
-      counts: pixels of each class, predicted without suppression.
+      counts: pixels of each class; to choose thresholds, predicted without suppression.
       labels: uint8 [images, classes], 1 where an image has a class, 0 where not, or IGNORE.
     """
 
@@ -30,14 +30,36 @@ class Presence:
     labels: np.ndarray
 
 
-def presence_figures(presence: Presence) -> dict[str, dict[str, float | None]]:
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """How precision and recall of one class change with the threshold.
+
+    Attributes:
+      thresholds: float64 [points], ascending: 0 and every probability that an image has.
+      precision: float64 [points], of the images with at least that probability.
+      recall: float64 [points], of the same.
+    """
+
+    thresholds: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+def presence_figures(
+    presence: Presence, thresholds: np.ndarray
+) -> dict[str, dict[str, float | None]]:
     """Figures of every class, by name of the figure and of the class.
 
+    Args:
+      presence: Of a split's images.
+      thresholds: float [classes], such as those of choose_thresholds.
+
     Returns:
-      presence_auc, see area_under_roc; presence_threshold, see choose_thresholds;
-      presence_precision and presence_recall of images with at least that probability.
+      presence_auc, see area_under_roc; presence_threshold; presence_precision and
+      presence_recall of images with at least that probability; presence_prevalence, the share of
+      the images that hold the class.
     """
-    names, thresholds = presence.counts.class_names, choose_thresholds(presence)
+    names = presence.counts.class_names
     there, is_known = presence.labels == 1, presence.labels != IGNORE
     called = (presence.probabilities >= thresholds) & is_known
     columns = zip(presence.probabilities.T, there.T, is_known.T, strict=True)
@@ -47,6 +69,7 @@ def presence_figures(presence: Presence) -> dict[str, dict[str, float | None]]:
             "presence_auc": np.array([area_under_roc(p[k], t[k]) for p, t, k in columns]),
             "presence_precision": right / called.sum(0),
             "presence_recall": right / there.sum(0),
+            "presence_prevalence": there.sum(0) / is_known.sum(0),
             THRESHOLD: thresholds,
         }
     return {name: by_class(of_classes, names) for name, of_classes in values.items()}
@@ -80,6 +103,23 @@ def area_under_roc(probabilities: np.ndarray, there: np.ndarray) -> float:
     below = np.searchsorted(without, probabilities[there], "left")
     not_above = np.searchsorted(without, probabilities[there], "right")
     return float((below + not_above).mean() / (2 * without.size))
+
+
+def curves(presence: Presence) -> dict[str, Curve]:
+    """The curve of each class that some images hold and others do not, by its name."""
+    found, names = {}, presence.counts.class_names
+    for name, of_class, labels in zip(
+        names, presence.probabilities.T, presence.labels.T, strict=True
+    ):
+        is_known = labels != IGNORE
+        probabilities, has = of_class[is_known], labels[is_known] == 1
+        if has.any() and not has.all():
+            thresholds = np.unique([0.0, *probabilities])
+            ordered, with_class = np.sort(probabilities), np.sort(probabilities[has])
+            called = ordered.size - np.searchsorted(ordered, thresholds, "left")
+            right = with_class.size - np.searchsorted(with_class, thresholds, "left")
+            found[name] = Curve(thresholds, right / called, right / with_class.size)
+    return found
 
 
 def choose_thresholds(presence: Presence) -> np.ndarray:

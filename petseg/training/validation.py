@@ -113,7 +113,8 @@ class Validator:
         if run.model.presence:
             logits = counted.presence_logits.astype(np.float64)
             presence = Presence(1 / (1 + np.exp(-logits)), of_images, counted.image_labels)
-            of_presence = presence_lib.presence_figures(presence)
+            thresholds = presence_lib.choose_thresholds(presence)
+            of_presence = presence_lib.presence_figures(presence, thresholds)
             measured |= of_presence
             tags |= presence_lib.presence_tags(of_presence)
         if run.data.image_classes:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from petseg.metrics.presence import Curve
 from petseg.visualization import fonts
 
 _DPI = 100
@@ -113,6 +114,35 @@ def curves(lines: Mapping[str, Mapping[float, float | None]], x_label: str, y_la
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     axes.legend(prop={"family": families, "size": 8})
+    return figure
+
+
+def precision_recall(curves: Mapping[str, Curve], chosen: Mapping[str, float]) -> Figure:
+    """Draws precision and recall over the threshold, a chart for each class.
+
+    Args:
+      curves: By name of the class, at least one.
+      chosen: The threshold of each class, which is marked; 0 is not.
+    """
+    columns = min(len(curves), 3)
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(3.9 * columns, 2.8 * rows), dpi=_DPI, layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+    texts, families = fonts.fit(curves)
+    for axes, text, (name, curve) in zip(grid, texts, curves.items(), strict=False):
+        # A value holds for all thresholds from the last probability up to its own.
+        style = {"drawstyle": "steps-pre"}
+        axes.plot(curve.thresholds, curve.precision, color="#0072b2", label="precision", **style)
+        axes.plot(curve.thresholds, curve.recall, color="#e69f00", label="recall", **style)
+        if chosen[name]:
+            label = f"threshold {chosen[name]:.3f}"
+            axes.axvline(chosen[name], color="#444444", linestyle="--", label=label)
+        axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="threshold")
+        axes.set_title(text, fontfamily=families, parse_math=False, fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower left")
+    for axes in grid[len(curves) :]:
+        axes.remove()
     return figure
 
 

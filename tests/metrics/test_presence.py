@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from petseg.data.label_map import IGNORE
 from petseg.metrics.base import ImageCounts
@@ -7,6 +8,7 @@ from petseg.metrics.presence import (
     Presence,
     area_under_roc,
     choose_thresholds,
+    curves,
     presence_figures,
     presence_tags,
     warning,
@@ -70,7 +72,11 @@ def test_the_area_is_the_share_of_pairs_in_order(seed):
     presence = drawn(np.random.default_rng(seed), 40)
     rows = rows_that_count(presence)
     p, there = presence.probabilities[rows], presence.counts.truth[rows] > 0
-    figures = presence_figures(presence)
+    thresholds = choose_thresholds(presence)
+    if seed % 2:  # any others, such as those of another split
+        thresholds = np.random.default_rng(seed).random(3)
+    figures = presence_figures(presence, thresholds)
+    assert list(figures["presence_threshold"].values()) == list(thresholds)
     for class_id, name in enumerate(NAMES):
         pairs = [
             1.0 if p[a, class_id] > p[b, class_id] else 0.5 * (p[a, class_id] == p[b, class_id])
@@ -85,8 +91,31 @@ def test_the_area_is_the_share_of_pairs_in_order(seed):
         precision = right / called.sum() if called.any() else None
         assert figures["presence_precision"][name] == (precision and pytest.approx(precision))
         assert figures["presence_recall"][name] == pytest.approx(right / there[:, class_id].sum())
+        assert figures["presence_prevalence"][name] == pytest.approx(there[:, class_id].mean())
     tags = presence_tags(figures)
     assert tags["presence/auc/nerve"] == figures["presence_auc"]["nerve"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_curves_are_those_of_scikit_learn(seed):
+    presence = drawn(np.random.default_rng(seed), 40)
+    rows = rows_that_count(presence)
+    p, there = presence.probabilities[rows], presence.counts.truth[rows] > 0
+    found = curves(presence)
+    mixed = [i for i in range(3) if 0 < there[:, i].sum() < len(rows)]
+    assert list(found) == [NAMES[i] for i in mixed] and len(mixed) >= 2
+    for class_id in mixed:
+        of_class = found[NAMES[class_id]]
+        assert (of_class.thresholds[0] == 0) and (np.diff(of_class.thresholds) > 0).all()
+        expected = sklearn.metrics.precision_recall_curve(there[:, class_id], p[:, class_id])
+        precision, recall, thresholds = expected
+        skipped = len(of_class.thresholds) - len(thresholds)  # theirs begins without the 0
+        assert skipped in (0, 1)
+        np.testing.assert_array_equal(of_class.thresholds[skipped:], thresholds)
+        np.testing.assert_allclose(of_class.precision[skipped:], precision[:-1])
+        np.testing.assert_allclose(of_class.recall[skipped:], recall[:-1])
+        assert of_class.precision[0] == pytest.approx(there[:, class_id].mean())
+        assert of_class.recall[0] == 1
 
 
 def test_a_class_that_is_always_there_has_no_area():
@@ -111,7 +140,8 @@ def test_labels_alone_say_which_images_count_for_the_area():
     labels = np.array([[IGNORE, 1], [IGNORE, 0], [IGNORE, IGNORE], [IGNORE, 1]], np.uint8)
     probabilities = np.array([[0.5, 0.9], [0.5, 0.6], [0.5, 1.0], [0.5, 0.3]])
     counts = ImageCounts(truth, truth, truth, ("background", "object"))
-    figures = presence_figures(Presence(probabilities, counts, labels))
+    presence = Presence(probabilities, counts, labels)
+    figures = presence_figures(presence, choose_thresholds(presence))
     assert figures["presence_auc"] == {"background": None, "object": 0.5}
     assert figures["presence_threshold"] == {"background": 0.0, "object": 0.0}
     assert figures["presence_precision"]["object"] == pytest.approx(2 / 3)

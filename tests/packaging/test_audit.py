@@ -37,6 +37,7 @@ ARGUMENTS = {"shell": False, "allow_pickle": False, "safe_mode": True, "verify":
 
 ALLOWED = {
     ("petseg/recipes.py", "exec_module"): "a recipe is code of its user",
+    ("tools/write_docs.py", "import_module"): "the commands that its source names",
     ("petseg/registry.py", "import_module"): "built-ins, and the plugins that settings name",
     ("petseg/conversion/spill.py", "pickle"): "this process's own temporary files",
     ("petseg/conversion/plan.py", "pickle"): "the plan that this conversion has just written",

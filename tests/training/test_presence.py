@@ -9,6 +9,7 @@ from testing.configs import make_tiny_config
 from testing.events import summaries
 
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
+from petseg.evaluation.table import format_table
 from petseg.exporting.export_model import ExportOptions, export_model
 from petseg.inference.postprocessing import PostprocessingOptions
 from petseg.inference.predictor import make_predictor
@@ -99,6 +100,20 @@ def test_an_absent_class_is_nowhere_unless_it_is_kept(run, with_threshold):
         last_figures(run)[1]["recall"]["nerve"], abs=0.02
     )
     assert kept["postprocessing"]["keep_absent"] is True
+
+
+@pytest.mark.slow
+def test_an_evaluation_judges_the_head_as_training_did(run):
+    _, during = last_figures(run)
+    figures = evaluate_split(run, EvaluateOptions())
+    for key in ("auc", "precision", "recall", "threshold", "prevalence"):
+        assert figures[f"presence_{key}"] == pytest.approx(during[f"presence_{key}"], abs=1e-6)
+    flipped = evaluate_split(run, EvaluateOptions(tta=TtaOptions(flip=True)))
+    assert flipped["presence_auc"] == figures["presence_auc"]
+    with open(figures["report"]) as file:
+        page = file.read()
+    assert page.count("<svg") == 4 and f"{figures['presence_auc']['nerve']:.4f}" in page
+    assert "threshold" in format_table(figures)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from petseg.metrics.presence import Curve
 from petseg.visualization import charts
 
 
@@ -21,3 +22,23 @@ def test_the_same_chart_gives_the_same_svg_and_another_one_another():
     drawn = [charts.to_svg(charts.confusion_matrix(c, ("a", "b"))) for c in (one, one, other)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert drawn[0].startswith("<svg") and drawn[0].rstrip().endswith("</svg>")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_each_class_has_a_chart_with_its_curves_and_its_threshold(count):
+    rng = np.random.default_rng(count)
+    drawn = {}
+    for n in range(count):
+        thresholds = np.sort(rng.random(6))
+        drawn[f"class_{n}$"] = Curve(thresholds, rng.random(6), np.sort(rng.random(6))[::-1])
+    chosen = {name: 0.0 if n == 1 else 0.2 + n / 10 for n, name in enumerate(drawn)}
+    figure = charts.precision_recall(drawn, chosen)
+    assert len(figure.axes) == count
+    for axes, (name, curve) in zip(figure.axes, drawn.items(), strict=True):
+        assert axes.get_title() == name
+        precision, recall, *lines = axes.get_lines()
+        np.testing.assert_array_equal(precision.get_xydata().T, [curve.thresholds, curve.precision])
+        np.testing.assert_array_equal(recall.get_xydata().T, [curve.thresholds, curve.recall])
+        marked = [line.get_xdata()[0] for line in lines]
+        assert marked == ([chosen[name]] if chosen[name] else [])
+    assert charts.to_svg(figure).startswith("<svg")

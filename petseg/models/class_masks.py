@@ -114,7 +114,7 @@ class ClassMasks(keras.layers.Layer):
         boxes = ops.reshape(self._locate(mean), (-1, self._image_classes, _CORNERS))
         if self.kind == SHARED:
             return pixels, logits, boxes
-        predicted = ops.cast(ops.argmax(logits, -1), "int64")
+        predicted = tf.argmax(logits, -1)  # Keras's own needs bit operations, which LiteRT lacks
         chosen = ops.where(image_class >= 0, image_class, predicted)
         one_hot = ops.one_hot(chosen, self._image_classes)
         weights = ops.matmul(one_hot, self._mask_weights())

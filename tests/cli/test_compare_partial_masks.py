@@ -1,5 +1,6 @@
 """The comparison of ways to learn from the masks of some classes."""
 
+import itertools
 import json
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_halves_are_whole_and_all_numbers_are_judged_on_the_same_classes():
     divisions = growing([1, 3, 5], 7, 0)
     assert [len(division.with_masks) for division in divisions] == [1, 3, 5]
     assert len({division.judged for division in divisions}) == 1
-    for fewer, more in zip(divisions, divisions[1:], strict=False):
+    for fewer, more in itertools.pairwise(divisions):
         assert set(fewer.with_masks) < set(more.with_masks)
         assert not set(more.with_masks) & set(more.judged)
 

@@ -145,7 +145,7 @@ def load_dataset(
     _load_tensorflow()
     import tensorflow as tf
 
-    from petseg import config_rules
+    from petseg import config_json, config_rules
     from petseg.devices import Devices
     from petseg.input_pipeline import augment
     from petseg.training.data import open_data_set
@@ -155,7 +155,7 @@ def load_dataset(
         config.data.image_size, config.data.batch_size = image_size, batch_size
         config.data.label_map, config.train.seed = label_map, seed
     config_rules.validate(config)
-    config = config_rules.spell_out(config)
+    config = config_json.spell_out(config)
     config.data.dir = str(data_dir)
     data = open_data_set(config)
     data.verify()

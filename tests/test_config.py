@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from petseg import config_rules
+from petseg import config_json, config_rules
 from petseg.config import Config, ModelConfig, Stage
 from petseg.errors import UserError
 from petseg.setting import Section
@@ -99,8 +99,8 @@ def test_a_size_is_one_number_or_height_and_width(given, kept, shown):
     config_rules.validate(config)
     assert config.data.image_size == kept
     assert run_summary.hparams(config)["data.image_size"] == shown
-    text = config_rules.to_json(config)
-    assert config_rules.from_json(text) == config
+    text = config_json.to_json(config)
+    assert config_json.from_json(text) == config
     expected = kept if isinstance(kept, int) else list(kept)
     assert json.loads(text)["data"]["image_size"] == expected
 
@@ -172,11 +172,11 @@ def names() -> list[str]:
 
 def test_paths_are_made_absolute_and_words_are_not():
     config = changed(data__dir="records", data__cache="memory", model__encoder_weights="none")
-    spelled = config_rules.spell_out(config)
+    spelled = config_json.spell_out(config)
     assert spelled.data.dir.startswith("/") and spelled.data.dir.endswith("/records")
     assert (spelled.data.cache, spelled.model.encoder_weights) == ("memory", "none")
     assert config.data.dir == "records"  # the given one stays
-    remote = config_rules.spell_out(changed(data__dir="gs://bucket/records"))
+    remote = config_json.spell_out(changed(data__dir="gs://bucket/records"))
     assert remote.data.dir == "gs://bucket/records"
 
 

@@ -16,7 +16,7 @@ import psutil
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from petseg import config_rules, progress
+from petseg import config_json, config_rules, progress
 from petseg.benchmark import measuring
 from petseg.benchmark.measuring import Candidate
 from petseg.config import Config
@@ -256,7 +256,7 @@ def build_cache(config: Config, images: int) -> float:
 
 def _prepare(config: Config) -> setup.RunSetup:
     config_rules.validate(config)
-    config = config_rules.spell_out(config)
+    config = config_json.spell_out(config)
     return setup.prepare_run(config, None, setup.choose_devices(config))
 
 
@@ -392,7 +392,7 @@ def _training_all(config: Config) -> Config:
 
 
 def _one_batch(config: Config) -> dict[str, tf.Tensor]:
-    found = data.open_data_set(config_rules.spell_out(config))
+    found = data.open_data_set(config_json.spell_out(config))
     batches = found.image_batches(Devices(tf.distribute.get_strategy()))
     return next(iter(batches.train(config.train.trainable, 0)))
 

@@ -181,12 +181,12 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 def _settings(run: str, config: Config) -> list[str]:
     """The flags that turn the default config into this one, those that move no weight left out."""
-    from petseg import config_rules
+    from petseg import config_json, config_rules
     from petseg.data import manifest
     from petseg.data.label_map import own_label_map
     from petseg.setting import Hparam
 
-    usual = config_rules.spell_out(Config())
+    usual = config_json.spell_out(Config())
     with contextlib.suppress(UserError):  # a data set that names no classes
         usual.data.label_map = own_label_map(manifest.read_manifest(run)).spec()
     return [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from petseg import config_rules, device_memory
+from petseg import config_json, device_memory
 from petseg.data import image_classes, manifest
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError
@@ -126,7 +126,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
         figures=figures,
         run_dir=run_dir,
         data_dir=data_dir,
-        settings=config_rules.to_json(trained.config),
+        settings=config_json.to_json(trained.config),
         by_step=evaluations.read_evaluations(run_dir),
         image_mean_ious=[image.mean_iou[RANKED_BY] for image in counts.images],
         worst=draw(worst[: options.panel_images]),

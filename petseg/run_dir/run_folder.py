@@ -14,7 +14,7 @@ from typing import Any
 
 from etils import epath
 
-from petseg import config_rules, locks, paths, registry
+from petseg import config_json, config_rules, locks, paths, registry
 from petseg.config import Config
 from petseg.data import json_file, manifest
 from petseg.data.manifest import Manifest
@@ -127,7 +127,7 @@ def check_fits(run_dir: str, config: Config, data: Manifest) -> list[str]:
 def write_settings(run_dir: str, config: Config, data: Manifest) -> None:
     """Writes the settings and the manifest of the data set to a claimed run folder."""
     # The settings first: they make the folder a run.
-    write_text(epath.Path(run_dir) / _CONFIG, config_rules.to_json(config))
+    write_text(epath.Path(run_dir) / _CONFIG, config_json.to_json(config))
     manifest.write_manifest(run_dir, data)
 
 
@@ -144,13 +144,13 @@ def read_config(run_dir: str) -> Config:
         text = json_file.read_bytes(path)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}; {_REMEDY}") from error
-    if config_rules.is_of_first_edition(text):
+    if config_json.is_of_first_edition(text):
         raise UserError(
             f"--workdir={run_dir} is a run of petseg 0.1, which this version cannot read; train it "
             "again in a new --workdir (the data set need not be converted again)"
         )
     try:
-        config = config_rules.from_json(text)
+        config = config_json.from_json(text)
         registry.load_plugins(config.plugins, f"{path}: plugins")
         config_rules.validate(config)
     except (ValueError, UserError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
-from petseg import config_rules, free_memory
+from petseg import config_json, config_rules, free_memory
 from petseg.config import Config
 from petseg.config_rules import FEATURE_CACHE_DIR
 from petseg.cores import usable_cores
@@ -100,7 +100,7 @@ def examine(config: Config, seconds: float) -> tuple[Figures, Diagnosis]:
     config_rules.validate(config)
     if config.data.feature_cache_dir:
         raise UserError(f"{FEATURE_CACHE_DIR}: only training on images is measured; leave it out")
-    config = config_rules.spell_out(config)
+    config = config_json.spell_out(config)
     run = setup.prepare_run(config, None, setup.choose_devices(config))
     return examine_run(run, run.stage, 0, seconds)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from petseg import config_rules, registry
+from petseg import config_json, config_rules, registry
 from petseg.config import Config
 from petseg.devices import Devices
 from petseg.errors import FaultFound, UserError
@@ -49,7 +49,7 @@ def check_replicas(config: Config) -> Iterator[str]:
       FaultFound: Weights differ by more than 1e-5, or equal weights give other counts.
     """
     config_rules.validate(config)
-    config = config_rules.spell_out(config)
+    config = config_json.spell_out(config)
     config.devices.precision = "float32"
     counts = _replica_counts(config.data.batch_size)
     yield f"{'replicas':<10}{'largest difference of a weight':>32}{'pixels counted otherwise':>28}"

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from petseg import config_rules
+from petseg import config_json, config_rules
 from petseg.config import Config
 from petseg.data import findings
 from petseg.data import manifest as manifest_lib
@@ -73,7 +73,7 @@ def texts(config: Config, manifest: Manifest, layers: str, start_from: str = "")
         content = f"{content[:_SHOWN_CHARACTERS]}\n... {left_out:,} more characters"
     return {
         "1 data": data_report(manifest),
-        "2 settings": as_markdown(config_rules.to_json(config)),
+        "2 settings": as_markdown(config_json.to_json(config)),
         "3 layers": as_markdown(layers),
         "4 manifest": as_markdown(content),
         **({"5 start_from": as_markdown(start_from)} if start_from else {}),

@@ -7,7 +7,7 @@ sum whose parts have different sizes.
 import json
 from collections.abc import Iterator
 
-from petseg import config_rules
+from petseg import config_json, config_rules
 from petseg.config import Config
 from petseg.devices import Devices
 from petseg.errors import UserError
@@ -32,7 +32,7 @@ def check_same(config: Config, data_digest: str, devices: Devices) -> None:
     own = {
         "petseg's version": __version__,
         "the data set (SHA-256 of its manifest)": data_digest,
-        "config": config_rules.to_json(config),
+        "config": config_json.to_json(config),
     }
     first, *others = map(json.loads, _gather(json.dumps(own), devices))
     for index, other in enumerate(others, 1):
@@ -52,7 +52,7 @@ def _differences(
     for name in whole:
         if one[name] != other[name]:
             yield name, one[name], other[name]
-    configs = [config_rules.from_json(content[settings]) for content in (one, other)]
+    configs = [config_json.from_json(content[settings]) for content in (one, other)]
     for name, (here, there) in config_rules.differences(*configs).items():
         rules = config_rules.find_rules(name)
         are_paths = [value and value not in rules.not_paths for value in (here, there)]

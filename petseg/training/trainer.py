@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from etils import epath
 
-from petseg import config_rules
+from petseg import config_json, config_rules
 from petseg.config import Config
 from petseg.devices import describe_devices
 from petseg.errors import FaultFound, StoppedBySignal
@@ -61,7 +61,7 @@ def train_and_evaluate(config: Config, run_dir: str, grace_s: float | None = Non
     """
     started_s = time.monotonic()
     config_rules.validate(config)
-    config = config_rules.spell_out(config)
+    config = config_json.spell_out(config)
     run_folder.check_is_ours(run_dir)  # before hosts wait for each other
     devices = setup.choose_devices(config)
     with faults.in_one_line(config, devices.host_count), contextlib.ExitStack() as stack:

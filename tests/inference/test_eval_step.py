@@ -82,7 +82,7 @@ from petseg.training.distribution import local_devices
 
 class Logits:
     def outputs(self, known):
-        return Outputs(known["image"], known["image"][:, 1, 2])
+        return Outputs(known["image"], known["image"][:, 1, 2], known["image"][:, 3, 3])
 
 strategy = tf.distribute.MirroredStrategy(local_devices(3))
 random = np.random.default_rng(0)
@@ -92,7 +92,8 @@ masks = random.integers(0, 3, (12, 4, 5)).astype(np.uint8)
 masks[3] = masks[count:] = 255
 weights = np.arange(12) < count
 data = tf.data.Dataset.from_tensor_slices(
-    {"image": images, "mask": masks, "weight": weights.astype(np.int64)}
+    {"image": images, "mask": masks, "weight": weights.astype(np.int64),
+     "image_class": np.where(weights, np.arange(12) % 4, -1)}
 )
 one = tf.distribute.get_strategy()
 found = []
@@ -105,6 +106,9 @@ np.testing.assert_array_equal(alone.areas, shared.areas)
 assert alone.areas.shape == (count, 3, 3) and alone.areas.any((1, 2)).sum() == count - 1
 for counted in (alone, shared):
     np.testing.assert_array_equal(counted.presence_logits, images[:count, 1, 2])
+    predicted = images[:count, 3, 3].argmax(-1)
+    expected = np.stack([np.arange(count) % 4, predicted], 1)
+    np.testing.assert_array_equal(counted.image_classes, expected)
 assert by_one == by_three and 0 < by_one["image_dice"] < 1, (by_one, by_three)
 """
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from testing.configs import make_tiny_config
 
-from petseg import config_rules
+from petseg import config_json, config_rules
 from petseg.augmentation import Augmentation
 from petseg.config import Config
 from petseg.data import manifest, record
@@ -322,6 +322,6 @@ def test_classes_that_are_not_background_and_objects_are_refused(text):
 
 
 def test_runs_of_before_there_were_patches_are_read():
-    text = config_rules.to_json(Config())
+    text = config_json.to_json(Config())
     start, end = text.index(' "patches"'), text.index(' "model"')
-    assert config_rules.from_json(text[:start] + text[end:]) == Config()
+    assert config_json.from_json(text[:start] + text[end:]) == Config()

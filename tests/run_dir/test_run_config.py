@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petseg import config_rules
+from petseg import config_json
 from petseg.config import Config
 from petseg.errors import UserError
 from petseg.run_dir import run_folder
 
-CONTENT = json.loads(config_rules.to_json(Config()))
+CONTENT = json.loads(config_json.to_json(Config()))
 LEAVES = [
     (section, name)
     for section, fields in CONTENT.items()
@@ -110,4 +110,4 @@ def test_a_drawn_setting_is_one_line_or_is_read_as_it_stands(tmp_path_factory, l
     except UserError as error:
         assert str(error).isprintable()
     else:
-        assert json.loads(config_rules.to_json(config)) == content
+        assert json.loads(config_json.to_json(config)) == content

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 import petseg
-from petseg import config_rules
+from petseg import config_json
 from petseg.data import manifest
 from petseg.errors import UserError
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
@@ -61,7 +61,7 @@ def _make_manifest(folder, _):
 
 def _make_data_set_beside_settings(folder, data_dir):
     _make_data_set(folder, data_dir)
-    (folder / "config.json").write_text(config_rules.to_json(petseg.load_recipe("quickstart")))
+    (folder / "config.json").write_text(config_json.to_json(petseg.load_recipe("quickstart")))
 
 
 _FOREIGN = {
@@ -119,7 +119,7 @@ def test_a_run_is_ours_with_whatever_a_user_adds(run_dir, tmp_path):
 
 
 def test_a_run_that_was_killed_while_it_wrote_its_settings_begins_again(tmp_path, tiny_config):
-    (tmp_path / "config.json").write_text(config_rules.to_json(tiny_config))
+    (tmp_path / "config.json").write_text(config_json.to_json(tiny_config))
     run_folder.check_is_ours(str(tmp_path))
 
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from petseg import config_rules
+from petseg import config_json
 from petseg.config import Config
 from testing import command_processes
 from testing.command_processes import CommandProcess
@@ -15,8 +15,8 @@ from testing.command_processes import CommandProcess
 def write_config(config: Config, path: Path) -> Path:
     """A config file that gives these settings."""
     path.write_text(
-        "from petseg.config_rules import from_json\n"
-        f"def get_config():\n    return from_json({config_rules.to_json(config)!r})\n"
+        "from petseg.config_json import from_json\n"
+        f"def get_config():\n    return from_json({config_json.to_json(config)!r})\n"
     )
     return path
 

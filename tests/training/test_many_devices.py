@@ -118,6 +118,9 @@ def test_a_difference_between_replicas_is_a_fault():
 def test_hosts_end_with_the_weights_of_one_device(hard_config, tmp_path):
     hard_config.model.decoder = "fcn2s"
     hard_config.augment.cutmix_probability = 0.5
+    # An image that is mixed has no class.
+    hard_config.data.masks_of, hard_config.model.class_masks = "", "none"
+    hard_config.train.loss = "cross_entropy+dice+0.5*presence"
     hard_config.train.trainable = "all"
     alone, hosts = tmp_path / "alone", tmp_path / "hosts"
     file = write_config(hard_config, tmp_path / "alone.py")

@@ -15,7 +15,7 @@ from testing.conversion import convert
 from testing.events import curve
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
 
-from petseg import config_rules, progress
+from petseg import config_json, progress
 from petseg.config import Stage, TrainConfig
 from petseg.errors import FaultFound, StoppedBySignal, UserError
 from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
@@ -331,7 +331,7 @@ def test_a_run_is_resumed_with_a_loss_scale_that_it_had_not_and_without(
     def resume(precision):
         config = copy.deepcopy(tiny_config)
         config.devices.precision = precision
-        config = config_rules.spell_out(config)
+        config = config_json.spell_out(config)
         return setup.prepare_run(config, str(tmp_path), setup.choose_devices(config))
 
     tiny_config.devices.force = True

@@ -16,7 +16,7 @@ from testing.encoders import OTHER_ENCODERS
 from testing.events import summaries
 from testing.weights import assert_same_weights, checkpoint_weights, moved_layers
 
-from petseg import config_rules, progress
+from petseg import config_json, progress
 from petseg.cli import results
 from petseg.data import manifest
 from petseg.errors import FaultFound, StoppedBySignal, UserError
@@ -49,7 +49,7 @@ def test_a_run_leaves_checkpoints_figures_and_events(finished_run):
     assert {name for name, _ in validation if name.startswith("iou/")} == {
         f"iou/{name}" for name in ("pet", "background", "border")
     }
-    spelled_out = config_rules.spell_out(config)
+    spelled_out = config_json.spell_out(config)
     spelled_out.data.label_map = "pet=1; background=2; border=3"
     assert run_folder.read_config(folder) == spelled_out
     assert manifest.read_manifest(folder) == manifest.read_manifest(config.data.dir)
@@ -378,11 +378,11 @@ def test_evaluations_keep_to_epochs_that_batches_do_not_divide(tiny_config, tmp_
 
 
 def test_every_field_of_a_config_survives_its_file(tiny_config):
-    assert config_rules.from_json(config_rules.to_json(tiny_config)) == tiny_config
+    assert config_json.from_json(config_json.to_json(tiny_config)) == tiny_config
     for section in dataclasses.fields(tiny_config):
         if section.name == "plugins":
             continue
-        fields = json.loads(config_rules.to_json(tiny_config))
+        fields = json.loads(config_json.to_json(tiny_config))
         fields[section.name]["unknown"] = 1
         with pytest.raises(ValueError, match="unknown"):
-            config_rules.from_json(json.dumps(fields))
+            config_json.from_json(json.dumps(fields))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CREDENTIALS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_PORT = 8470
+PORT = 8470
 _TIMEOUT_S = 20
 
 
@@ -56,7 +56,7 @@ def hosts_of_job(
             f"the Job {job} has no spec.template.spec.subdomain: give it the name of a headless "
             "Service, so that its pods find each other"
         )
-    return [f"{job}-{i}.{subdomain}:{_PORT}" for i in range(pods)], index
+    return [f"{job}-{i}.{subdomain}:{PORT}" for i in range(pods)], index
 
 
 def _read_job(server: tuple[str, int], job: str, credentials: Path) -> dict:

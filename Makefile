@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIR ?= quickstart
 
-.PHONY: help quickstart test test-slow test-all lint dist constraints clean
+.PHONY: help quickstart test test-slow test-all lint dist release constraints clean
 
 help:
 	@echo "make quickstart   install; then draw toy pets, convert, train, evaluate, predict"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-all     lint, import contracts and every test"
 	@echo "make lint         lint and import contracts only"
 	@echo "make dist         build the wheel and the source distribution into dist/"
+	@echo "make release      the same, and checks their metadata; uploads nothing"
 	@echo "make constraints  pin the newest versions that the requirements allow"
 	@echo "make clean        remove the environment, dist/ and the quickstart's output"
 
@@ -37,10 +38,14 @@ dist: $(VENV)/installed-test
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
+# Builds, and checks what would be uploaded; uploads nothing.
+release: $(VENV)/installed-release dist
+	$(BIN)/twine check --strict dist/*
+
 constraints:
 	rm -rf $(VENV)-pins
 	$(PYTHON) -m venv $(VENV)-pins
-	$(VENV)-pins/bin/pip install --quiet ".[test,profile]"
+	$(VENV)-pins/bin/pip install --quiet ".[test,profile,notebook,release]"
 	$(VENV)-pins/bin/pip freeze --all --exclude petseg --exclude pip > constraints.txt
 	rm -rf $(VENV)-pins
 
@@ -58,4 +63,8 @@ $(VENV)/installed: $(BIN)/python constraints.txt setup.cfg
 
 $(VENV)/installed-test: $(BIN)/python constraints.txt setup.cfg
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-release: $(BIN)/python constraints.txt setup.cfg
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[release]"
 	@touch $@ $(VENV)/installed

@@ -34,12 +34,12 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-dist: $(VENV)/installed-test
+dist: $(VENV)/installed-release
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
 # Builds, and checks what would be uploaded; uploads nothing.
-release: $(VENV)/installed-release dist
+release: dist
 	$(BIN)/twine check --strict dist/*
 
 constraints:

@@ -43,6 +43,8 @@ def _clean_output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None
         lines = output.text.splitlines(keepends=True)
         output.text = "".join(line for line in lines if not line.startswith("INFO:"))
         return output if output.name == "stdout" and output.text else None
+    if output.output_type == "display_data":  # a bar of progress
+        return None
     kept = "image/png" if "image/png" in output.data else "text/plain"
     output.data = {kept: output.data[kept]}
     return output

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIR ?= quickstart
 
-.PHONY: help quickstart test test-slow test-all lint docs site dist constraints clean
+.PHONY: help quickstart test test-slow test-all lint docs site dist release constraints clean
 
 help:
 	@echo "make quickstart   install; then draw toy pets, convert, train, evaluate, predict"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs         write the generated pages of docs/ again"
 	@echo "make site         build the documents as a site into site/"
 	@echo "make dist         build the wheel and the source distribution into dist/"
+	@echo "make release      the same, and checks their metadata; uploads nothing"
 	@echo "make constraints  pin the newest versions that the requirements allow"
 	@echo "make clean        remove the environment, dist/, site/ and the quickstart's output"
 
@@ -41,14 +42,18 @@ docs: $(VENV)/installed
 site: $(VENV)/installed-docs
 	$(BIN)/mkdocs build --strict
 
-dist: $(VENV)/installed-test
+dist: $(VENV)/installed-release
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
+
+# Builds, and checks what would be uploaded; uploads nothing.
+release: dist
+	$(BIN)/twine check --strict dist/*
 
 constraints:
 	rm -rf $(VENV)-pins
 	$(PYTHON) -m venv $(VENV)-pins
-	$(VENV)-pins/bin/pip install --quiet ".[test,profile,docs]"
+	$(VENV)-pins/bin/pip install --quiet ".[test,profile,docs,notebook,release]"
 	$(VENV)-pins/bin/pip freeze --all --exclude petseg --exclude pip > constraints.txt
 	rm -rf $(VENV)-pins
 
@@ -70,4 +75,8 @@ $(VENV)/installed-test: $(BIN)/python constraints.txt setup.cfg
 
 $(VENV)/installed-docs: $(BIN)/python constraints.txt setup.cfg
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-release: $(BIN)/python constraints.txt setup.cfg
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[release]"
 	@touch $@ $(VENV)/installed

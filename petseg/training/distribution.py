@@ -8,9 +8,8 @@ import tensorflow as tf
 
 from petseg.devices import Agree, Devices
 from petseg.errors import UserError
-from petseg.training import rendezvous, signals
+from petseg.training import kubernetes_hosts, rendezvous, signals, slurm_hosts
 
-_MANY = 1024  # more tasks than a node has
 _TASK_TYPES = ("chief", "worker")  # of which both train
 
 
@@ -183,20 +182,14 @@ def _make_resolver(cluster: str) -> tf.distribute.cluster_resolver.ClusterResolv
     resolvers = tf.distribute.cluster_resolver
     if cluster == "tf_config":
         return resolvers.TFConfigClusterResolver()
-    if cluster == "slurm":
-        # Slurm itself gives each task its GPUs; the resolver would count them with nvidia-smi, and
-        # hide some from a TensorFlow that has listed them already.
-        found = resolvers.SlurmClusterResolver(
-            gpus_per_node=_MANY, gpus_per_task=1, auto_set_gpu=False
-        )
-        spec = found.cluster_spec()
-        task_type, task_id = found.get_task_info()
-    else:
-        spec = resolvers.KubernetesClusterResolver().cluster_spec()
-        task_type, task_id = "worker", int(os.environ["JOB_COMPLETION_INDEX"])
-    gpus = len(tf.config.list_physical_devices("GPU"))
+    find = slurm_hosts.hosts_of_step if cluster == "slurm" else kubernetes_hosts.hosts_of_job
+    addresses, index = find(os.environ)
     return resolvers.SimpleClusterResolver(
-        spec, task_type=task_type, task_id=task_id, num_accelerators={"GPU": gpus}, rpc_layer="grpc"
+        tf.train.ClusterSpec({"worker": addresses}),
+        task_type="worker",
+        task_id=index,
+        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
+        rpc_layer="grpc",
     )
 
 

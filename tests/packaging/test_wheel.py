@@ -81,6 +81,8 @@ def test_the_source_distribution_holds_what_a_clone_holds(distributions):
     wanted = [
         *("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "MANIFEST.in", "constraints.txt"),
         *("setup.cfg", "pyproject.toml", "ruff.toml", ".ci/run"),
+        *("CITATION.cff", "examples/pets.ipynb", "deploy/Dockerfile", "deploy/slurm/train.sbatch"),
+        *("deploy/Dockerfile.dockerignore", "deploy/kubernetes/train.yaml", "docs/deployment.md"),
         *("configs/oxford_pets.py", "petseg/configs/oxford_pets.py", "petseg/py.typed"),
         *(
             path.relative_to(ROOT).as_posix()

@@ -58,12 +58,12 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch):
 
 def test_slurms_variables_name_the_hosts(monkeypatch):
     for name, value in {
-        "SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NODELIST": "n[7-8]",
-        "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+        "SLURM_PROCID": "2", "SLURM_STEP_NODELIST": "n[9-10]", "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+        "SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     resolver = distribution._make_resolver("slurm")
-    hosts = ["n7:8888", "n7:8889", "n8:8888", "n8:8889"]
+    hosts = ["n9:10160", "n9:10161", "n10:10160", "n10:10161"]
     assert distribution._hosts(resolver) == (hosts, 2)
 
 

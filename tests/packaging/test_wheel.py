@@ -20,7 +20,7 @@ import petseg
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("packaging")]
 _NOT_SOURCES = shutil.ignore_patterns(
     *(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "build", "dist"),
-    "quickstart",
+    *("quickstart", "site"),
 )
 _COMMANDS = (
     *("benchmark", "convert", "evaluate", "export", "predict"),
@@ -80,7 +80,7 @@ def test_the_source_distribution_holds_what_a_clone_holds(distributions):
         files = {member.name.partition("/")[2] for member in archive if member.isfile()}
     wanted = [
         *("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "MANIFEST.in", "constraints.txt"),
-        *("setup.cfg", "pyproject.toml", "ruff.toml", ".ci/run"),
+        *("setup.cfg", "pyproject.toml", "ruff.toml", "mkdocs.yml", ".ci/run"),
         *("CITATION.cff", "examples/pets.ipynb", "deploy/Dockerfile", "deploy/slurm/train.sbatch"),
         *("deploy/Dockerfile.dockerignore", "deploy/kubernetes/train.yaml", "docs/deployment.md"),
         *("configs/oxford_pets.py", "petseg/configs/oxford_pets.py", "petseg/py.typed"),

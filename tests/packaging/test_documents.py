@@ -22,7 +22,10 @@ HISTORY = ("CHANGELOG.md",)
 PATHS = [path.relative_to(ROOT).as_posix() for path in documents.documents()]
 WRITTEN = [path for path in PATHS if path not in (*GENERATED, *HISTORY)]
 OTHER_PROGRAMS = ("pip ", ".venv/", "docker ", "python", "mkdocs ", "tensorboard")
-OTHER_FLAGS = ("logdir", "bind_all", "load_fast")  # TensorBoard's
+OTHER_FLAGS = (  # of TensorBoard, Docker, Slurm and TensorFlow
+    *("logdir", "bind_all", "load_fast", "stop-timeout", "distribution", "signal", "requeue"),
+    "all",
+)
 
 
 def read(name: str) -> str:

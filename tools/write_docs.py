@@ -17,12 +17,11 @@ from petseg.cli.settings_page import Entry
 from petseg.setting import Resume
 
 _ROOT = Path(__file__).parents[1]
-# In the order in which a user meets them; the last two are no installed commands.
-_COMMANDS = (
+# In the order in which a user meets them; all others follow.
+_FIRST = (
     *("quickstart", "convert", "verify", "train", "evaluate", "predict", "export"),
-    *("sweep", "results", "benchmark", "draw_toy_pets", "draw_toy_ultrasound"),
+    *("sweep", "results", "benchmark"),
 )
-_NOT_INSTALLED = ("draw_toy_pets", "draw_toy_ultrasound")
 _NOTE = "<!-- Written by tools/write_docs.py (make docs): change the source, not this page. -->"
 _RESUME = {
     Resume.FIXED: "",
@@ -59,7 +58,7 @@ def commands_page() -> str:
         "libraries print while they load.",
         "Flags of every command:",
         shared,
-        *(part for name in _COMMANDS for part in _command(name)),
+        *(part for name in _commands() for part in _command(name)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -81,10 +80,22 @@ def configuration_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _commands() -> list[str]:
+    """Modules of petseg.cli that can be run."""
+    paths = (_ROOT / "petseg" / "cli").glob("*.py")
+    found = {path.stem for path in paths if '__name__ == "__main__"' in path.read_text()}
+    return [*_FIRST, *sorted(found - set(_FIRST))]
+
+
+def _title(name: str) -> str:
+    is_installed = f"petseg-{name} = " in (_ROOT / "setup.cfg").read_text()
+    return f"petseg-{name}" if is_installed else f"python -m petseg.cli.{name}"
+
+
 def _command(name: str) -> Iterator[str]:
     """Heading, text and flags of a command; its flags are then forgotten again."""
     module = importlib.import_module(f"petseg.cli.{name}")
-    yield f"## {f'python -m petseg.cli.{name}' if name in _NOT_INSTALLED else f'petseg-{name}'}"
+    yield f"## {_title(name)}"
     yield _markdown(inspect.getdoc(module))
     defined = [
         flag

@@ -184,5 +184,17 @@ def test_the_python_of_the_readme_runs_after_the_quickstart(raw_pets, tmp_path):
     (tmp_path / "readme.py").write_text(block + more)
     done = run_python("readme.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.match(r"0\.\d+ \[\{", done.stdout.splitlines()[-1])
+    assert re.match(r"0\.\d+ 6 evaluations", done.stdout.splitlines()[-1])
     assert list((tmp_path / "model").rglob("saved_model.pb"))
+
+
+def test_every_module_that_can_be_run_is_among_the_commands():
+    headings = re.findall(
+        r"^## (?:petseg-|python -m petseg\.cli\.)(\w+)$", read(GENERATED[0]), re.M
+    )
+    modules = [
+        path.stem
+        for path in (ROOT / "petseg/cli").glob("*.py")
+        if "\n    run()\n" in path.read_text()
+    ]
+    assert sorted(headings) == sorted(modules) and len(modules) >= 12

@@ -90,8 +90,14 @@ def describe_diagram(
         outputs[name] = x
     if has_decoder:
         features = [outputs[level.stage] for level in model.levels.values()]
-        logits = diagram.add_model(DECODER, model.decoder, features, list(model.levels))
-        diagram.add_output("logits", logits[0])
+        logits, *_ = diagram.add_model(DECODER, model.decoder, features, list(model.levels))
+        if head := model.class_masks:
+            image_class = diagram.add_input("image's class, if known", head.inputs[-1])
+            taken = [features[0], logits, image_class]
+            logits, of_class, boxes = diagram.add_model("class_masks", head, taken)
+            diagram.add_output("logits of the image's class", of_class)
+            diagram.add_output("boxes", boxes)
+        diagram.add_output("logits", logits)
         if model.presence:
             presence = diagram.add_model("presence", model.presence, features[:1])
             diagram.add_output("logits of presence", presence[0])

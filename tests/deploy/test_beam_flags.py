@@ -7,7 +7,7 @@ import pytest
 from testing.command_processes import ROOT
 
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
-LINES = re.findall(r"petseg-convert \.\.\. --runner=beam --beam_args=(\S+)", PAGE)
+LINES = re.findall(r"petseg-convert .* --runner=beam --beam_args=(\S+)", PAGE)
 
 
 def options_of(line):

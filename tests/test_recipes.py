@@ -11,7 +11,7 @@ def test_the_recipes_are_those_of_the_package():
         *("deeplab_v3_plus_mobilenet_v2", "oxford_pets", "oxford_pets_eight_gpus"),
         "oxford_pets_fcn2s",
         *("oxford_pets_features", "oxford_pets_fine_tuned", "oxford_pets_mobilenet_v2"),
-        "oxford_pets_proposals",
+        *("oxford_pets_partial_masks", "oxford_pets_proposals"),
         *(
             "oxford_pets_pspnet",
             "oxford_pets_segnet",

@@ -49,6 +49,7 @@ def test_parsing_gives_back_what_training_needs(item):
         record.SOURCE_ID: item.name.encode(),
         record.HEIGHT: item.height,
         record.WIDTH: item.width,
+        record.CLASS_LABEL: item.class_label,
     }
 
 

@@ -48,7 +48,11 @@ def test_uint8_is_off_by_half_a_step_of_each_channel(seed, size):
     np.testing.assert_allclose(decoded.max((1, 2)), output.max((1, 2)), rtol=1e-6)
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e4), st.floats(-1e3, 1e3), st.floats(0.1, 4))
+# Subnormal numbers become 0 on the device.
+_SHIFTS = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e4), _SHIFTS, st.floats(0.1, 4))
 @settings(max_examples=50)
 def test_signed_uint8_is_off_by_half_a_step_of_each_channels_range(seed, size, shift, shape):
     rng = np.random.default_rng(seed)

@@ -228,7 +228,7 @@ def test_unet_gives_the_same_logits_from_the_records_of_a_feature_cache(dtype):
     mask = np.zeros((64, 64), np.uint8)
     written = [
         records.encode_record(
-            b"x", mask, (64, 64), {key: values[row].numpy() for key, values in encoded.items()}
+            b"x", 0, mask, (64, 64), {key: values[row].numpy() for key, values in encoded.items()}
         )
         for row in range(len(x))
     ]

@@ -11,6 +11,7 @@ from testing.configs import make_tiny_config
 from testing.events import summaries
 from testing.weights import assert_same_weights, checkpoint_weights
 
+from petseg.losses.base import Truth
 from petseg.losses.presence import labels_of_masks
 from petseg.models.encoders.base import IMAGE
 from petseg.models.segmentation_model import ModelOptions, build_model
@@ -99,9 +100,10 @@ def test_labels_of_a_batch_replace_those_of_its_masks():
         for replica in range(replicas):
             rows = slice(replica * size, (replica + 1) * size)
             new = gradients(
-                [tf.identity(w.value) for w in weights], {IMAGE: images[rows]}, masks[rows],
+                [tf.identity(w.value) for w in weights], {IMAGE: images[rows]},
+                Truth(masks[rows], image_labels=None if labels is None else labels[rows]),
                 tf.constant(replica), tf.constant([1, 2], tf.int64), tf.constant(3000.0),
-                tf.constant(1.0), None if labels is None else tf.constant(labels[rows]),
+                tf.constant(1.0),
             )  # fmt: skip
             total = [a.numpy() + b for a, b in zip(new, total or [0.0] * len(new), strict=True)]
         return total

@@ -113,7 +113,7 @@ def test_labels_of_a_batch_replace_those_of_its_masks():
         np.testing.assert_array_equal(one, other)
     labels = np.array([[255, 1], [255, 0], [255, 255], [255, 0]], np.uint8)
     whole = computed(labels)
-    logits = model.outputs({IMAGE: images}).image.numpy().astype(np.float64)[:, 1]
+    logits = model.outputs({IMAGE: images}).presence.numpy().astype(np.float64)[:, 1]
     losses_by_hand = np.log1p(np.exp(np.where(labels[:, 1] == 1, -logits, logits)))
     known = np.where(labels[:, 1] == 255, 0, losses_by_hand)
     assert float(whole[1]) == pytest.approx(known.sum() / 4, rel=1e-5)

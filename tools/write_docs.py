@@ -3,6 +3,7 @@
 python tools/write_docs.py [FOLDER]
 """
 
+import ast
 import importlib
 import inspect
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
+from petseg import recipes
 from petseg.cli import flag_parsing, settings_page
 from petseg.cli.settings_page import Entry
 from petseg.setting import Resume
@@ -35,6 +37,13 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else _ROOT / "docs"
     for name, page in (("commands", commands_page()), ("configuration", configuration_page())):
         (folder / f"{name}.md").write_text(page)
+
+
+def _recipe_row(name: str) -> str:
+    """Name, first line of its text, and the weights that it needs."""
+    text = ast.get_docstring(ast.parse(Path(recipes.find(name)).read_text()))
+    weights = recipes.load(name).model.encoder_weights
+    return f"| `{name}` | {text.splitlines()[0]} | {'none' if weights == 'none' else 'ImageNet'} |"
 
 
 def commands_page() -> str:
@@ -77,6 +86,9 @@ def configuration_page() -> str:
         rows = "\n".join(map(_setting_row, entries))
         head = "| setting | default | may change on resume | |\n| --- | --- | --- | --- |"
         parts += [f"## {name}", summary, f"{head}\n{rows}"]
+    rows = "\n".join(map(_recipe_row, recipes.names()))
+    head = "| recipe | | weights from elsewhere |\n| --- | --- | --- |"
+    parts += ["## Recipes", "For `--config` and `petseg.load_recipe`.", f"{head}\n{rows}"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -16,10 +16,13 @@ def never_predicted(confusion: np.ndarray, names: Sequence[str]) -> list[str]:
     return [name for name, is_lost in zip(names, lost, strict=True) if is_lost]
 
 
-def warning(lost: Sequence[str]) -> str:
-    """A line for the user about classes that are never predicted."""
+def warning(lost: Sequence[str], has_class_weights: bool = False) -> str:
+    """A line for the user about classes that are never predicted.
+
+    Args:
+      lost: Their names.
+      has_class_weights: Whether the run gives its classes weights of their own.
+    """
     subject = f"class {lost[0]} is" if len(lost) == 1 else f"classes {', '.join(lost)} are"
-    return (
-        f"warning: {subject} never predicted; train longer, or give rare classes more weight "
-        "(--config.train.class_weights=balanced)"
-    )
+    weight = ", or give rare classes more weight (--config.train.class_weights=balanced)"
+    return f"warning: {subject} never predicted; train longer{'' if has_class_weights else weight}"

@@ -33,6 +33,7 @@ class ValidationResult:
       confusion: int64 [classes, classes], rows the truth.
       image_mean_ious: float64 [images], in the split's order; NaN where no pixel counts.
       presence: Of the images, if the model has such a head.
+      has_class_weights: Whether the run gives its classes weights of their own.
     """
 
     figures: dict[str, object]
@@ -40,6 +41,7 @@ class ValidationResult:
     confusion: np.ndarray
     image_mean_ious: np.ndarray
     presence: Presence | None = None
+    has_class_weights: bool = False
 
     def line(self) -> str:
         """The figures to look at first."""
@@ -51,7 +53,7 @@ class ValidationResult:
         """What a mean may hide, in lines."""
         names = list(self.figures["iou"])
         lost = never_predicted.never_predicted(self.confusion, names)
-        lines = [never_predicted.warning(lost)] if lost else []
+        lines = [never_predicted.warning(lost, self.has_class_weights)] if lost else []
         if self.presence and (line := presence_lib.warning(self.presence)):
             lines.append(line)
         return lines
@@ -124,7 +126,12 @@ class Validator:
             measured |= of_classes
             tags |= {f"image_class/{k}": v for k, v in of_classes.items() if v is not None}
         return ValidationResult(
-            measured, tags, counted.confusion, image_metrics.mean_ious(of_images), presence
+            measured,
+            tags,
+            counted.confusion,
+            image_metrics.mean_ious(of_images),
+            presence,
+            has_class_weights=bool(run.options.losses.class_weights),
         )
 
     def _name_losses(self, means: np.ndarray) -> dict[str, float]:

@@ -22,3 +22,5 @@ def test_several_are_one_line():
     lost = never_predicted(counts, NAMES)
     assert lost == ["pet", "border"]
     assert warning(lost).startswith("warning: classes pet, border are never predicted")
+    assert "class_weights=balanced" in warning(lost)
+    assert "class_weights" not in warning(lost, has_class_weights=True)

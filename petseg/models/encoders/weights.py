@@ -58,7 +58,8 @@ def _load_imagenet(model: keras.Model, title: str) -> None:
     except Exception as error:  # Keras raises whatever its downloader met
         raise UserError(
             f"{where}: the download failed ({_one_line(error)}); fetch the {title} 'notop' "
-            f"weights file on a connected machine and pass its path as --{SETTING}=PATH"
+            f"weights file on a connected machine and pass its path as --{SETTING}=PATH; or train "
+            "all of a network without, as --config=unet_from_scratch does"
         ) from error
     try:
         model.set_weights(published.get_weights())

@@ -17,7 +17,8 @@ from petseg.data.label_map import IGNORE, foreground
 from petseg.input_pipeline import pipeline
 from petseg.input_pipeline.pipeline import InputOptions
 from petseg.input_pipeline.truth import IMAGE_CLASS, are_inside, boxes_around
-from petseg.metrics import boundaries, pixel_counts
+from petseg.metrics import boundaries, image_metrics, pixel_counts
+from petseg.metrics.measure import image_counts
 from petseg.models.encoders.base import IMAGE
 from petseg.run_dir.trained_model import TrainedModel
 
@@ -116,12 +117,15 @@ class Judged:
         """Figures of the images of some classes; mean IoU is over pet and background."""
         rows = np.isin(self.image_class, classes)
         boundary = boundaries.boundary_iou(self.boundary[rows].sum(0))
+        names = [str(index) for index in range(self.boundary.shape[1])]
+        counts = {key: image_counts(areas[rows], names) for key, areas in self.areas.items()}
+        predicted, in_box = counts["predicted", "image"], counts["predicted", "box"]
         return {
-            "mean_iou": _mean_iou(self.areas["predicted", "image"][rows].sum(0)),
-            "image_mean_iou": _image_mean_iou(self.areas["predicted", "image"][rows]),
+            "mean_iou": image_metrics.joint_mean_iou(predicted),
+            "image_mean_iou": image_metrics.image_mean_iou(predicted),
             "boundary_iou": float(np.nanmean(boundary)),
-            "mean_iou_of_true_class": _mean_iou(self.areas["true", "image"][rows].sum(0)),
-            "image_mean_iou_in_box": _image_mean_iou(self.areas["predicted", "box"][rows]),
+            "mean_iou_of_true_class": image_metrics.joint_mean_iou(counts["true", "image"]),
+            "image_mean_iou_in_box": image_metrics.image_mean_iou(in_box),
             "class_accuracy": float((self.image_class == self.predicted_class)[rows].mean()),
         }
 
@@ -215,17 +219,3 @@ def _outside_ignored(masks: tf.Tensor, objects: Sequence[int]) -> tf.Tensor:
 def gap_closed(figure: float, agnostic: float, oracle: float) -> float:
     """Share of the way from the model that knows no classes to the one that saw all masks."""
     return (figure - agnostic) / (oracle - agnostic)
-
-
-def _mean_iou(areas: np.ndarray) -> float:
-    right, truth, predicted = areas.T
-    return float(np.mean(right / (truth + predicted - right)))
-
-
-def _image_mean_iou(areas: np.ndarray) -> float:
-    """Mean over images of the mean IoU over the classes that are there, or predicted."""
-    right, truth, predicted = np.moveaxis(areas, -1, 0).astype(np.float64)
-    union = truth + predicted - right
-    ious = np.divide(right, union, out=np.full(union.shape, np.nan), where=union > 0)
-    is_counted = truth.sum(1) > 0
-    return float(np.nanmean(ious[is_counted], 1).mean())

@@ -195,8 +195,9 @@ def _trained_and_judged(run: Path, given: Sequence[str], settings: Mapping[str, 
 def _convert_crops(data_dir: str, crops_dir: str, names: Sequence[str]) -> None:
     """Converts the objects of a data set, cut out by their boxes, unless that was done."""
     from petseg.benchmark import object_crops
+    from petseg.data import manifest
 
-    if (Path(crops_dir) / "manifest.json").exists():
+    if (Path(crops_dir) / manifest.FILE_NAME).exists():
         return
     raw_dir = f"{crops_dir}_raw"
     object_crops.write_crops(data_dir, raw_dir, names)

@@ -22,6 +22,12 @@ class ImageCounts:
     predicted: np.ndarray
     class_names: Sequence[str]
 
+    def of(self, rows: np.ndarray) -> "ImageCounts":
+        """The counts of some images: bool [images], or their indices."""
+        return ImageCounts(
+            self.right[rows], self.truth[rows], self.predicted[rows], self.class_names
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Metric:

@@ -34,20 +34,10 @@ def by_image_class(
     if has_mask:
         is_with = np.array(has_mask)[np.maximum(truth, 0)]
         for name, rows in (("with_masks", is_with), ("without_masks", ~is_with)):
-            chosen = rows & (truth >= 0)
-            figures[f"mean_iou_{name}"] = _or_none(_mean_iou(counts, chosen))
-            means = image_metrics.mean_of_present(image_metrics.mean_ious(counts)[chosen])
-            figures[f"image_mean_iou_{name}"] = _or_none(means)
+            chosen = counts.of(rows & (truth >= 0))
+            figures[f"mean_iou_{name}"] = _or_none(image_metrics.joint_mean_iou(chosen))
+            figures[f"image_mean_iou_{name}"] = _or_none(image_metrics.image_mean_iou(chosen))
     return figures
-
-
-def _mean_iou(counts: ImageCounts, rows: np.ndarray) -> float:
-    """Mean over classes of their IoU over all pixels of some images; NaN without any."""
-    right, truth, predicted = (
-        pixels[rows].sum(0) for pixels in (counts.right, counts.truth, counts.predicted)
-    )
-    union = truth + predicted - right
-    return float((right[union > 0] / union[union > 0]).mean()) if union.any() else float("nan")
 
 
 def _or_none(value: float) -> float | None:

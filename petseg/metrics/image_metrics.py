@@ -30,6 +30,13 @@ def mean_ious(counts: ImageCounts) -> np.ndarray:
         return np.where(is_present, values, 0.0).sum(1) / is_present.sum(1)
 
 
+def joint_mean_iou(counts: ImageCounts) -> float:
+    """Mean over classes of their IoU over the pixels of all images together; NaN without any."""
+    pixels = (counts.right, counts.truth, counts.predicted)
+    joint = ImageCounts(*(one.sum(0, keepdims=True) for one in pixels), counts.class_names)
+    return image_mean_iou(joint)
+
+
 def image_mean_iou(counts: ImageCounts) -> float:
     """Mean over images of their mean IoU; NaN if no pixel was counted."""
     return mean_of_present(mean_ious(counts))

@@ -13,6 +13,7 @@ from petseg.config import Config
 from petseg.errors import UserError
 
 FLAG_HELP = "A recipe's name, or a config file of your own."
+_MOST_NEAR = 3  # that a name may stand for
 _FOLDER = Path(configs.__file__).parent
 
 
@@ -42,8 +43,11 @@ def find(config: str) -> str:
         return f"{_FOLDER / name}.py{colon}{argument}"
     if name and Path(name).is_dir():
         raise UserError(f"--config={name} is a folder; name a config file in it")
-    near = difflib.get_close_matches(Path(name).stem, names(), 1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    stem = Path(name).stem
+    near = [one for one in names() if stem and stem in one]
+    if not 0 < len(near) <= _MOST_NEAR:
+        near = difflib.get_close_matches(stem, names(), 1)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UserError(
         f"--config={name} is no file and no recipe; {hint}the recipes are {', '.join(names())}"
     )

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -18,6 +19,10 @@ from petseg.config import Config
 standard_error.import_tensorflow()
 
 SHARED = ROOT.parent / "shared" / "data"
+
+# A shell ignores Ctrl-C for what it starts in the background, and tests send it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test times anything: a busy machine is no fault.
 hypothesis.settings.register_profile("petseg", deadline=None)

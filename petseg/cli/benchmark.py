@@ -81,10 +81,8 @@ _SECONDS = flags.DEFINE_float(
 )
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(_: Sequence[str]) -> None:
     """Runs the benchmark that --stage names."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     if _STAGE.value == "doctor":
         raise UserError("--stage=doctor is now --stage=bottleneck")
     if _STAGE.value not in _STAGES:

@@ -49,6 +49,7 @@ def run(
     main: Callable[[Sequence[str]], None],
     first: Sequence[str],
     settings: Mapping[str, str] = MappingProxyType({}),
+    check: Callable[[Sequence[str]], None] = flag_parsing.refuse_arguments,
 ) -> None:
     """Parses the flags, calls main(arguments) and ends the process; see petseg.cli.ending.
 
@@ -56,6 +57,8 @@ def run(
       main: the command; its module's docstring is the text of --help.
       first: names of the flags that --help lists first.
       settings: flags that absl does not know, such as config.data.dir: name -> help.
+      check: looks at the flags and the arguments before TensorFlow is loaded, which takes
+        seconds; raises UserError.
     """
     text = help_page.answer(sys.argv[1:], sys.modules[main.__module__].__doc__, first, settings)
     if text is not None:
@@ -66,6 +69,7 @@ def run(
     warnings.filterwarnings("ignore", module="PIL")
 
     def work(arguments: Sequence[str]) -> None:
+        check(arguments)
         import_tensorflow()
         main(arguments)
 

@@ -64,10 +64,8 @@ flags.mark_flag_as_required("config")
 _STOPPED_BY_SIGNAL = (129, 130, 143)
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(_: Sequence[str]) -> None:
     """Trains and judges every run that is wanted, then prints the comparison."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     from petseg import config_rules
     from petseg.benchmark import partial_masks
     from petseg.cli import setting_flags

@@ -14,13 +14,14 @@ palettes contradict each other (unless --accept_losses), a bad input with --on_b
 full disk; 2 a wrong command or folder; 130, 143 stopped by SIGINT or SIGTERM.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
 from etils import epath
 
-from petseg.cli import command, path_flags
+from petseg.cli import command, flag_parsing, path_flags
 from petseg.conversion.choices import ON_BAD, RUNNERS, SPLITS, STRATIFY, VALIDATE
 from petseg.data.store_kinds import ENCODED, STORES
 from petseg.errors import UserError
@@ -167,14 +168,23 @@ _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Show what would be converted, look at a sample of it, and write nothing."
 )
 
+# Of the others --raw_dir may be a name, or whatever a plugin makes of it.
+_FOLDER_SOURCES = {"oxford_iiit_pet", "folders", "coco", "labelme", "via", "yolo", "voc"}
+_FOLDER_SOURCES |= {"cityscapes"}
+_WILDCARD = re.compile(r"[*?\[{]")
 _FOR_VALIDATION = "; training needs one: see --validation_fraction and --validation_list"
 _LABELS_PRINTED = 30  # for each split; longer label maps are not printed either
 
 
-def main(arguments: Sequence[str]) -> None:
+def check(arguments: Sequence[str]) -> None:
+    """Refuses a wrong command before TensorFlow is loaded."""
+    flag_parsing.refuse_arguments(arguments)
+    if _SOURCE.value in _FOLDER_SOURCES and not _WILDCARD.search(_RAW_DIR.value):
+        path_flags.check_is_there("raw_dir", _RAW_DIR.value, "name the folder of the raw data")
+
+
+def main(_: Sequence[str]) -> None:
     """Converts what the flags name and reports what became of every input."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     from petseg.cli import dry_run_report
     from petseg.conversion import dry_run, regroup, review
     from petseg.conversion.convert import convert
@@ -288,7 +298,7 @@ def _report_label_map(finished: "Manifest") -> None:
 
 def run() -> None:
     """The console entry point."""
-    command.run(main, ("source", "raw_dir", "output_dir", "classes", "short_side"))
+    command.run(main, ("source", "raw_dir", "output_dir", "classes", "short_side"), check=check)
 
 
 if __name__ == "__main__":

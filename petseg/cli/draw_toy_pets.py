@@ -218,10 +218,8 @@ def draw_dataset(output_dir: Path, trainval_images: int, test_images: int, seed:
         (output_dir / "annotations" / f"{name}.txt").write_text(text)
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(_: Sequence[str]) -> None:
     """Draws the data set."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     output_dir = Path(_OUTPUT_DIR.value)
     if output_dir.exists() and (not output_dir.is_dir() or paths.things_in(output_dir)):
         raise UserError(f"--output_dir: {output_dir} is not an empty folder")

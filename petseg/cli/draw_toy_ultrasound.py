@@ -100,10 +100,8 @@ def draw_dataset(folder: Path, patients: int, seed: int) -> None:
             progress.advance()
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(_: Sequence[str]) -> None:
     """Draws the data set."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     folder = Path(_OUTPUT_DIR.value)
     if folder.exists() and (not folder.is_dir() or paths.things_in(folder)):
         raise UserError(f"--output_dir: {folder} is not an empty folder")

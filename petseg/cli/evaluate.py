@@ -13,14 +13,20 @@ RUN/evaluation/proposals/SPLIT.json. Statuses: 0 done; 1 a damaged shard;
 2 a wrong command, workdir or data set.
 """
 
-import json
 import sys
 from collections.abc import Sequence
-from typing import TextIO
 
 from absl import flags
 
-from petseg.cli import command, path_flags, postprocessing_flags, proposal_flags, tta_flags
+from petseg.cli import (
+    command,
+    flag_parsing,
+    json_flag,
+    path_flags,
+    postprocessing_flags,
+    proposal_flags,
+    tta_flags,
+)
 from petseg.errors import UserError
 
 _WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
@@ -32,9 +38,7 @@ _CHECKPOINT = flags.DEFINE_string(
 _PANEL_IMAGES = flags.DEFINE_integer(
     "panel_images", 8, "Images in the panel, and in those of the worst and best.", lower_bound=1
 )
-_JSON = flags.DEFINE_bool(
-    "json", None, "Print all figures as one last line; by default unless it is a terminal's."
-)
+_PRINT_JSON = json_flag.define()
 _PROPOSALS = flags.DEFINE_bool("proposals", False, "Evaluate object proposals.")
 _MAX_IMAGES = flags.DEFINE_integer(
     "max_images", 0, "With --proposals: only the first images; 0 for all.", lower_bound=0
@@ -44,16 +48,21 @@ _POSTPROCESSING = postprocessing_flags.define()
 _PROPOSAL_FLAGS, _MAKE_PROPOSER = proposal_flags.define()
 
 
-def main(arguments: Sequence[str]) -> None:
+def check(arguments: Sequence[str]) -> None:
+    """Refuses a wrong command before TensorFlow is loaded."""
+    flag_parsing.refuse_arguments(arguments)
+    path_flags.check_is_run("workdir", _WORKDIR.value)
+    path_flags.check_is_data_set("data_dir", _DATA_DIR.value)
+    for flag in () if _PROPOSALS.value else (_MAX_IMAGES, *_PROPOSAL_FLAGS):
+        if flag.present:
+            raise UserError(f"--{flag.name} is for --proposals")
+
+
+def main(_: Sequence[str]) -> None:
     """Evaluates --split and prints the figures."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     if _PROPOSALS.value:
         _evaluate_proposals()
         return
-    for flag in (_MAX_IMAGES, *_PROPOSAL_FLAGS):
-        if flag.present:
-            raise UserError(f"--{flag.name} is for --proposals")
     from petseg.evaluation.evaluate_split import EvaluateOptions, evaluate_split
     from petseg.evaluation.table import format_table
     from petseg.metrics import never_predicted
@@ -70,8 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     print(format_table(figures))
     if lost := figures["never_predicted"]:
         print(never_predicted.warning(lost), file=sys.stderr)
-    if prints_json(_JSON.value, sys.stdout):
-        print(json.dumps(figures))
+    _PRINT_JSON(figures)
 
 
 def _evaluate_proposals() -> None:
@@ -86,18 +94,12 @@ def _evaluate_proposals() -> None:
     )
     figures = evaluate_proposals(_WORKDIR.value, options, _MAKE_PROPOSER)
     print(format_recall(figures))
-    if prints_json(_JSON.value, sys.stdout):
-        print(json.dumps(figures))
-
-
-def prints_json(asked: bool | None, output: TextIO) -> bool:
-    """Whether the JSON is printed: as asked, else where a program may read it."""
-    return not output.isatty() if asked is None else asked
+    _PRINT_JSON(figures)
 
 
 def run() -> None:
     """The console entry point."""
-    command.run(main, ("workdir", "split", "checkpoint", "data_dir", "flip"))
+    command.run(main, ("workdir", "split", "checkpoint", "data_dir", "flip"), check=check)
 
 
 if __name__ == "__main__":

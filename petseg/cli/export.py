@@ -13,8 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from petseg.cli import command, path_flags
-from petseg.errors import UserError
+from petseg.cli import command, flag_parsing, path_flags
 from petseg.exporting.choices import DEFAULT_MAX_PIXELS, FORMAT_NAMES
 
 _WORKDIR = path_flags.define("workdir", None, "Run folder of petseg-train.", required=True)
@@ -32,10 +31,15 @@ _MAX_PIXELS = flags.DEFINE_integer(
 _DATA_DIR = path_flags.define("data_dir", None, "Data set; by default the one trained on.")
 
 
-def main(arguments: Sequence[str]) -> None:
+def check(arguments: Sequence[str]) -> None:
+    """Refuses a wrong command before TensorFlow is loaded."""
+    flag_parsing.refuse_arguments(arguments)
+    path_flags.check_is_run("workdir", _WORKDIR.value)
+    path_flags.check_is_data_set("data_dir", _DATA_DIR.value)
+
+
+def main(_: Sequence[str]) -> None:
     """Exports to --output_dir."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     from petseg.exporting.export_model import ExportOptions, export_model
 
     options = ExportOptions(
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
     """The console entry point."""
-    command.run(main, ("workdir", "output_dir", "format", "checkpoint", "data_dir"))
+    command.run(main, ("workdir", "output_dir", "format", "checkpoint", "data_dir"), check=check)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,12 @@ def parse(argv: Sequence[str]) -> list[str]:
     return arguments
 
 
+def refuse_arguments(arguments: Sequence[str]) -> None:
+    """Raises UserError if there are arguments that are no flags."""
+    if arguments:
+        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+
+
 def _explain(error: Exception) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     text = " ".join(text.split())

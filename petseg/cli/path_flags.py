@@ -1,8 +1,11 @@
 """Flags that are paths."""
 
+import os
+
 from absl import flags
 
 from petseg import paths
+from petseg.errors import UserError, shown
 
 flags.disclaim_key_flags()  # they belong to the modules that call `define`
 
@@ -17,3 +20,19 @@ def define(
 ) -> flags.FlagHolder[str]:
     """Defines a flag whose value is a path; a leading ~ is the user's folder."""
     return flags.DEFINE(_PathParser(), name, default, help, required=required)
+
+
+def check_is_run(flag: str, folder: str) -> None:
+    """Raises UserError if what should be a run is a local folder that does not exist."""
+    check_is_there(flag, folder, "petseg-train makes runs")
+
+
+def check_is_data_set(flag: str, folder: str | None) -> None:
+    """Raises UserError if what should be a data set is a local folder that does not exist."""
+    check_is_there(flag, folder, "petseg-convert makes data sets")
+
+
+def check_is_there(flag: str, folder: str | None, remedy: str) -> None:
+    """Raises UserError if a flag names a local folder that does not exist; empty is none."""
+    if folder and "://" not in folder and not os.path.exists(folder):
+        raise UserError(f"--{flag}={shown(folder)}: there is no such folder; {remedy}")

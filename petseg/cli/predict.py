@@ -6,17 +6,17 @@
   petseg-predict --workdir=RUN --output_dir=OUT --write=proposals,proposal_pictures folder/
   find . -name '*.jpg' | petseg-predict --workdir=RUN --output_dir=OUT -
 
-A PATH is a picture, a video, a folder, or - for a list of them on standard input. For each
-picture OUT gets, at its full size, NAME_mask.png (class ids, one byte per pixel, and a palette
-of the classes' colours) and NAME_overlay.jpg, or what --write names; for each video
-NAME_overlay.mp4 and a folder NAME_mask of frames. --write=rle is one file for all pictures,
-OUT/predictions.csv, with the run lengths of each class in each picture, as competitions take
-them. --write=proposals, of a run that was trained on patches, is OUT/proposals.json, ranked
-object proposals of all pictures (mask, box and score) as COCO's result file, and
-OUT/proposals_images.json, which picture has which id; --write=proposal_pictures draws the best,
-NAME_proposals.jpg. Only files that it made itself are replaced, and they are not predicted.
-Statuses: 0 done; 1 some could not be read to their end (the others are done); 2 a wrong command
-or workdir.
+A PATH is a picture, a video, a folder, or - for a list of them on standard input. For each picture
+OUT gets, at its full size, NAME_mask.png (class ids, one byte per pixel, and a palette of the
+classes' colours) and NAME_overlay.jpg (the picture, coloured but for the background), or what
+--write names; for each video NAME_overlay.mp4 and a folder NAME_mask of frames. --write=rle is one
+file for all pictures, OUT/predictions.csv, with the run lengths of each class in each picture, as
+competitions take them. --write=proposals, of a run that was trained on patches, is
+OUT/proposals.json, ranked object proposals of all pictures (mask, box and score) as COCO's result
+file, and OUT/proposals_images.json, which picture has which id; --write=proposal_pictures draws
+the best, NAME_proposals.jpg. Only files that it made itself are replaced, and they are not
+predicted. Statuses: 0 done; 1 some could not be read to their end (the others are done); 2 a wrong
+command or workdir.
 """
 
 import sys
@@ -57,10 +57,22 @@ _POSTPROCESSING = postprocessing_flags.define()
 _PROPOSAL_FLAGS, _MAKE_PROPOSER = proposal_flags.define()
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Predicts the pictures and videos that the arguments name."""
+def check(arguments: Sequence[str]) -> None:
+    """Refuses a wrong command before TensorFlow is loaded."""
     if not arguments:
         raise UserError("name at least one picture or folder: petseg-predict ... PATH...")
+    path_flags.check_is_run("workdir", _WORKDIR.value)
+    output_kinds.check(_WRITE.value)
+    for flag in (_RLE_CLASSES, _RLE_COLUMNS):
+        if flag.present and output_kinds.RLE not in _WRITE.value:
+            raise UserError(f"--{flag.name} is for --write=rle")
+    for flag in _PROPOSAL_FLAGS:
+        if flag.present and not _is_proposing():
+            raise UserError(f"--{flag.name} is for --write=proposals")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Predicts the pictures and videos that the arguments name."""
     from petseg.inference import outputs, run_length_file
     from petseg.inference.jobs import plan_jobs
     from petseg.inference.outputs import OutputOptions
@@ -71,15 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     from petseg.run_dir import trained_model
 
     postprocessing = _POSTPROCESSING()
-    outputs.check_kinds(_WRITE.value)
     is_rle = output_kinds.RLE in _WRITE.value
-    for flag in (_RLE_CLASSES, _RLE_COLUMNS):
-        if flag.present and not is_rle:
-            raise UserError(f"--{flag.name} is for --write=rle")
-    is_proposing = not set(output_kinds.OF_PROPOSALS).isdisjoint(_WRITE.value)
-    for flag in _PROPOSAL_FLAGS:
-        if flag.present and not is_proposing:
-            raise UserError(f"--{flag.name} is for --write=proposals")
     run_length_file.check_columns(_RLE_COLUMNS.value)
     colours = outputs.parse_colours(_COLOURS.value)
     if output_kinds.PROPOSALS in _WRITE.value:
@@ -98,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
             _OUTPUT_DIR.value, _RLE_COLUMNS.value, _RLE_CLASSES.value, names
         )
     failed = 0
-    if is_proposing:
+    if _is_proposing():
         proposer = _MAKE_PROPOSER(trained)
         failed = propose_files(proposer, jobs, _OUTPUT_DIR.value, _WRITE.value, trained.image_range)
         print(proposer.line(), file=sys.stderr)
@@ -111,9 +115,13 @@ def main(arguments: Sequence[str]) -> None:
         raise FaultFound(f"{failed} of {len(jobs)} files could not be read to their end")
 
 
+def _is_proposing() -> bool:
+    return not set(output_kinds.OF_PROPOSALS).isdisjoint(_WRITE.value)
+
+
 def run() -> None:
     """The console entry point."""
-    command.run(main, ("workdir", "output_dir", "write", "checkpoint", "batch_size"))
+    command.run(main, ("workdir", "output_dir", "write", "checkpoint", "batch_size"), check=check)
 
 
 if __name__ == "__main__":

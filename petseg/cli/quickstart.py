@@ -29,8 +29,7 @@ _TYPED = {"draw_toy_pets": "python -m petseg.cli.draw_toy_pets"}  # has no comma
 
 def main(arguments: Sequence[str]) -> None:
     """Runs the steps; the first that fails ends the quickstart with its status."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
+    flag_parsing.refuse_arguments(arguments)
     started_s = time.monotonic()
     out = Path(_DIR.value)
     raw, data, run, predictions = (out / n for n in ("raw", "data", "run", "predictions"))

@@ -69,17 +69,25 @@ class Result:
     trained: int
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Prints the table of the runs on the command line."""
-    # RUNS/* of a sweep includes TensorBoard's file.
-    runs = [path for path in arguments if not Path(path).is_file()]
-    if not runs:
+def check(arguments: Sequence[str]) -> None:
+    """Refuses a wrong command before TensorFlow is loaded."""
+    if not _runs(arguments):
         raise UserError("name at least one run: petseg-results RUN...")
     if _CURVES.value and Path(_CURVES.value).suffix not in (".png", ".svg"):
         raise UserError(f"--curves={_CURVES.value} must end in .png or .svg")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the table of the runs on the command line."""
+    runs = _runs(arguments)
     print(table(runs, _REACH.value))
     if _CURVES.value:
         _save(curves(runs), _CURVES.value)
+
+
+def _runs(arguments: Sequence[str]) -> list[str]:
+    # RUNS/* of a sweep includes TensorBoard's file.
+    return [path for path in arguments if not Path(path).is_file()]
 
 
 def table(runs: Sequence[str], reach: float | None = None) -> str:
@@ -238,7 +246,7 @@ def _count(variables: "Sequence[keras.Variable]") -> int:
 
 def run() -> None:
     """The console entry point."""
-    command.run(main, ("reach_mean_iou", "curves"))
+    command.run(main, ("reach_mean_iou", "curves"), check=check)
 
 
 if __name__ == "__main__":

@@ -35,10 +35,8 @@ flags.mark_flags_as_required(["config", "vary"])
 _STOPPED_BY_SIGNAL = (129, 130, 143)
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(_: Sequence[str]) -> None:
     """Trains every combination that the flags name, then prints the table."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     from petseg.cli import results, setting_flags
 
     given = setting_flags.config_arguments(sys.argv[1:])

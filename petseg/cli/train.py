@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from petseg import recipes
-from petseg.cli import command, path_flags
+from petseg.cli import command, flag_parsing, path_flags
 from petseg.config import Config
 from petseg.errors import UserError
 
@@ -52,24 +52,32 @@ _USUAL_CLASSES = 2
 _GRACE_S = 25.0  # then a call that hangs is given up; Kubernetes kills after 30
 
 
-def main(arguments: Sequence[str]) -> None:
+def check(arguments: Sequence[str]) -> None:
+    """Refuses a wrong command before TensorFlow is loaded."""
+    flag_parsing.refuse_arguments(arguments)
+    if _DRAW_MODEL_TO.value and not _PRINT_MODEL.value:
+        raise UserError("--draw_model_to works with --print_model; give that, too")
+    if _PRINT_MODEL.value:
+        return
+    from petseg import config_rules
+
+    path_flags.check_is_data_set("config.data.dir", config_rules.data_dir(_CONFIG.value))
+    if not _WORKDIR.value and not _CHECK_REPLICAS.value:
+        raise UserError("--workdir must name the folder for checkpoints and events")
+
+
+def main(_: Sequence[str]) -> None:
     """Trains with --config in --workdir."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     config = _CONFIG.value
     if _PRINT_MODEL.value:
         _print_model(config)
         return
-    if _DRAW_MODEL_TO.value:
-        raise UserError("--draw_model_to works with --print_model; give that, too")
     from petseg.training import replica_check, trainer
 
     if _CHECK_REPLICAS.value:
         for line in replica_check.check_replicas(config):
             print(line, flush=True)
         return
-    if not _WORKDIR.value:
-        raise UserError("--workdir must name the folder for checkpoints and events")
     trainer.train_and_evaluate(config, _WORKDIR.value, _GRACE_S)
 
 
@@ -105,7 +113,7 @@ def _print_model(config: Config) -> None:
 
 def run() -> None:
     """The console entry point."""
-    command.run(main, ("config", "workdir", *list(_SETTINGS)[:3]), _SETTINGS)
+    command.run(main, ("config", "workdir", *list(_SETTINGS)[:3]), _SETTINGS, check)
 
 
 if __name__ == "__main__":

@@ -4,20 +4,20 @@
 
 Decodes every record and checks it, its shard's size, SHA-256 and counts, and lists images
 of different splits that look alike; --quick compares only sizes, hashes and counts. A fault is
-one line that names shard and record; a note says what training will ask for; the last line is
-JSON. Statuses: 0 no fault; 1 a fault was found; 2 a wrong command or no data set.
+one line that names shard and record; a note says what training will ask for. With --json, or
+where standard output is no terminal, the last line is JSON. Statuses: 0 no fault; 1 a fault
+was found; 2 a wrong command or no data set.
 """
 
 import collections
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
 from etils import epath
 
-from petseg.cli import command, path_flags
+from petseg.cli import command, flag_parsing, json_flag, path_flags
 from petseg.cores import usable_cores
 from petseg.errors import FaultFound, UserError, shown
 
@@ -34,22 +34,27 @@ _CONTACT_SHEET = path_flags.define(
     "contact_sheet", None, "PNG to draw: a sample of every split, and pixels per class."
 )
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default one per core.", 1)
+_PRINT_JSON = json_flag.define()
 
 _PAIRS_PRINTED, _PAIRS_IN_JSON = 10, 100
 _NAMES_PRINTED = 5
 
 
-def main(arguments: Sequence[str]) -> None:
+def check(arguments: Sequence[str]) -> None:
+    """Refuses a wrong command before TensorFlow is loaded."""
+    flag_parsing.refuse_arguments(arguments)
+    path_flags.check_is_data_set("data_dir", _DATA_DIR.value)
+    if _CONTACT_SHEET.value and not _CONTACT_SHEET.value.lower().endswith(".png"):
+        raise UserError(f"--contact_sheet={_CONTACT_SHEET.value} must end with .png")
+
+
+def main(_: Sequence[str]) -> None:
     """Checks the data set and prints every fault."""
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
     from petseg.data import findings, manifest
     from petseg.verification import contact_sheet, folder_check
 
     data_dir = _DATA_DIR.value
     finished = manifest.read_manifest(data_dir)
-    if _CONTACT_SHEET.value and not _CONTACT_SHEET.value.lower().endswith(".png"):
-        raise UserError(f"--contact_sheet={_CONTACT_SHEET.value} must end with .png")
     if _CONTACT_SHEET.value:
         _make_folder_of(_CONTACT_SHEET.value)
     faults = folder_check.unlisted_shards(data_dir, finished)
@@ -72,7 +77,11 @@ def main(arguments: Sequence[str]) -> None:
     if _CONTACT_SHEET.value and not faults:
         not_saved = _save(contact_sheet.draw_contact_sheet(data_dir, finished))
         print(f"sheet      {not_saved or _CONTACT_SHEET.value}")
-    print(json.dumps(_summary(data_dir, finished, faults, near)))
+    if not faults:
+        records = sum(split.records for split in finished.splits.values())
+        shards = sum(len(split.shards) for split in finished.splits.values())
+        print(f"verified   {records:,} images in {shards:,} shards: no fault")
+    _PRINT_JSON(_summary(data_dir, finished, faults, near))
     if faults:
         raise FaultFound(f"{len(faults):,} fault(s) in {data_dir}; run petseg-convert again")
     if not_saved:
@@ -177,7 +186,7 @@ def _summary(
 
 def run() -> None:
     """The console entry point."""
-    command.run(main, ("data_dir", "contact_sheet", "quick", "workers"))
+    command.run(main, ("data_dir", "contact_sheet", "quick", "workers"), check=check)
 
 
 if __name__ == "__main__":

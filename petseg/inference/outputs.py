@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from petseg.data.label_map import foreground
 from petseg.errors import UserError
 from petseg.inference import output_files
 from petseg.inference.output_kinds import (
     CLASS_IDS,
     COLOURS,
-    KINDS,
     OVERLAY,
     PROBABILITIES,
     PROPOSAL_PICTURES,
@@ -53,15 +53,6 @@ class OutputOptions:
     class_names: tuple[str, ...]
     colours: np.ndarray
     run_lengths: RunLengthOptions | None = None
-
-
-def check_kinds(kinds: Sequence[str]) -> None:
-    """Raises UserError if there is no kind of output, or an unknown one."""
-    if not kinds:
-        raise UserError(f"--write is empty; it may be any of {', '.join(KINDS)}")
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UserError(f"--write: '{kind}' is not one of {', '.join(KINDS)}")
 
 
 def parse_colours(texts: Sequence[str]) -> list[tuple[int, int, int]]:
@@ -118,21 +109,22 @@ def is_output_name(path: Path) -> bool:
     return path.name.endswith(tuple(endings)) or bool(_FRAME.fullmatch(path.name))
 
 
-def draw(kind: str, image: np.ndarray, class_ids: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def draw(kind: str, image: np.ndarray, class_ids: np.ndarray, options: OutputOptions) -> np.ndarray:
     """Draws the colours or the overlay of some rows.
 
     Args:
       kind: colours or overlay.
       image: uint8 [rows, width, 3], RGB.
       class_ids: uint8 [rows, width].
-      colours: uint8 [256, 3], RGB by class id.
+      options: Names and colours of the classes; an overlay leaves the background as it is.
 
     Returns:
       uint8 [rows, width, 3].
     """
     if kind == OVERLAY:
-        return pictures.overlay(image, class_ids, colours)
-    return colours[class_ids]
+        coloured = foreground(options.class_names)
+        return pictures.overlay(image, class_ids, options.colours, coloured)
+    return options.colours[class_ids]
 
 
 def write(
@@ -164,7 +156,7 @@ def write(
             # Whatever the number of classes, a byte is a pixel.
             mask.save(temporary, "PNG", bits=8, pnginfo=_png_mark())
         else:
-            drawn = _draw_whole(kind, image, prediction.class_ids, options.colours)
+            drawn = _draw_whole(kind, image, prediction.class_ids, options)
             if kind == OVERLAY:
                 drawn.save(
                     temporary, "JPEG", quality=_OVERLAY_JPEG_QUALITY, comment=output_files.MARK
@@ -174,14 +166,14 @@ def write(
 
 
 def _draw_whole(
-    kind: str, image: np.ndarray, class_ids: np.ndarray, colours: np.ndarray
+    kind: str, image: np.ndarray, class_ids: np.ndarray, options: OutputOptions
 ) -> Image.Image:
     height, width = class_ids.shape
     drawn = Image.new("RGB", (width, height))
     rows = max(_DRAWN_PIXELS // width, 1)
     for top in range(0, height, rows):
         part = slice(top, top + rows)
-        drawn.paste(Image.fromarray(draw(kind, image[part], class_ids[part], colours)), (0, top))
+        drawn.paste(Image.fromarray(draw(kind, image[part], class_ids[part], options)), (0, top))
     return drawn
 
 

@@ -101,7 +101,7 @@ def _predict_video(
         for number, prediction in enumerate(predictor.predict_each(images())):
             pixels, time_s = pending.popleft()
             for kind, writer in writers.items():
-                drawn = outputs.draw(kind, pixels, prediction.class_ids, options.colours)
+                drawn = outputs.draw(kind, pixels, prediction.class_ids, options)
                 writer.add(video.Frame(drawn, time_s))
             for kind, folder in folders.items():
                 path = folder / outputs.frame_name(number, kind)

@@ -6,6 +6,7 @@ evaluation, or about a second, so that a signal is noticed in time.
 
 import contextlib
 import math
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -132,6 +133,7 @@ class Trainer:
         self._rate_factor = 1.0  # the same on all hosts
         self._saved_s = time.monotonic()
         self._losses: list[float] = []  # of the steps since the last evaluation
+        self._warned: list[str] = []  # at the last evaluation
 
     def run(self) -> None:
         """Takes all remaining steps."""
@@ -152,6 +154,10 @@ class Trainer:
                     self._agree_with_other_hosts()
                     self._advance(batches)
             self._events.end_run()
+            self._progress.print_line(
+                f"done: {self._run_dir}; all figures and the worst images: petseg-evaluate "
+                f"--workdir={shlex.quote(self._run_dir)}"
+            )
         except StopNow:
             self._stop()
 
@@ -311,8 +317,12 @@ class Trainer:
                 evaluations.add_seconds(self._run_dir, step, seconds)
         loss = f"loss {np.mean(self._losses):.4f}  " if self._losses else ""
         self._progress.print_line(f"{run.epoch(step)}  step {step}  {loss}{result.line()}")
-        for line in result.warnings() if step else ():
-            self._progress.warn(line)
+        warnings = result.warnings() if step else []
+        # What stays as it was is not said at every evaluation.
+        for line in warnings:
+            if line not in self._warned:
+                self._progress.warn(line)
+        self._warned = warnings
         self._losses = []
 
     def _panel_images(self) -> int:

@@ -78,7 +78,7 @@ def _examples(
     canvas = Image.new("RGB", (_EXAMPLES_PER_ROW * group_px, _TEXT_PX + rows * row_px), "white")
     draw = ImageDraw.Draw(canvas)
     title = f"{name}: {split.records:,} images, mean {split.mean_width:.0f}x{split.mean_height:.0f}"
-    draw.text((_GAP_PX, 1), title, fill="black")
+    draw.text((_GAP_PX, 1), f"{title}; image | mask | overlay", fill="black")
     for position, (label, cells) in enumerate(_read(data_dir, split, wanted, labels, finished)):
         row, column = divmod(position, _EXAMPLES_PER_ROW)
         left, top = column * group_px + _GAP_PX, _TEXT_PX + row * row_px

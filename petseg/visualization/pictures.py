@@ -85,18 +85,23 @@ def palette(label_map: LabelMap, raw_colours: Mapping[int, Colour]) -> np.ndarra
     return colours(label_map.num_classes, given)
 
 
-def overlay(image: np.ndarray, class_ids: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Blends an image with the colours of its classes.
+def overlay(
+    image: np.ndarray, class_ids: np.ndarray, table: np.ndarray, coloured: Sequence[int]
+) -> np.ndarray:
+    """Blends an image with the colours of some of its classes.
 
     Args:
       image: uint8 [height, width, 3].
       class_ids: uint8 [height, width].
       table: Colours, from `palette`.
+      coloured: Ids of the classes that are coloured; the others look as in the image.
 
     Returns:
       uint8 [height, width, 3].
     """
-    return blend(image, table[class_ids])
+    is_coloured = np.zeros(256, bool)
+    is_coloured[list(coloured)] = True
+    return np.where(is_coloured[class_ids][..., None], blend(image, table[class_ids]), image)
 
 
 def blend(image: np.ndarray, colour: np.ndarray) -> np.ndarray:

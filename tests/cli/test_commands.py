@@ -73,37 +73,40 @@ def test_a_wrong_command_is_one_line_and_status_2(data_dir, tmp_path, arguments,
             ["-m", "petseg.train", "--config=pyproject.toml", "--workdir=x"],
             "--config=pyproject.toml is not Python, line 3",
         ),
-        (["-m", "petseg.train", "--config=oxford_pets"], "--workdir"),
+        (["-m", "petseg.train", "--config=oxford_pets"], "config.data.dir is missing"),
         (["-m", "petseg.evaluate", "--workdir=absent"], "absent"),
         (["-m", "petseg.predict", "--workdir=absent", "--output_dir=x"], "at least one picture"),
         (["-m", "petseg.export", "--workdir=absent", "--output_dir=x"], "absent"),
-        (["-m", "petseg.evaluate", "--workdir=absent", "--scales="], "--scales is empty"),
-        (["-m", "petseg.evaluate", "--workdir=absent", "--scales=1,x"], "--scales: 'x' must be"),
+        (["-m", "petseg.evaluate", "--workdir=docs", "--scales="], "--scales is empty"),
+        (["-m", "petseg.evaluate", "--workdir=docs", "--scales=1,x"], "--scales: 'x' must be"),
         (
-            ["-m", "petseg.predict", "--workdir=a", "--output_dir=x", "--write=", "b"],
+            ["-m", "petseg.predict", "--workdir=docs", "--output_dir=x", "--write=", "b"],
             "--write is empty",
         ),
         (
-            ["-m", "petseg.predict", "--workdir=a", "--output_dir=x", "--rle_classes=pet", "b"],
+            ["-m", "petseg.predict", "--workdir=docs", "--output_dir=x", "--rle_classes=pet", "b"],
             "--rle_classes is for --write=rle",
         ),
         (
             [
-                *("-m", "petseg.predict", "--workdir=a", "--output_dir=x", "--write=rle"),
+                *("-m", "petseg.predict", "--workdir=docs", "--output_dir=x", "--write=rle"),
                 *("--rle_columns=img", "b"),
             ],
             "--rle_columns=img must be the names of three columns",
         ),
         (
-            ["-m", "petseg.predict", "--workdir=a", "--output_dir=x", "--min_area_px=-1", "b"],
+            ["-m", "petseg.predict", "--workdir=docs", "--output_dir=x", "--min_area_px=-1", "b"],
             "min_area_px=-1 must be 0 or more pixels",
         ),
         (
-            ["-m", "petseg.evaluate", "--workdir=absent", "--smooth_sigma_px=nan"],
+            ["-m", "petseg.evaluate", "--workdir=docs", "--smooth_sigma_px=nan"],
             "smooth_sigma_px=nan must be from 0 to 100 pixels",
         ),
         (["tools/convert.py", "--output_dir=x"], "raw_dir"),
-        (["tools/convert.py", "--raw_dir=absent", "--output_dir=x"], "absent is not a folder"),
+        (
+            ["tools/convert.py", "--raw_dir=absent", "--output_dir=x"],
+            "--raw_dir=absent: there is no",
+        ),
     ],
 )
 def test_every_command_reports_what_is_wrong(arguments, expected):
@@ -242,6 +245,37 @@ is_module = sys.argv[1] == "-m"
 sys.argv = sys.argv[2:] if is_module else sys.argv[1:]
 (runpy.run_module if is_module else runpy.run_path)(sys.argv[0], run_name="__main__")
 """
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["train", "--config=quickstart", "--workdir=x", "--config.data.dir=absent"],
+            "--config.data.dir=absent: there is no such folder; petseg-convert makes data sets",
+        ),
+        (["train", "--config=quickstart", "--workdir=x"], "config.data.dir is missing"),
+        (["train", "--config=quickstart", "--config.data.dir=docs"], "--workdir must name"),
+        (["train", "--config=quickstart", "--draw_model_to=x"], "--draw_model_to works with"),
+        (["evaluate", "--workdir=absent"], "--workdir=absent: there is no such folder; petseg-tr"),
+        (["evaluate", "--workdir=docs", "--data_dir=absent"], "--data_dir=absent: there is no"),
+        (["evaluate", "--workdir=docs", "--max_images=3"], "--max_images is for --proposals"),
+        (["evaluate", "--workdir=docs", "x"], "unexpected argument 'x'"),
+        (["export", "--workdir=absent", "--output_dir=x"], "--workdir=absent: there is no such"),
+        (["predict", "--workdir=absent", "--output_dir=x", "docs"], "--workdir=absent: there is"),
+        (["predict", "--workdir=docs", "--output_dir=x", "--write=a", "docs"], "'a' is not one of"),
+        (["verify", "--data_dir=absent"], "--data_dir=absent: there is no such folder"),
+        (["verify", "--data_dir=docs", "--contact_sheet=a.jpg"], "must end with .png"),
+        (["convert", "--raw_dir=absent", "--output_dir=x"], "--raw_dir=absent: there is no such"),
+        (["convert", "--source=folders", "--raw_dir=absent", "--output_dir=x"], "=absent: there"),
+    ],
+)
+def test_a_mistyped_folder_is_named_before_tensorflow_is_loaded(arguments, expected):
+    done = run_python("-c", _LOADED, "-m", f"petseg.{arguments[0]}", *arguments[1:])
+    error, loaded = done.stderr.splitlines()
+    assert (done.returncode, loaded) == (2, "[]")
+    assert error.startswith("error: ") and expected in error
+    assert not (ROOT / "x").exists()
 
 
 @pytest.mark.parametrize(

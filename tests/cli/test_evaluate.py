@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from petseg.cli.evaluate import prints_json
+from petseg.cli import json_flag
 
 
 class Terminal(io.StringIO):
@@ -20,4 +20,4 @@ class Terminal(io.StringIO):
     ],
 )
 def test_people_read_the_table_and_programs_the_json(asked, output, expected):
-    assert prints_json(asked, output) == expected
+    assert json_flag.is_wanted(asked, output) == expected

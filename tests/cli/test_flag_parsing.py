@@ -44,6 +44,7 @@ def parse_failing(arguments, capsys, monkeypatch, *, has_config=True):
         ),
         (["--workdir=x", "--config"], ["--config is the last word"]),
         (["--config=oxford_pet"], ["oxford_pet is no file", "did you mean oxford_pets?"]),
+        (["--config=unet"], ["unet is no file and no recipe; did you mean unet_from_scratch? "]),
         (["--config=configs/oxfrd_pets.py"], ["is no file", "did you mean oxford_pets?"]),
         (["--config=."], ["--config=. is a folder"]),
         (

@@ -46,7 +46,8 @@ def test_an_overlay_lies_between_picture_and_colour():
     image = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
     ids = np.random.default_rng(1).integers(0, 3, (6, 7), np.uint8)
     table = pictures.colours(3, {})
-    drawn = pictures.overlay(image, ids, table).astype(int)
+    drawn = pictures.overlay(image, ids, table, [0, 2]).astype(int)
+    np.testing.assert_array_equal(drawn[ids == 1], image[ids == 1])
     colour = table[ids]
     low, high = np.minimum(image, colour).astype(int), np.maximum(image, colour).astype(int)
     assert (drawn >= low - 1).all() and (drawn <= high + 1).all()

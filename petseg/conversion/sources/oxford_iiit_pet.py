@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from petseg.conversion import files, text_files
+from petseg.conversion import annotation_hint, files, text_files
 from petseg.conversion.files import StoredFile
 from petseg.conversion.sources.base import (
     FilePair,
@@ -121,6 +121,19 @@ OXFORD_IIIT_PET = Source(
 )
 
 
+def _not_official(root: epath.Path, lacking: str) -> UserError:
+    if (root / _IMAGES).is_dir() and (root / "masks").is_dir():
+        return UserError(
+            f"--raw_dir: {root} has images/ and masks/, which --source=folders reads; it has not "
+            "the layout of the Oxford-IIIT pets"
+        )
+    return UserError(
+        f"--raw_dir: {root / lacking} is not a folder; expected the layout of the Oxford-IIIT "
+        "pets, images/*.jpg, annotations/trimaps/*.png, annotations/trainval.txt, or "
+        f"{' and '.join(ARCHIVES)}; --source names other data, such as folders"
+    )
+
+
 def _files_of(raw_dir: str, work_dir: str, show_progress: bool) -> dict[str, StoredFile]:
     """Returns path within the data set -> file, for every file of the layout's folders."""
     root = epath.Path(raw_dir)
@@ -129,11 +142,7 @@ def _files_of(raw_dir: str, work_dir: str, show_progress: bool) -> dict[str, Sto
     stored = {}
     for folder in ("", _IMAGES, "annotations", _TRIMAPS):
         if not (root / folder).is_dir():
-            raise UserError(
-                f"--raw_dir: {root / folder} is not a folder; expected the official layout "
-                "images/*.jpg, annotations/trimaps/*.png, annotations/trainval.txt, or "
-                f"{' and '.join(ARCHIVES)}"
-            )
+            raise annotation_hint.explained(_not_official(root, folder), raw_dir)
         if not folder:
             continue
         where = f"{root}/{folder}"

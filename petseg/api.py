@@ -125,7 +125,8 @@ def load_dataset(
 
     Args:
       data_dir: The data set that petseg.convert wrote.
-      image_size: Of the images, in pixels: one number, or (height, width); multiples of 32.
+      image_size: In pixels: one number, or (height, width); multiples of 32. Images of other
+        sizes are squashed to it; a config whose data.keep_aspect is True fits them into it.
       batch_size: Images per batch.
       label_map: See config.DataConfig; '' for the data set's own classes.
       seed: Seed of order and augmentation.

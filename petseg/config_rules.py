@@ -223,6 +223,12 @@ def _validate_masks_of(config: Config) -> None:
         data.without_mask,
         "be ignored unless config.data.masks_of says which images have masks",
     )
+    _require(
+        not data.masks_of or config.train.class_weights != "balanced",
+        "config.train.class_weights",
+        "balanced",
+        "be none or numbers with config.data.masks_of: it counts the pixels of all masks",
+    )
     needing = [
         name
         for name, is_on in (

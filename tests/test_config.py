@@ -59,6 +59,10 @@ def changed(**values) -> Config:
             {"data__cache_decoded": True, "data__cache": "memory", "data__feature_cache_dir": "x"},
             "feature_cache_dir='x' must be '' with config.data.cache_decoded",
         ),
+        (
+            {"data__masks_of": "species=dog", "train__class_weights": "balanced"},
+            "class_weights='balanced' must be none or numbers with config.data.masks_of",
+        ),
         ({"data__cache_short_side": 256}, "cache_short_side=256 must be 0 without config.data"),
         ({"model__encoder": "mobilnet_v2"}, "did you mean mobilenet_v2?"),
         ({"model__encoder": "VGG16"}, "did you mean vgg16?"),

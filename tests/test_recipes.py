@@ -8,7 +8,8 @@ from petseg.errors import UserError
 
 def test_the_recipes_are_those_of_the_package():
     assert recipes.names() == (
-        *("deeplab_v3_plus_mobilenet_v2", "oxford_pets", "oxford_pets_eight_gpus"),
+        *("deeplab_v3_plus_mobilenet_v2", "few_images", "few_images_from_scratch"),
+        *("oxford_pets", "oxford_pets_eight_gpus"),
         "oxford_pets_fcn2s",
         *("oxford_pets_features", "oxford_pets_fine_tuned", "oxford_pets_mobilenet_v2"),
         *("oxford_pets_partial_masks", "oxford_pets_proposals"),

@@ -59,7 +59,7 @@ def _load_imagenet(model: keras.Model, title: str) -> None:
         raise UserError(
             f"{where}: the download failed ({_one_line(error)}); fetch the {title} 'notop' "
             f"weights file on a connected machine and pass its path as --{SETTING}=PATH; or train "
-            "all of a network without, as --config=unet_from_scratch does"
+            "all of a network without, as --config=few_images_from_scratch does"
         ) from error
     try:
         model.set_weights(published.get_weights())

@@ -50,7 +50,7 @@ def check(arguments: Sequence[str]) -> None:
 
 def main(_: Sequence[str]) -> None:
     """Checks the data set and prints every fault."""
-    from petseg.data import findings, manifest
+    from petseg.data import findings, manifest, shard_hashes
     from petseg.verification import contact_sheet, folder_check
 
     data_dir = _DATA_DIR.value
@@ -63,7 +63,7 @@ def main(_: Sequence[str]) -> None:
     near: list[NearDuplicate] | None = None
     not_saved = ""
     if _QUICK.value:
-        faults += manifest.check_shards(data_dir, finished.splits.values(), hashes=True)
+        faults += shard_hashes.check_shards(data_dir, finished.splits.values(), hashes=True)
     else:
         reports = _check_records(data_dir, finished)
         faults += [fault for of_split in reports.values() for r in of_split for fault in r.faults]

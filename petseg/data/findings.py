@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import pydantic
 from etils import epath
 
-from petseg.data import json_file, manifest
+from petseg.data import json_file, shard_hashes
 from petseg.data.json_file import STRICT
 from petseg.data.manifest import Finding, FindingsFile, Manifest, Shard
 from petseg.errors import UserError
@@ -53,7 +53,7 @@ def fault(data_dir: str, finished: Manifest) -> str | None:
         return None
     if not path.exists():
         return f"{path} is missing"
-    if manifest.sha256_of_file(path) != finished.findings.sha256:
+    if shard_hashes.sha256_of_file(path) != finished.findings.sha256:
         return f"{path} differs from its manifest (SHA-256)"
     return None
 
@@ -146,7 +146,7 @@ class _Writer:
 def _read(data_dir: str, what: str) -> Iterator[Finding]:
     path = epath.Path(data_dir) / FILE_NAME
     try:
-        with manifest.open_shard(path) as file:
+        with shard_hashes.open_shard(path) as file:
             for number, text in enumerate(file, 1):
                 try:
                     line = json_file.parse(text, _Line)

@@ -5,26 +5,21 @@ are complete: one that is cut between two records simply ends early.
 """
 
 import collections
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
 import json
-import os
-from collections.abc import Iterable
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import pydantic
 from etils import epath
 
-from petseg.data import json_file, regular_file, store_kinds, tfrecord
+from petseg.data import json_file, store_kinds, tfrecord
 from petseg.data.json_file import STRICT, Byte, Count, Sha256
 from petseg.errors import UserError
 
 FILE_NAME = "manifest.json"
 VERSION = 2
-_CHUNK_BYTES = 8 << 20  # 8 MiB
-_HASH_THREADS = 8
 _PLACE = "the shards of "  # in a text that has them in the end
 _MAX_SIDE_PX = 65535  # of a JPEG
 
@@ -323,69 +318,6 @@ def _check(where: str, value: object, holds: bool, expected: str) -> None:
 def shard_paths(data_dir: str, split: Split) -> list[str]:
     """Returns the paths of a split's shards, in order."""
     return [str(epath.Path(data_dir) / shard.name) for shard in split.shards]
-
-
-def check_shards(data_dir: str, splits: Iterable[Split], hashes: bool) -> list[str]:
-    """Compares shards with the manifest.
-
-    Args:
-      data_dir: The folder of the data set.
-      splits: The splits whose shards are checked.
-      hashes: Read every byte and compare SHA-256, not only existence and size.
-
-    Returns:
-      One line for each shard that differs.
-    """
-
-    def check(shard: Shard) -> str | None:
-        path = epath.Path(data_dir) / shard.name
-        try:
-            with open_shard(path) as file:
-                size = file.seek(0, os.SEEK_END)
-                if size != shard.bytes:
-                    return f"{path} has {size:,} bytes, its manifest says {shard.bytes:,}"
-                if hashes:
-                    file.seek(0)
-                    return _compare_content(path, file, shard)
-        except FileNotFoundError:
-            return f"{path} is missing"
-        except OSError as error:
-            return f"{path} cannot be read: {error.strerror or error}"
-        return None
-
-    shards = [shard for split in splits for shard in split.shards]
-    if len(shards) == 1:  # of an input pipeline, whose threads are many already
-        return [fault for fault in map(check, shards) if fault]
-    with concurrent.futures.ThreadPoolExecutor(_HASH_THREADS) as pool:
-        return [fault for fault in pool.map(check, shards) if fault]
-
-
-def open_shard(path: epath.PathLike) -> BinaryIO:
-    """Opens a shard; raises OSError if it does not exist or is no regular file."""
-    if "://" in str(path):
-        return epath.Path(path).open("rb")
-    return regular_file.open_regular(str(path), None)
-
-
-def sha256_of_file(path: epath.PathLike) -> str:
-    """Returns a file's SHA-256 as 64 hexadecimal digits; reads it in chunks."""
-    digest = hashlib.sha256()
-    with open_shard(path) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _compare_content(path: epath.Path, file: BinaryIO, shard: Shard) -> str | None:
-    digest, frames = hashlib.sha256(), tfrecord.FrameCounter()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-        frames.add(chunk)
-    if digest.hexdigest() != shard.sha256:
-        return f"{path} differs from its manifest (SHA-256)"
-    if frames.records != shard.records:
-        return f"{path} holds {frames.records:,} records, its manifest says {shard.records:,}"
-    return None
 
 
 def shard_to_json(shard: Shard) -> str:

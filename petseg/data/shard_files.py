@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar
 
 from etils import epath
 
-from petseg.data import manifest, tfrecord
+from petseg.data import manifest, shard_hashes, tfrecord
 from petseg.data.manifest import Shard
 from petseg.errors import FaultFound
 
@@ -169,7 +169,7 @@ def is_written(shard: Shard, output_dir: str) -> bool:
     return (
         path.exists()
         and path.stat().length == shard.bytes
-        and manifest.sha256_of_file(path) == shard.sha256
+        and shard_hashes.sha256_of_file(path) == shard.sha256
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from petseg import device_memory
-from petseg.data import manifest
+from petseg.data import manifest, shard_hashes
 from petseg.errors import FaultFound
 from petseg.evaluation.evaluate_split import check_meaning
 from petseg.input_pipeline import stored_examples
@@ -76,7 +76,7 @@ def evaluate_proposals(
     data_dir = options.data_dir or trained.config.data.dir
     data = manifest.read_manifest(data_dir)
     split = data.split(options.split, data_dir)
-    if faults := manifest.check_shards(data_dir, [split], hashes=True):
+    if faults := shard_hashes.check_shards(data_dir, [split], hashes=True):
         raise FaultFound(f"{faults[0]}; convert the data set again")
     check_meaning(trained, data, raw_values(data_dir, split), data_dir)
     images = min(options.max_images or split.records, split.records)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from petseg import config_json, device_memory
-from petseg.data import image_classes, manifest
+from petseg.data import image_classes, manifest, shard_hashes
 from petseg.data.manifest import Manifest
 from petseg.errors import FaultFound, UserError
 from petseg.evaluation import counting, label_map_views, report
@@ -78,7 +78,7 @@ def evaluate_split(run_dir: str, options: EvaluateOptions) -> dict:
     data_dir = options.data_dir or config.dir
     data = manifest.read_manifest(data_dir)
     split = data.split(options.split, data_dir)
-    if faults := manifest.check_shards(data_dir, [split], hashes=True):
+    if faults := shard_hashes.check_shards(data_dir, [split], hashes=True):
         raise FaultFound(f"{faults[0]}; convert the data set again")
     values = raw_values(data_dir, split)
     check_meaning(trained, data, values, data_dir)

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from petseg.augmentation import Augmentation
-from petseg.data import manifest
+from petseg.data import shard_hashes
 from petseg.data.manifest import Manifest
 from petseg.devices import Devices
 from petseg.errors import UserError
@@ -238,7 +238,7 @@ def _open_shards(
                 f"{part.records:,} as the data set; delete {folder}, to have it made again"
             )
     remedy = f"delete {folder}, to have it made again"
-    if faults := manifest.check_shards(folder, splits, hashes=False):
+    if faults := shard_hashes.check_shards(folder, splits, hashes=False):
         raise UserError(f"{SETTING}: {faults[0]}; {remedy}")
     if options.cache != "none":
         cached = shard_cache.cache_shards(folder, splits, finished.digest(), options.cache)

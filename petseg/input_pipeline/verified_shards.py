@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from petseg.cores import usable_cores
-from petseg.data import manifest
+from petseg.data import shard_hashes
 from petseg.data.manifest import Shard, Split
 from petseg.errors import FaultFound, UserError
 
@@ -106,7 +106,7 @@ class VerifiedShards:
     def _differences(self, shards: tuple[Shard, ...], at_once: int) -> list[str]:
         for first in range(0, len(shards), max(at_once, 1)):
             some = Split(shards[first : first + at_once])
-            if faults := manifest.check_shards(self._folder, [some], hashes=True):
+            if faults := shard_hashes.check_shards(self._folder, [some], hashes=True):
                 return faults
         return []
 

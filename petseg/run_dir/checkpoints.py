@@ -21,7 +21,7 @@ import tensorflow as tf
 from etils import epath
 
 from petseg import paths
-from petseg.data import json_file, manifest
+from petseg.data import json_file, shard_hashes
 from petseg.data.json_file import Count, Sha256
 from petseg.errors import UserError
 
@@ -233,7 +233,7 @@ def _hash_files(folder: epath.Path) -> dict[str, str]:
     found = {}
     for path in folder.iterdir():
         if path.name.startswith(_PREFIX):
-            found[path.name] = manifest.sha256_of_file(path)
+            found[path.name] = shard_hashes.sha256_of_file(path)
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from petseg import free_memory
 from petseg.config import Config
 from petseg.config_rules import data_dir, parse_class_weights
-from petseg.data import image_classes, manifest
+from petseg.data import image_classes, manifest, shard_hashes
 from petseg.data.label_map import BACKGROUNDS, LabelMap, choose_label_map, foreground
 from petseg.data.manifest import Manifest, Split
 from petseg.devices import Devices
@@ -135,7 +135,7 @@ def open_data_set(config: Config) -> DataSet:
     label_map = choose_label_map(config.data.label_map, data)
     check_best_metric(config.train.best_metric, label_map)
     splits = {name: data.split(name, directory) for name in ("train", "validation")}
-    if faults := manifest.check_shards(directory, splits.values(), hashes=False):
+    if faults := shard_hashes.check_shards(directory, splits.values(), hashes=False):
         raise UserError(f"config.data.dir: {faults[0]}; {_REMEDY}")
     check_masks = _check_of_masks(directory, splits, label_map, is_read_often)
     verified = VerifiedShards(

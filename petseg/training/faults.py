@@ -8,7 +8,7 @@ import tensorflow as tf
 from petseg import device_memory
 from petseg.config import Config, DataConfig
 from petseg.config_rules import FEATURE_CACHE_DIR
-from petseg.data import manifest
+from petseg.data import manifest, shard_hashes
 from petseg.errors import FaultFound
 from petseg.input_pipeline.verified_shards import faults_in_one_line
 
@@ -54,6 +54,6 @@ def _name_damaged_shard(data: DataConfig, error: tf.errors.DataLossError) -> str
     for setting, (folder, remedy) in folders.items():
         if folder:
             splits = manifest.read_manifest(folder).splits.values()
-            for fault in manifest.check_shards(folder, splits, hashes=True):
+            for fault in shard_hashes.check_shards(folder, splits, hashes=True):
                 return f"{setting}: {fault}; {remedy}"
     return f"a shard is damaged: {error.message}"

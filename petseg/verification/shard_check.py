@@ -13,10 +13,10 @@ from PIL import Image
 
 from petseg.data import (
     jpeg,
-    manifest,
     picture_file,
     raw_picture,
     record,
+    shard_hashes,
     store_kinds,
     tfrecord,
 )
@@ -85,7 +85,7 @@ def check_shard(task: ShardTask, advance: Callable[[], None]) -> ShardReport:
     sums = _Sums()
     digest, size, count, path = hashlib.sha256(), 0, 0, task.path
     try:
-        with manifest.open_shard(path) as file:
+        with shard_hashes.open_shard(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             for frame in tfrecord.read_frames(_Hashing(file, digest)):

@@ -18,7 +18,7 @@ from petseg.conversion.sources.base import (
     SourceListing,
     hash_order,
 )
-from petseg.data import manifest, output_folder, record
+from petseg.data import manifest, output_folder, record, shard_hashes
 from petseg.data.manifest import Finding
 from petseg.errors import FaultFound, UserError
 
@@ -71,7 +71,7 @@ def test_the_manifest_counts_what_the_files_hold(raw_pets, data_dir):
         assert split.mean_height == pytest.approx(np.mean([mask.height for mask in masks]))
         assert split.mean_width == pytest.approx(np.mean([mask.width for mask in masks]))
     assert len(finished.splits["train"].shards) > 1
-    faults = manifest.check_shards(str(data_dir), finished.splits.values(), hashes=True)
+    faults = shard_hashes.check_shards(str(data_dir), finished.splits.values(), hashes=True)
     assert faults == []
 
 

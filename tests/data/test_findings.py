@@ -8,7 +8,7 @@ from testing.conversion import files_of
 
 import petseg
 from petseg.conversion import review
-from petseg.data import findings, manifest
+from petseg.data import findings, manifest, shard_hashes
 from petseg.data.manifest import Finding, Shard
 from petseg.errors import UserError
 
@@ -36,7 +36,7 @@ def test_few_stay_in_the_manifest_and_many_are_all_in_the_file(tmp_path, monkeyp
         return
     assert kept_unplaced == () and kept == [shard(i) for i in range(4)]
     assert (file.rejected, file.repaired) == (9, 6)
-    assert file.sha256 == manifest.sha256_of_file(path)
+    assert file.sha256 == shard_hashes.sha256_of_file(path)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     whats = [line.pop("what") for line in lines]
     named = [Finding(**line) for line in lines]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petseg.data import manifest, tfrecord
+from petseg.data import manifest, shard_hashes, tfrecord
 from petseg.data.manifest import Finding, Manifest, Shard, Split
 from petseg.errors import UserError
 
@@ -110,7 +110,7 @@ def test_any_change_changes_the_digest(finished):
 
 
 def test_complete_shards_pass(tmp_path, finished):
-    assert manifest.check_shards(str(tmp_path), finished.splits.values(), hashes=True) == []
+    assert shard_hashes.check_shards(str(tmp_path), finished.splits.values(), hashes=True) == []
 
 
 @pytest.mark.parametrize("hashes", [True, False])
@@ -118,7 +118,7 @@ def test_a_missing_or_cut_shard_is_reported(tmp_path, finished, hashes):
     first, second = (tmp_path / shard.name for shard in finished.splits["train"].shards)
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1])
-    faults = manifest.check_shards(str(tmp_path), finished.splits.values(), hashes)
+    faults = shard_hashes.check_shards(str(tmp_path), finished.splits.values(), hashes)
     assert faults == [
         f"{first} is missing",
         f"{second} has 95 bytes, its manifest says 96",
@@ -133,7 +133,7 @@ def test_every_flipped_bit_is_found(tmp_path, finished):
             flipped = bytearray(content)
             flipped[index] ^= 1 << bit
             path.write_bytes(flipped)
-            faults = manifest.check_shards(str(tmp_path), finished.splits.values(), hashes=True)
+            faults = shard_hashes.check_shards(str(tmp_path), finished.splits.values(), hashes=True)
             assert faults == [f"{path} differs from its manifest (SHA-256)"]
 
 
@@ -312,7 +312,7 @@ def test_drawn_bytes_are_one_line_or_are_read_as_they_stand(tmp_path_factory, po
 def test_a_count_that_is_off_by_one_is_found_though_the_hash_is_right(tmp_path, finished):
     first, second = finished.splits["train"].shards
     wrong = Split((dataclasses.replace(first, records=first.records + 1), second))
-    faults = manifest.check_shards(str(tmp_path), [wrong], hashes=True)
+    faults = shard_hashes.check_shards(str(tmp_path), [wrong], hashes=True)
     assert faults == [f"{tmp_path / first.name} holds 3 records, its manifest says 4"]
 
 
@@ -327,7 +327,7 @@ def test_a_shard_that_is_no_regular_file_is_not_read(tmp_path, finished, kind, h
         os.mkfifo(path)
     else:
         path.mkdir()
-    (fault,) = manifest.check_shards(str(tmp_path), finished.splits.values(), hashes)
+    (fault,) = shard_hashes.check_shards(str(tmp_path), finished.splits.values(), hashes)
     said = {"device": "a device", "fifo": "a FIFO", "folder": "a folder"}[kind]
     assert fault == f"{path} cannot be read: it is {said}, not a regular file"
 

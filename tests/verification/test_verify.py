@@ -14,7 +14,7 @@ from testing.commands import assert_one_line_error, run_module
 from testing.configs import make_tiny_config
 from testing.conversion import convert
 
-from petseg.data import manifest, record, tfrecord
+from petseg.data import manifest, record, shard_hashes, tfrecord
 from petseg.errors import UserError
 from petseg.training.data import open_data_set
 from petseg.verification import contact_sheet, folder_check, near_duplicates, shard_check
@@ -403,7 +403,7 @@ def test_what_verify_calls_well_is_what_training_opens(tmp_path_factory, data_di
         with pytest.raises(UserError):
             open_data_set(config)
         return
-    faults = manifest.check_shards(str(folder), finished.splits.values(), hashes=True)
+    faults = shard_hashes.check_shards(str(folder), finished.splits.values(), hashes=True)
     if faults or folder_check.training_notes(str(folder), finished):
         return
     assert open_data_set(config).train.records == 20

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+from petseg import standard_error
+
+standard_error.import_tensorflow()
+
 from testing import commands
 from testing.autograph import autograph_forbidden
 from testing.command_processes import ROOT
 from testing.configs import make_tiny_config
 from testing.conversion import convert, convert_raw
 
-from petseg import standard_error
 from petseg.config import Config
-
-standard_error.import_tensorflow()
 
 SHARED = ROOT.parent / "shared" / "data"
 

@@ -1,4 +1,4 @@
-"""Writes the generated pages of docs/: commands.md and configuration.md (make docs).
+"""Writes the generated pages of docs/: api.md, commands.md and configuration.md (make docs).
 
 python tools/write_docs.py [FOLDER]
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
+import petseg
 from petseg import recipes
 from petseg.cli import flag_parsing, settings_page
 from petseg.cli.settings_page import Entry
@@ -23,6 +24,11 @@ _ROOT = Path(__file__).parents[1]
 _FIRST = (
     *("quickstart", "convert", "verify", "train", "evaluate", "predict", "export"),
     *("sweep", "results", "benchmark"),
+)
+# In the order in which a program uses them.
+_API = (
+    *("convert", "load_recipe", "train", "load_run", "Run", "load_dataset", "build_model"),
+    *("Config", "Stage", "UserError", "FaultFound", "StoppedBySignal"),
 )
 _NOTE = "<!-- Written by tools/write_docs.py (make docs): change the source, not this page. -->"
 _RESUME = {
@@ -35,8 +41,31 @@ _RESUME = {
 def main() -> None:
     """Writes the pages into a folder, by default docs/."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else _ROOT / "docs"
-    for name, page in (("commands", commands_page()), ("configuration", configuration_page())):
+    pages = {
+        "api": api_page(),
+        "commands": commands_page(),
+        "configuration": configuration_page(),
+    }
+    for name, page in pages.items():
         (folder / f"{name}.md").write_text(page)
+
+
+def api_page() -> str:
+    """What petseg has for Python: a table, and behind it what the site makes its docstrings of."""
+    named = [getattr(petseg, name) for name in _API]
+    rows = [f"| `{one.__name__}` | {_text(one.__doc__.splitlines()[0])} |" for one in named]
+    parts = [
+        _NOTE,
+        "# API",
+        "All names are those of `petseg`, as in `petseg.convert`; `help(petseg.convert)` shows its "
+        "arguments, results and errors, and so does the site of these pages (`make site`). `import "
+        "petseg` loads no TensorFlow; a function does when it first needs it. Every function may "
+        "be called off the main thread, several times in one process, and in a notebook. Mistakes "
+        "are exceptions of one line.",
+        "\n".join(["| name | |", "| --- | --- |", *rows]),
+        *(f"::: {one.__module__}.{one.__name__}" for one in named),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _recipe_row(name: str) -> str:

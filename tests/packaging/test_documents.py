@@ -15,6 +15,7 @@ from testing import documents
 from testing.command_processes import ROOT
 from testing.documents import GENERATED
 
+import petseg
 from petseg.config import Config, Stage
 
 # History is not corrected, and what is generated follows from the flags themselves.
@@ -153,6 +154,11 @@ def test_generated_pages_are_fresh(tmp_path):
     for name in GENERATED:
         page = (tmp_path / name.removeprefix("docs/")).read_text()
         assert page == read(name), f"{name} is stale: make docs"
+
+
+def test_every_public_name_is_in_the_api():
+    named = re.findall(r"^\| `(\w+)` \|", read("docs/api.md"), re.MULTILINE)
+    assert sorted([*named, "__version__"]) == sorted(petseg.__all__)
 
 
 def test_the_first_pages_stay_short():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from testing.command_processes import ROOT
 
-GENERATED = ("docs/commands.md", "docs/configuration.md")
+GENERATED = ("docs/commands.md", "docs/configuration.md", "docs/api.md")
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 

@@ -208,7 +208,7 @@ def test_custom_scalars_have_one_line_for_each_run_in_the_first_charts(fetch):
         ("train", ["input/images_per_second"]),
         ("validation", []),
         ("train", []),
-        ("validation", ["iou/pet", "iou/background"]),
+        ("validation", ["iou/pet", "iou/background", "iou/border"]),
     ]
 
 

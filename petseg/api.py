@@ -137,7 +137,8 @@ def load_dataset(
       [batch, height, width], class ids, or 255 for pixels to ignore
       (ignore_class=255 of Keras's losses). Each pass over the first is another epoch, with
       another order and augmentation; it has records // batch_size batches, and what is left
-      over begins the next epoch. The second always shows every example once.
+      over begins the next epoch. The second always shows every example once. Both have
+      a len(), their number of batches.
 
     Raises:
       UserError: The data set, the label map or a setting is wrong.
@@ -184,7 +185,9 @@ def load_dataset(
         is_example = batch["weight"] > 0
         return batch["image"][is_example], batch["mask"][is_example]
 
-    return train, batches.validation("all").map(without_filling)
+    count = -(-data.validation.records // config.data.batch_size)
+    validation = batches.validation("all").map(without_filling)
+    return train, validation.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def build_model(

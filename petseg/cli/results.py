@@ -119,11 +119,12 @@ def curves(runs: Sequence[str]) -> "Figure":
     from petseg.run_dir import evaluations
     from petseg.visualization import charts
 
-    lines = {}
-    for run in runs:
+    names, lines = [Path(run).name for run in runs], {}
+    for run, name in zip(runs, names, strict=True):
         by_step, seconds = evaluations.read_evaluations(run), evaluations.read_seconds(run)
         timed = sorted(step for step in by_step if step in seconds)
-        lines[Path(run).name] = {seconds[step] / 60: by_step[step]["mean_iou"] for step in timed}
+        label = name if names.count(name) == 1 else str(run)
+        lines[label] = {seconds[step] / 60: by_step[step]["mean_iou"] for step in timed}
     return charts.curves(lines, "minutes of training", "validation mean IoU")
 
 

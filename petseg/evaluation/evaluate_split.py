@@ -194,6 +194,6 @@ def _draw_panel(
         [prediction.class_ids for prediction in predictions],
         trained.label_map.names,
         trained.palette,
-        [f"{original.name}  {mean_ious[original.index]:.3f}" for original in originals],
+        [pictures.caption(original.name, mean_ious[original.index]) for original in originals],
         cell_px=_CELL_PX,
     )

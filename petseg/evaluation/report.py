@@ -25,13 +25,14 @@ from petseg.visualization import charts
 _JPEG_QUALITY = 88
 _MOST_CURVES = 12
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 2em auto; padding: 0 1em;
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1600px; margin: 2em auto; padding: 0 1em;
        color: #222 }
 h1 { font-size: 1.5em; margin-bottom: .2em } h2 { font-size: 1.15em; margin-top: 2em }
 table { border-collapse: collapse; margin: .6em 0 } td, th { padding: .2em .8em; text-align: right }
 td:first-child, th:first-child { text-align: left } tr + tr { border-top: 1px solid #ddd }
 th { font-weight: 600 } .big { font-size: 2.2em; font-weight: 600 } .note { color: #666 }
-img, svg { max-width: 100%; height: auto } .row { display: flex; flex-wrap: wrap; gap: 2em }
+p { max-width: 75em } img, svg { max-width: 100%; height: auto }
+.row { display: flex; flex-wrap: wrap; gap: 2em }
 pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: 12px }
 """
 

@@ -65,13 +65,13 @@ class Panel:
       images: uint8 [examples, height, width, 3].
       truth: uint8 [examples, height, width], class ids or the ignore value.
       predicted: uint8 [examples, height, width], class ids.
-      captions: One for each example, or none.
+      captions: Of each example, as pictures.squares takes them; or none.
     """
 
     images: np.ndarray
     truth: np.ndarray
     predicted: np.ndarray
-    captions: tuple[str, ...] = ()
+    captions: tuple[pictures.Caption, ...] = ()
 
 
 class TensorBoard:
@@ -176,7 +176,7 @@ class TensorBoard:
     def panel(
         self, step: int, tag: str, panel: Panel, class_names: Sequence[str], palette: np.ndarray
     ) -> None:
-        """A strip of pictures for each example.
+        """A picture for each example.
 
         Args:
           step: Of the evaluation.
@@ -185,15 +185,11 @@ class TensorBoard:
           class_names: Names of the classes.
           palette: Colours, from pictures.palette.
         """
-        captions = panel.captions or [""] * len(panel.images)
-        # A strip each: TensorBoard shows a picture of many as wide as one of few.
-        examples = zip(panel.images, panel.truth, panel.predicted, captions, strict=True)
-        strips = [
-            pictures.panel([image], [truth], [predicted], class_names, palette, [caption])
-            for image, truth, predicted, caption in examples
-        ]
+        drawn = pictures.squares(
+            panel.images, panel.truth, panel.predicted, class_names, palette, panel.captions
+        )
         with self._validation.as_default(step):
-            tf.summary.image(tag, np.stack(strips), max_outputs=len(strips))
+            tf.summary.image(tag, drawn, max_outputs=len(drawn))
 
     def profile(self, step: int, steps: tuple[int, ...]) -> bool:
         """Begins or ends a profile at the first or second of two steps; whether it ended."""
@@ -290,7 +286,7 @@ def _write_columns(
             figures[metric.tag] = name
         elif metric.tag:
             shown = class_names[:_CLASSES_IN_CHARTS]
-            figures |= {metric.tag.replace("{class}", one): one for one in shown}
+            figures |= {metric.tag.replace("{class}", one): f"{name} of {one}" for one in shown}
     # The best figure, both losses, and others: the first few are ticked.
     best, *others = (_metric(VALIDATION, tag, name) for tag, name in figures.items())
     metrics = [
@@ -311,11 +307,12 @@ def _metric(group: str, tag: str, display_name: str) -> hparams_pb2.MetricInfo:
 
 
 def _layout() -> layout_pb2.Layout:
-    """The three most important charts."""
+    """The most important charts: a run has one line in each of the first three, or two."""
     shown = [
-        ("loss, in training and validation", [r"^loss/"]),
-        ("validation: mean IoU, and IoU of each class", [r"^metrics/mean_iou$", r"^iou/"]),
+        ("loss, in training and validation", [r"^loss/total$"]),
+        ("validation: mean IoU", [r"^metrics/mean_iou$"]),
         ("images per second", [r"^input/images_per_second$"]),
+        ("validation: IoU of each class", [r"^iou/"]),
     ]
     return layout_pb2.Layout(
         category=[

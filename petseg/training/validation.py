@@ -21,6 +21,7 @@ from petseg.training import distribution, stages
 from petseg.training.setup import RunSetup
 from petseg.training.signals import until
 from petseg.training.tensorboard import Panel
+from petseg.visualization import pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Validator:
         """
         run = self._run
         examples = self._examples(tuple(indices))
-        captions = tuple(f"{n}  {i:.3f}" for n, i in zip(examples["name"], ious, strict=True))
+        captions = tuple(map(pictures.caption, examples["name"], ious))
         with averaged(run.model, run.averages):
             predicted = eval_step.predict(run.model, examples["image"])
         return Panel(examples["image"], examples["mask"], predicted, captions)

@@ -77,12 +77,14 @@ def _examples(
     rows = -(-len(wanted) // _EXAMPLES_PER_ROW)
     canvas = Image.new("RGB", (_EXAMPLES_PER_ROW * group_px, _TEXT_PX + rows * row_px), "white")
     draw = ImageDraw.Draw(canvas)
-    title = f"{name}: {split.records:,} images, mean {split.mean_width:.0f}x{split.mean_height:.0f}"
+    title = (
+        f"{name}: {split.records:,} images, mean {split.mean_width:.0f}x{split.mean_height:.0f} px"
+    )
     draw.text((_GAP_PX, 1), f"{title}; image | mask | overlay", fill="black")
     for position, (label, cells) in enumerate(_read(data_dir, split, wanted, labels, finished)):
         row, column = divmod(position, _EXAMPLES_PER_ROW)
         left, top = column * group_px + _GAP_PX, _TEXT_PX + row * row_px
-        fonts.write(draw, (left, top), _fitting(draw, label, group_px - 2 * _GAP_PX))
+        fonts.write(draw, (left, top), fonts.shortened(draw, label, group_px - 2 * _GAP_PX))
         for index, cell in enumerate(cells):
             x = left + index * (_CELL_PX + _GAP_PX)
             canvas.paste(cell, (x, top + _TEXT_PX))
@@ -117,12 +119,6 @@ def _cell(pixels: np.ndarray) -> Image.Image:
     return cell
 
 
-def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    while fonts.width(draw, text) > width:
-        text = text[:-2] + "…"
-    return text
-
-
 def _chart(finished: Manifest, labels: Sequence[int]) -> Image.Image:
     """Draws bars of each class's share of the pixels, split by split."""
     counts = {name: split.pixels_per_label for name, split in finished.splits.items()}
@@ -138,7 +134,10 @@ def _chart(finished: Manifest, labels: Sequence[int]) -> Image.Image:
     top = _TEXT_PX * 2
     colours = _colours(finished, labels)
     for label in shown_labels:
-        colour, name = colours[label], _fitting(draw, finished.raw_labels[label], _NAME_PX - 90)
+        colour, name = (
+            colours[label],
+            fonts.shortened(draw, finished.raw_labels[label], _NAME_PX - 90),
+        )
         fonts.write(draw, (_GAP_PX, top), name)
         for split, pixels in counts.items():
             share = pixels.get(label, 0) / max(sum(pixels.values()), 1)

@@ -30,7 +30,7 @@ class ConfusionChart:
         self._figure = Figure(figsize=(side + 0.8, side), dpi=_DPI, layout="constrained")
         self._axes = axes = self._figure.add_subplot()
         self._image = axes.imshow(np.zeros((count, count)), cmap="Blues", vmin=0, vmax=1)
-        self._figure.colorbar(self._image, ax=axes, shrink=0.8)
+        self._figure.colorbar(self._image, ax=axes, shrink=0.8, label="share of the true class")
         axes.set_xlabel("predicted")
         axes.set_ylabel("truth")
         if count <= _NAMED_CLASSES:
@@ -113,7 +113,10 @@ def curves(lines: Mapping[str, Mapping[float, float | None]], x_label: str, y_la
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
-    axes.legend(prop={"family": families, "size": 8})
+    # Beside the chart, which keeps its size: within it, many names would hide the lines.
+    legend = figure.legend(loc="outside right upper", prop={"family": families, "size": 8})
+    needed = legend.get_window_extent().padded(8).transformed(figure.dpi_scale_trans.inverted())
+    figure.set_size_inches(5.0 + needed.width, max(2.8, needed.height))
     return figure
 
 

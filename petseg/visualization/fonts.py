@@ -47,6 +47,24 @@ def width(draw: ImageDraw.ImageDraw, text: str) -> float:
     return draw.textlength(text, font=font)
 
 
+def shortened(
+    draw: ImageDraw.ImageDraw, text: str, width_px: float, *, is_end_kept: bool = False
+) -> str:
+    """Cuts a text that `write` would draw wider than this, and marks the cut with an ellipsis.
+
+    Args:
+      draw: What it will be drawn on.
+      text: The text.
+      width_px: What there is room for; at least one character stays.
+      is_end_kept: Whether the beginning is cut off, not the end.
+    """
+    cut = text
+    while width(draw, cut) > width_px and len(text) > 1:
+        text = text[1:] if is_end_kept else text[:-1]
+        cut = f"…{text}" if is_end_kept else f"{text}…"
+    return cut
+
+
 def box(
     draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str
 ) -> tuple[float, float, float, float]:

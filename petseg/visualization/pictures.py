@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from petseg.data.label_map import IGNORE, MAX_CLASSES, LabelMap
 from petseg.visualization import fonts
 
 Colour = tuple[int, int, int]
+Caption = tuple[str, str]  # on the image, on the errors
 
 # Easy to distinguish, also for the colour-blind (Okabe and Ito, "Color Universal Design", 2008).
 _PALETTE = (
@@ -31,6 +33,7 @@ _WRONG = (230, 30, 30)
 _OVERLAY_OPACITY = 0.45
 _GAP_PX, _TITLE_PX = 4, 16
 _SIDE_BY_SIDE_FROM = 4  # examples
+_ALL_NAMED = 12  # classes
 COLUMNS = ("image", "truth", "prediction", "errors")
 
 
@@ -128,18 +131,25 @@ def errors(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.nd
     return drawn
 
 
+def caption(name: str, mean_iou: float | None) -> Caption:
+    """What is written on an example: its name, and the mean IoU of its image if it has one."""
+    has_figure = mean_iou is not None and not math.isnan(mean_iou)
+    return name, f"mean IoU {mean_iou:.3f}" if has_figure else "all ignored"
+
+
 def panel(
     images: Sequence[np.ndarray],
     truth: Sequence[np.ndarray],
     predicted: Sequence[np.ndarray],
     names: Sequence[str],
     table: np.ndarray,
-    captions: Sequence[str] = (),
+    captions: Sequence[Caption] = (),
     cell_px: int | None = None,
 ) -> np.ndarray:
     """Draws image | truth | prediction | errors of each example, with titles and a legend.
 
-    Four examples or more are drawn in two columns, because screens are wider than high.
+    Four examples or more are drawn in two columns, because screens are wider than high. Of more
+    than twelve classes the legend names those that are seen.
 
     Args:
       images: uint8 [height, width, 3] each.
@@ -147,7 +157,7 @@ def panel(
       predicted: uint8 [height, width] each, class ids.
       names: Names of the classes.
       table: Colours, from `palette`.
-      captions: One line for each example, written on its image; empty for none.
+      captions: Of each example what is written on its image, and on its errors; empty for none.
       cell_px: Side of the square that each picture is fitted into, in pixels; None if all
         have one size, in which they are drawn.
 
@@ -155,33 +165,72 @@ def panel(
       uint8 [height, width, 3].
     """
     count = len(images)
-    height, width = (cell_px, cell_px) if cell_px else images[0].shape[:2]
+    examples = [_cells(*example, table) for example in zip(images, truth, predicted, strict=True)]
+    if cell_px:
+        examples = [[_fit(cell, cell_px) for cell in cells] for cells in examples]
+    height = max(cells[0].height for cells in examples)
+    width = max(cells[0].width for cells in examples)
     columns = 2 if count >= _SIDE_BY_SIDE_FROM else 1
     rows = -(-count // columns)
     down, across = height + _GAP_PX, width + _GAP_PX
     group_px = len(COLUMNS) * across + _GAP_PX
-    canvas = Image.new("RGB", (columns * group_px + _GAP_PX, rows * down + 2 * _TITLE_PX), "white")
-    draw = ImageDraw.Draw(canvas)
-    for example in range(count):
+    legend = _legend(_entries(truth, predicted, names, table), columns * group_px)
+    legend_top = _TITLE_PX + rows * down
+    canvas = Image.new("RGB", (columns * group_px + _GAP_PX, legend_top + legend.height), "white")
+    for example, cells in enumerate(examples):
         group, row = divmod(example, rows)
-        cells = (
-            images[example],
-            table[truth[example]],
-            table[predicted[example]],
-            errors(images[example], truth[example], predicted[example]),
-        )
         left, top = _GAP_PX + group * group_px, _TITLE_PX + row * down
-        for title, cell in zip(COLUMNS, cells, strict=True):
-            picture = Image.fromarray(cell)
-            canvas.paste(_fit(picture, cell_px) if cell_px else picture, (left, top))
-            if row == 0:
-                draw.text((left, 2), title, fill="black")
-            left += across
-        if captions:
-            _write_on(draw, captions[example], (_GAP_PX + group * group_px, top))
-    has_ignored = any((of == IGNORE).any() for of in truth)
-    _draw_legend(draw, names, table, has_ignored, _TITLE_PX + rows * down)
+        corners = [(left + index * across, top) for index in range(len(COLUMNS))]
+        written = captions[example] if captions else ("", "")
+        _paste(canvas, cells, corners, written, width, has_titles=row == 0)
+    canvas.paste(legend, (0, legend_top))
     return np.asarray(canvas)
+
+
+def squares(
+    images: np.ndarray,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    names: Sequence[str],
+    table: np.ndarray,
+    captions: Sequence[Caption] = (),
+) -> np.ndarray:
+    """Draws each example as a picture of its own, two cells wide and two high.
+
+    TensorBoard shrinks a picture to a third of its page: in a strip of four cells nobody could
+    read a word. All have the same legend.
+
+    Args:
+      images: uint8 [examples, height, width, 3].
+      truth: uint8 [examples, height, width], class ids or IGNORE.
+      predicted: uint8 [examples, height, width], class ids.
+      names: As for `panel`.
+      table: As for `panel`.
+      captions: As for `panel`.
+
+    Returns:
+      uint8 [examples, height, width, 3].
+    """
+    height, width = images.shape[1:3]
+    down, across = height + _TITLE_PX, width + _GAP_PX
+    corners = [(_GAP_PX + x * across, _TITLE_PX + y * down) for y in (0, 1) for x in (0, 1)]
+    legend = _legend(_entries(truth, predicted, names, table), 2 * across + _GAP_PX)
+    drawn = []
+    for example in range(len(images)):
+        cells = _cells(images[example], truth[example], predicted[example], table)
+        written = captions[example] if captions else ("", "")
+        canvas = Image.new("RGB", (legend.width, 2 * down + _GAP_PX + legend.height), "white")
+        _paste(canvas, cells, corners, written, width, has_titles=True)
+        canvas.paste(legend, (0, 2 * down + _GAP_PX))
+        drawn.append(np.asarray(canvas))
+    return np.stack(drawn)
+
+
+def _cells(
+    image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, table: np.ndarray
+) -> list[Image.Image]:
+    drawn = (image, table[truth], table[predicted], errors(image, truth, predicted))
+    return [Image.fromarray(one) for one in drawn]
 
 
 def _fit(picture: Image.Image, side: int) -> Image.Image:
@@ -193,25 +242,59 @@ def _fit(picture: Image.Image, side: int) -> Image.Image:
     return picture.resize(sides, Image.Resampling.NEAREST)
 
 
-def _write_on(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int]) -> None:
-    corner = (corner[0] + 2, corner[1] + 1)
+def _paste(
+    canvas: Image.Image,
+    cells: Sequence[Image.Image],
+    corners: Sequence[tuple[int, int]],
+    written: Caption,
+    width: int,
+    *,
+    has_titles: bool,
+) -> None:
+    """Puts the four cells of an example in their places, with its caption and their titles."""
+    draw = ImageDraw.Draw(canvas)
+    for title, cell, (left, top) in zip(COLUMNS, cells, corners, strict=True):
+        canvas.paste(cell, (left, top))
+        if has_titles:
+            draw.text((left, top - _TITLE_PX + 2), title, fill="black")
+    for text, (left, top) in zip(written, (corners[0], corners[-1]), strict=True):
+        if text:
+            _write_on(draw, text, (left + 2, top + 1), width - 4)
+
+
+def _write_on(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], width: int) -> None:
+    text = fonts.shortened(draw, text, width, is_end_kept=True)  # names differ at their ends
     draw.rectangle(fonts.box(draw, corner, text), fill=_WHITE)
     fonts.write(draw, corner, text)
 
 
-def _draw_legend(
-    draw: ImageDraw.ImageDraw,
+def _entries(
+    truth: Sequence[np.ndarray],
+    predicted: Sequence[np.ndarray],
     names: Sequence[str],
     table: np.ndarray,
-    has_ignored: bool,
-    top: int,
-) -> None:
-    left = _GAP_PX
-    entries = [(name, table[i]) for i, name in enumerate(names)]
-    if has_ignored:
+) -> list[tuple[str, Colour]]:
+    """What the legend names, with its colour."""
+    seen = set().union(*(np.unique(one).tolist() for one in itertools.chain(truth, predicted)))
+    has_all = len(names) <= _ALL_NAMED
+    entries = [(name, table[i]) for i, name in enumerate(names) if has_all or i in seen]
+    if IGNORE in seen:
         entries.append(("ignored", table[IGNORE]))
+    entries.append(("wrong", _WRONG))
+    return [(name, tuple(map(int, colour))) for name, colour in entries]
+
+
+def _legend(entries: Sequence[tuple[str, Colour]], width: int) -> Image.Image:
+    """Draws names beside their colours, in as many lines as they need."""
+    canvas = Image.new("RGB", (width, _TITLE_PX * max(len(entries), 1)), "white")
+    draw = ImageDraw.Draw(canvas)
+    left, top = _GAP_PX, 0
     for name, colour in entries:
-        box = (left, top + 2, left + 10, top + 12)
-        draw.rectangle(box, tuple(map(int, colour)), outline="grey")
-        fonts.write(draw, (left + 14, top + 1), name)
-        left += 22 + int(fonts.width(draw, name))
+        text = fonts.shortened(draw, name, width - _GAP_PX - 22)
+        needed = 22 + int(fonts.width(draw, text))
+        if left > _GAP_PX and left + needed > width:
+            left, top = _GAP_PX, top + _TITLE_PX
+        draw.rectangle((left, top + 2, left + 10, top + 12), colour, outline="grey")
+        fonts.write(draw, (left + 14, top + 1), text)
+        left += needed
+    return canvas.crop((0, 0, width, top + _TITLE_PX))

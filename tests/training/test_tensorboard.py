@@ -99,11 +99,13 @@ def test_images_show_the_panel_the_worst_and_the_confusion_matrix(fetch):
         for tag in tags["run/validation"]
     }
     assert steps == {"panel": [0, 5], "panel_worst": [5], "confusion_matrix": [0, 5]}
-    # One strip an image: four pictures wide, and the rows of one picture high.
+    # One picture an image, two cells wide and two high.
     assert tags["run/validation"]["panel"]["samples"] == 8
-    (_, strip) = json.loads(fetch("plugin/images/images?run=run/validation&tag=panel&sample=7"))
-    picture = fetch(f"plugin/images/individualImage?{strip['query']}")
-    assert Image.open(io.BytesIO(picture)).size == (4 * (32 + 4) + 2 * 4, 32 + 4 + 2 * 16)
+    (_, last) = json.loads(fetch("plugin/images/images?run=run/validation&tag=panel&sample=7"))
+    picture = fetch(f"plugin/images/individualImage?{last['query']}")
+    width, height = Image.open(io.BytesIO(picture)).size
+    assert width == 2 * (32 + 4) + 4
+    assert (height - 2 * (32 + 16) - 4) % 16 == 0  # the legend's lines
 
 
 def test_histograms_are_of_the_decoders_weights_and_gradients(fetch):
@@ -138,6 +140,8 @@ def test_hparams_stand_beside_the_final_figures(fetch, run_dir):
         {"group": "validation", "tag": "loss/total"},
         {"group": "train", "tag": "loss/total"},
     ]
+    titles = [info["displayName"] for info in experiment["metricInfos"]]
+    assert len(set(titles)) == len(titles) and "iou of pet" in titles
     columns = [info["name"] for info in experiment["hparamInfos"]]
     first = ["model.decoder", "model.encoder", "train.epochs", "train.learning_rate", "train.loss"]
     assert columns[:5] == first
@@ -186,12 +190,26 @@ def test_a_sweep_keeps_what_others_log_in_its_folder(tmp_path):
     assert len(tags) == 4
 
 
-def test_custom_scalars_lay_out_three_charts(fetch):
+def test_custom_scalars_have_one_line_for_each_run_in_the_first_charts(fetch):
     (category,) = json.loads(fetch("plugin/custom_scalars/layout"))["category"]
-    assert len(category["chart"]) == 3
-    pattern = quote(category["chart"][1]["multiline"]["tag"][0])
-    found = json.loads(fetch(f"plugin/custom_scalars/scalars?run=run/validation&tag={pattern}"))
-    assert found["regex_valid"] and list(found["tag_to_events"]) == ["metrics/mean_iou"]
+    found = []
+    for chart in category["chart"]:
+        (pattern,) = chart["multiline"]["tag"]
+        for run in ("train", "validation"):
+            query = f"plugin/custom_scalars/scalars?run=run/{run}&tag={quote(pattern)}"
+            answer = json.loads(fetch(query))
+            assert answer["regex_valid"]
+            found.append((run, list(answer["tag_to_events"])))
+    assert found == [
+        ("train", ["loss/total"]),
+        ("validation", ["loss/total"]),
+        ("train", []),
+        ("validation", ["metrics/mean_iou"]),
+        ("train", ["input/images_per_second"]),
+        ("validation", []),
+        ("train", []),
+        ("validation", ["iou/pet", "iou/background", "iou/border"]),
+    ]
 
 
 def test_the_graph_of_the_model_is_there(fetch):

@@ -42,3 +42,17 @@ def test_each_class_has_a_chart_with_its_curves_and_its_threshold(count):
         marked = [line.get_xdata()[0] for line in lines]
         assert marked == ([chosen[name]] if chosen[name] else [])
     assert charts.to_svg(figure).startswith("<svg")
+
+
+@pytest.mark.filterwarnings("error")  # matplotlib's: no room for the axes
+@pytest.mark.parametrize(("count", "length"), [(1, 3), (9, 12), (40, 12), (3, 150)])
+def test_the_names_of_curves_hide_no_line(count, length):
+    lines = {f"{n:0{length}}": {0: 0.1, 10: 0.9} for n in range(count)}
+    figure = charts.curves(lines, "step", "IoU")
+    charts.to_pixels(figure)
+    (axes,), (legend,) = figure.axes, figure.legends
+    inside, names = axes.get_window_extent(), legend.get_window_extent()
+    assert names.x0 >= inside.x1 and figure.bbox.x1 >= names.x1
+    assert figure.bbox.y0 <= names.y0 and names.y1 <= figure.bbox.y1
+    assert inside.width > 350 and inside.height > 200
+    assert [text.get_text() for text in legend.get_texts()] == list(lines)

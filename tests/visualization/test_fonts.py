@@ -105,7 +105,23 @@ def test_a_panel_of_classes_with_such_names_is_drawn(no_cjk):
     image, ids = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
     table = pictures.colours(2, {})
     panels = [
-        pictures.panel([image], [ids], [ids], ["a", name], table, [name])
+        pictures.panel([image], [ids], [ids], ["a", name], table, [(name, "")])
         for name in (WATER, "\u9053\u6c34", "\\u9053\\u6c34")
     ]
     assert (panels[0] != panels[1]).any()  # boxes would be alike
+
+
+@pytest.mark.parametrize("is_end_kept", [False, True])
+def test_a_text_is_cut_to_its_room_and_no_further(is_end_kept):
+    draw = ImageDraw.Draw(Image.new("RGB", (9, 9)))
+    text = "american_pit_bull_terrier_191"
+    full = fonts.width(draw, text)
+    for room in (full, full / 2, 30, 1):
+        cut = fonts.shortened(draw, text, room, is_end_kept=is_end_kept)
+        kept = cut.strip("\u2026")
+        assert (cut == text) == (room == full)
+        assert (text.endswith if is_end_kept else text.startswith)(kept)
+        assert len(kept) == 1 or fonts.width(draw, cut) <= room
+        if cut != text:
+            more = text[-len(kept) - 1 :] if is_end_kept else text[: len(kept) + 1]
+            assert fonts.width(draw, f"\u2026{more}") > room

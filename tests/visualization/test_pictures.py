@@ -109,3 +109,85 @@ def test_a_panel_names_the_ignored_pixels_only_where_there_are_some():
     legend = slice(-14, None)
     assert (with_some[legend] != without[legend]).any()
     assert Image.fromarray(with_some).size == Image.fromarray(without).size
+
+
+def blocks(rng, count, sides=(64, 64)):
+    """Masks of large squares, each of some class of `count`."""
+    ids = rng.integers(0, count, (sides[0] // 8, sides[1] // 8), np.uint8)
+    return np.kron(ids, np.ones((8, 8), np.uint8))
+
+
+def colours_of(drawn):
+    return {tuple(pixel) for pixel in drawn.reshape(-1, 3).tolist()}
+
+
+@pytest.mark.parametrize("count", [3, 12, 13, 60, 254])
+@pytest.mark.parametrize("shape", ["panel", "squares"])
+def test_the_legend_names_every_class_that_is_seen(count, shape):
+    rng = np.random.default_rng(count)
+    names = [f"class number {n}" for n in range(count)]
+    images = np.zeros((2, 64, 64, 3), np.uint8)
+    truth = np.stack([blocks(rng, count) for _ in images])
+    predicted = np.stack([blocks(rng, count) for _ in images])
+    table = pictures.colours(count, {})
+    draw = pictures.panel if shape == "panel" else pictures.squares
+    without, with_legend = (
+        draw(images, of, of_predicted, names, table)
+        for of, of_predicted in ((truth * 0, truth * 0), (truth, predicted))
+    )
+    seen = set(np.unique([truth, predicted]).tolist())
+    shown = set(range(count)) if count <= 12 else seen
+    # Pictures are above the legend: as many rows as two classes need, less the legend's.
+    rows = 2 * (64 + 4) + 16 if shape == "panel" else 2 * (64 + 16) + 4
+    legend = with_legend[..., rows:, :, :]
+    drawn = colours_of(legend)
+    assert {n for n in range(count) if tuple(table[n].tolist()) in drawn} == shown
+    assert legend.shape[-2] == without.shape[-2]
+    if shape == "squares":
+        assert (legend[0] == legend[1]).all()
+
+
+def test_a_square_shows_image_truth_prediction_and_errors_in_reading_order():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 24, 40, 3), np.uint8)
+    truth = rng.choice(np.array([0, 1, IGNORE], np.uint8), (3, 24, 40))
+    predicted = rng.integers(0, 2, (3, 24, 40), np.uint8)
+    table = pictures.colours(2, {})
+    drawn = pictures.squares(images, truth, predicted, ("pet", "background"), table)
+    assert drawn.shape[:2] == (3, 2 * (16 + 24) + 4 + 16 * 4)  # the legend takes four lines
+    for number, picture in enumerate(drawn):
+        errors = pictures.errors(images[number], truth[number], predicted[number])
+        cells = (images[number], table[truth[number]], table[predicted[number]], errors)
+        for cell, (top, left) in zip(cells, [(16, 4), (16, 48), (56, 4), (56, 48)], strict=True):
+            np.testing.assert_array_equal(picture[top : top + 24, left : left + 40], cell)
+
+
+@pytest.mark.parametrize("side", [24, 64])
+def test_a_caption_stays_on_its_picture(side):
+    images = np.zeros((1, side, side, 3), np.uint8)
+    truth = np.ones((1, side, side), np.uint8)
+    table = pictures.colours(2, {})
+    captions = [pictures.caption("a_very_long_name_of_an_image_0001", 0.5)]
+    for draw in (pictures.panel, pictures.squares):
+        plain, written = (
+            draw(images, truth, truth, ("pet", "background"), table, of) for of in ((), captions)
+        )
+        plain, written = (one.reshape(-1, *one.shape[-2:]) for one in (plain, written))
+        rows, columns = np.nonzero((plain != written).any(-1))
+        image = (plain == 0).all(-1)
+        errors = (plain == pictures.errors(images[0], truth[0], truth[0])[0, 0]).all(-1)
+        assert rows.size and (image | errors)[rows, columns].all()
+        assert image[rows, columns].any() and errors[rows, columns].any()
+
+
+def test_a_caption_says_what_its_figure_is():
+    assert pictures.caption("Slate_1", 0.25) == ("Slate_1", "mean IoU 0.250")
+    for nothing in (None, float("nan")):
+        assert pictures.caption("Slate_1", nothing) == ("Slate_1", "all ignored")
+
+
+def test_cells_are_no_higher_than_the_highest_picture():
+    images = [np.zeros((30, 60, 3), np.uint8), np.zeros((20, 60, 3), np.uint8)]
+    ids = [np.zeros(image.shape[:2], np.uint8) for image in images]
+    drawn = pictures.panel(images, ids, ids, ("a",), pictures.colours(1, {}), cell_px=120)
+    assert drawn.shape == (2 * (60 + 4) + 2 * 16, 4 * (120 + 4) + 2 * 4, 3)

@@ -1,7 +1,9 @@
+import itertools
+
 import numpy as np
 import pytest
 
-from petseg.visualization import pictures, proposals
+from petseg.visualization import fonts, pictures, proposals
 
 SIDES = (80, 120)
 
@@ -36,3 +38,27 @@ def test_a_picture_without_proposals_stays(count):
     image = np.full((*SIDES, 3), 7, np.uint8)
     drawn = proposals.draw(image, np.zeros((0, 4)), np.zeros(0), np.zeros((0, *SIDES), bool), count)
     np.testing.assert_array_equal(drawn, image)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_text_hides_another_or_leaves_the_picture(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    image = np.zeros((*SIDES, 3), np.uint8)
+    lefts, tops = rng.integers(0, 20, 5), rng.integers(0, 12, 5)
+    if seed % 2:  # in the corner below on the right
+        lefts, tops = lefts + SIDES[1] - 21, tops + SIDES[0] - 13
+    boxes = np.stack([lefts, tops, SIDES[1] - lefts, SIDES[0] - tops], 1)
+    areas, write = {}, fonts.write
+
+    def recorded(pen, corner, text, fill="black"):
+        areas[text] = fonts.box(pen, corner, text)
+        write(pen, corner, text, fill)
+
+    monkeypatch.setattr(fonts, "write", recorded)
+    proposals.draw(image, boxes, np.linspace(0.9, 0.5, 5), masks_of(boxes), count=5)
+    assert sorted(areas) == ["1: 0.90", "2: 0.80", "3: 0.70", "4: 0.60", "5: 0.50"]
+    for left, top, right, bottom in areas.values():
+        assert left >= 0 and top >= 0 and right <= SIDES[1] and bottom <= SIDES[0]
+    for one, other in itertools.combinations(areas.values(), 2):
+        apart = one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+        assert apart, (seed, areas)

@@ -66,10 +66,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(BIN)/python constraints.txt setup.cfg
+	@echo "installing TensorFlow and what else petseg needs: minutes, about 3 GB of disk"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/installed-test: $(BIN)/python constraints.txt setup.cfg
+	@echo "installing TensorFlow, and what tests need: minutes, about 4 GB of disk"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	@touch $@ $(VENV)/installed
 

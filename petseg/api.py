@@ -12,6 +12,8 @@ loaded when a function first needs it. Every function may be called off the main
 signals are left alone, several times in one process, and in a notebook.
 """
 
+import dataclasses
+import difflib
 import itertools
 import os
 import sys
@@ -80,6 +82,14 @@ def convert(
     # Spawned processes would run a script again that has no `if __name__ == "__main__"`.
     if not processes.can_fork():
         options.setdefault("workers", 1)
+    known = [field.name for field in dataclasses.fields(ConvertOptions)]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(
+                f"convert has no option {name}; {hint}the options are {', '.join(known)}"
+            )
     for name in _PATH_OPTIONS & options.keys():
         options[name] = paths.expand(options[name])
     chosen = ConvertOptions(

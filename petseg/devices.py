@@ -60,7 +60,9 @@ def name_gpus(names: Sequence[str], used: int) -> str:
       used: Number of those that compute.
     """
     if not names:
-        return "CPU only: TensorFlow finds no GPU (for NVIDIA's: pip install 'petseg[gpu]')"
+        return (
+            "CPU only: TensorFlow finds no GPU (NVIDIA's need pip install 'tensorflow[and-cuda]')"
+        )
     kinds = collections.Counter(names[:used])
     shown = ", ".join(f"{count} x {name}" for name, count in kinds.items())
     return shown if used >= len(names) else f"{shown} (of {len(names)} GPUs)"

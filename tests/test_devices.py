@@ -18,4 +18,4 @@ def test_gpus_are_counted_by_name(names, used, expected):
 
 def test_without_a_gpu_the_cure_is_named():
     assert name_gpus([], 1).startswith("CPU only: TensorFlow finds no GPU")
-    assert "pip install 'petseg[gpu]'" in name_gpus([], 2)
+    assert "pip install 'tensorflow[and-cuda]'" in name_gpus([], 2)

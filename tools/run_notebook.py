@@ -4,7 +4,7 @@
   python tools/run_notebook.py examples/pets.ipynb
 
 Progress, warnings and the doubles of pictures as JPEG are left out, so that the file stays
-small. Needs pip install 'petseg[notebook]' nbclient.
+small. Needs pip install '.[notebook]' nbclient.
 """
 
 import sys

@@ -261,7 +261,7 @@ def _report(finished: "Manifest", output_dir: str) -> None:
         if len(counts) > len(shown):
             labels += f" and {len(counts) - len(shown)} rarer ones"
         print(
-            f"{name:<10} {split.records:>7,} images in {len(split.shards)} shards, "
+            f"{name:<10} {split.records:>7,} images in {len(split.shards)} shard(s), "
             f"{split.bytes / 1e6:,.1f} MB, mean {split.mean_width:.0f}x{split.mean_height:.0f} px"
             f"; {labels or 'labels not counted (--validate=header)'}"
         )

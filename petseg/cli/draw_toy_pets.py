@@ -222,7 +222,7 @@ def main(_: Sequence[str]) -> None:
     """Draws the data set."""
     output_dir = Path(_OUTPUT_DIR.value)
     if output_dir.exists() and (not output_dir.is_dir() or paths.things_in(output_dir)):
-        raise UserError(f"--output_dir: {output_dir} is not an empty folder")
+        raise UserError(f"--output_dir: {output_dir} is not an empty folder; name a new one")
     draw_dataset(output_dir, _TRAINVAL_IMAGES.value, _TEST_IMAGES.value, _SEED.value)
     print(f"toy pets   {output_dir}")
 

@@ -104,7 +104,7 @@ def main(_: Sequence[str]) -> None:
     """Draws the data set."""
     folder = Path(_OUTPUT_DIR.value)
     if folder.exists() and (not folder.is_dir() or paths.things_in(folder)):
-        raise UserError(f"--output_dir: {folder} is not an empty folder")
+        raise UserError(f"--output_dir: {folder} is not an empty folder; name a new one")
     draw_dataset(folder, _PATIENTS.value, _SEED.value)
     print(f"toy ultrasound   {folder}")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from petseg import progress
-from petseg.errors import UserError
+from petseg.errors import UserError, shown
 
 flags.DEFINE_bool("quiet", False, "Show no progress: results, warnings and errors alone.")
 # Answered before anything is parsed, as --help is.
@@ -33,7 +33,7 @@ def parse(argv: Sequence[str]) -> list[str]:
         sys.exit(UserError.exit_status)
     # ml_collections reports a wrong type in several ways: whatever it is, it is about the command.
     except Exception as error:
-        print(f"error: {_explain(error)} (see --help)", file=sys.stderr)
+        print(f"error: {_explain(error, argv[1:])} (see --help)", file=sys.stderr)
         sys.exit(UserError.exit_status)
     if flags.FLAGS.quiet:
         progress.silence()
@@ -46,12 +46,14 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
         raise UserError(f"unexpected argument '{arguments[0]}'; every option is a --flag")
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, given: Sequence[str]) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     text = " ".join(text.split())
     if missing := _MISSING.fullmatch(text):
         (name,) = missing.groups()
-        return f"--{name} is missing: {flags.FLAGS[name].help.rstrip('.')}"
+        bare = next((one for one in given if not one.startswith("-")), None)
+        hint = f"; did you mean --{name}={shown(bare)}?" if bare else ""
+        return f"--{name} is missing: {flags.FLAGS[name].help.rstrip('.')}{hint}"
     return text
 
 

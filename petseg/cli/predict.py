@@ -112,7 +112,7 @@ def main(arguments: Sequence[str]) -> None:
         failed = predict_files(predictor, jobs, options)
     print(f"{len(jobs) - failed} of {len(jobs)} files predicted: {_OUTPUT_DIR.value}")
     if failed:
-        raise FaultFound(f"{failed} of {len(jobs)} files could not be read to their end")
+        raise FaultFound(f"{failed} of {len(jobs)} files could not be read, or not to their end")
 
 
 def _is_proposing() -> bool:

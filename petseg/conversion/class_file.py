@@ -111,7 +111,8 @@ def _read(path: str, ignore_id: int | None) -> MaskRules:
             colours[colour] = value
     if colours and (bare := sorted(names.keys() - set(colours.values()))):
         raise UserError(
-            f"--classes: {path}: class {bare[0]} ({names[bare[0]]}) has no colour, others have"
+            f"--classes: {path}: class {bare[0]} ({names[bare[0]]}) has no colour, others have; "
+            "give all of them one, or none"
         )
     if ignore_id is not None:
         ignore_id = stored_as.get(ignore_id, ignore_id)

@@ -172,14 +172,19 @@ def count_labels(labels: np.ndarray, rules: MaskRules) -> dict[int, int]:
     counts = {value: count for value, count in sorted(counts.items()) if count}
     if rules.names is not None and (unknown := sorted(counts.keys() - rules.names.keys())):
         allowed = sorted({*rules.names, *rules.stored_as})
-        raise BadFile(_unknown_values(unknown, counts, allowed))
+        first = np.unravel_index(np.argmax(labels == unknown[0]), labels.shape)
+        place = f"first at row {first[0]}, column {first[1]}"
+        raise BadFile(_unknown_values(unknown, counts, allowed, place))
     return counts
 
 
-def _unknown_values(unknown: list[int], counts: Mapping[int, int], allowed: list[int]) -> str:
+def _unknown_values(
+    unknown: list[int], counts: Mapping[int, int], allowed: list[int], place: str
+) -> str:
     values = ", ".join(f"{value} ({counts[value]:,} px)" for value in unknown[:_NAMED])
     if len(unknown) > _NAMED:
         values += f" and {len(unknown) - _NAMED:,} more values"
+    values += f", {place}"
     if len(unknown) >= _SMOOTHED_FROM:
         return f"mask holds many values that no class has, {_SMOOTHED}: {values}"
     if unknown == [_VOID]:

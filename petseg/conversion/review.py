@@ -16,6 +16,7 @@ from petseg.registry import SOURCES
 
 _MANY_SHARE, _MANY = 0.1, 2  # of all inputs; and in number
 _MANY_VALUES, _BLURRED_VALUES, _RARE_SHARE = 50, 4, 0.001  # of unnamed mask values
+_SLIP_SHARE = 1e-4  # of the pixels, below which a value without a name is likely a slip
 _VOID, _VOID_NAMES = 255, ("void", "ignore", "unlabeled", "unlabelled", "unknown", "don't care")
 _NAMED = 8  # classes, in a line
 _NUMBERED = 5  # values without names, as instances are numbered
@@ -155,6 +156,12 @@ def _doubtful_classes(finished: Manifest) -> list[str]:
             f"masks hold the values 0 to {len(nameless) - 1} without names, each of which is a "
             "class now: name them in --classes, or, if they number objects, convert with --binary"
         )
+    for value in nameless:
+        if value not in (0, _VOID) and pixels[value] < _SLIP_SHARE * total:
+            lines.append(
+                f"mask value {value} is a class now, with {pixels[value]:,} of {total:,} pixels; "
+                f"if it is a slip, convert with --ignore_id={value}, or name all in --classes"
+            )
     for value, name in finished.raw_labels.items():
         is_unnamed_void = value == _VOID and value in nameless and len(nameless) > 2
         if is_unnamed_void or (name != IGNORED and name.lower() in _VOID_NAMES):

@@ -135,7 +135,7 @@ class Split:
         return sum(shard.width_sum for shard in self.shards) / self.records
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Manifest:
     """Everything that is known about a finished data set.
 
@@ -159,6 +159,19 @@ class Manifest:
     colours: dict[Byte, tuple[Byte, Byte, Byte]] = dataclasses.field(default_factory=dict)
     findings: FindingsFile | None = None
     store: str = store_kinds.ENCODED
+
+    def __repr__(self) -> str:
+        """The images of each split, and how many inputs were repaired and rejected."""
+        images = [f"{split.records:,} {name}" for name, split in self.splits.items()]
+        counted = self.findings or self
+        repaired, rejected = (
+            len(found) if isinstance(found, tuple) else found
+            for found in (counted.repaired, counted.rejected)
+        )
+        return (
+            f"<Manifest of {self.name}: images {', '.join(images) or 'none'}; {repaired:,} inputs "
+            f"repaired, {rejected:,} rejected>"
+        )
 
     @property
     def repaired(self) -> tuple[Finding, ...]:

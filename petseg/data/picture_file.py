@@ -78,7 +78,7 @@ def open_picture(file: bytes | BinaryIO, what: str) -> Iterator[Image.Image]:
     kind = picture_format(opened.read(_SIGNATURE_BYTES))
     opened.seek(0)
     if kind == "unknown":
-        raise BadFile(f"{what} is of no known picture format")
+        raise BadFile(f"{what} is no picture that petseg reads")
     try:
         with Image.open(opened, formats=_FORMATS) as picture:
             check_size(picture.height, picture.width, what)

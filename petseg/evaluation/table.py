@@ -88,7 +88,7 @@ def _mean_lines(figures: Mapping) -> list[str]:
 
 
 def _label_map_lines(label_maps: Mapping[str, Mapping]) -> list[str]:
-    lines = []
+    lines = ["the same predictions, other label maps:"] if label_maps else []
     for name, by_size in label_maps.items():
         lines.append(_line(name, [by_size[size]["mean_iou"] for size in SIZES]))
         for class_name in by_size[MODEL_SIZE]["iou"]:

@@ -76,7 +76,7 @@ def export_model(run_dir: str, options: ExportOptions) -> dict:
     paths.check_local(options.output_dir, "--output_dir")
     output, form = Path(options.output_dir).absolute(), FORMATS[options.format]
     if output.exists() and (not output.is_dir() or paths.things_in(output)):
-        raise UserError(f"--output_dir: {output} is not an empty folder")
+        raise UserError(f"--output_dir: {output} is not an empty folder; name a new one")
     if options.format == "saved_model":
         _refuse_path_of_pattern(output)
     form.check_installed()

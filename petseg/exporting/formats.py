@@ -34,7 +34,7 @@ class Format:
         height, width].
       agreement: least share of pixels on which it must agree with the trained model.
       packages: packages that must be installed.
-      extra: extra of petseg that installs them.
+      install: what pip must be given for them.
       takes: its input, in words.
       gives: its output, in words.
     """
@@ -44,7 +44,7 @@ class Format:
     load: Callable[[Path], Predict]
     agreement: float
     packages: tuple[str, ...]
-    extra: str
+    install: str
     takes: str
     gives: str
 
@@ -54,9 +54,7 @@ class Format:
             try:
                 importlib.import_module(package)
             except ImportError as error:
-                raise UserError(
-                    f"--format needs {package}: pip install 'petseg[{self.extra}]'"
-                ) from error
+                raise UserError(f"--format needs {package}: pip install {self.install}") from error
 
 
 def _write_saved_model(serving: ServingModel, path: Path, _: np.ndarray) -> None:
@@ -190,7 +188,7 @@ def _load_onnx(path: Path) -> Predict:
 _PIXELS = "images: RGB uint8 [batch, height, width, 3]"
 _ENCODED = f"{encoded_pictures.FORMATS} bytes [batch], of up to max_pixels pixels each"
 _MASKS = "class_ids: uint8 [batch, height, width]"
-_LITERT = {"packages": ("ai_edge_litert",), "extra": "litert"}
+_LITERT = {"packages": ("ai_edge_litert",), "install": "ai-edge-litert"}
 # Compiled separately, two float models may round a logit differently, which moves rare pixels.
 _FLOAT_AGREEMENT, _INT8_AGREEMENT = 0.9999, 0.97
 
@@ -216,7 +214,7 @@ FORMATS = {
     ),
     "onnx": Format(
         "model.onnx", _write_onnx, _load_onnx, _FLOAT_AGREEMENT,
-        ("tf2onnx", "onnxruntime"), "onnx", _PIXELS, _MASKS,
+        ("tf2onnx", "onnxruntime"), "onnx onnxruntime tf2onnx", _PIXELS, _MASKS,
     ),
 }  # fmt: skip
 

@@ -33,7 +33,7 @@ def check_available() -> None:
     try:
         import av  # noqa: F401
     except ImportError as error:
-        raise UserError("videos need PyAV: pip install 'petseg[video]'") from error
+        raise UserError("videos need PyAV: pip install av") from error
 
 
 def frame_rate(path: Path) -> Fraction:

@@ -105,11 +105,9 @@ class RunSetup:
 
     def epoch(self, step: int) -> str:
         """How often the first `step` steps show the training split, for people."""
-        done, total = (
-            steps * self.data.options.batch_size / self.data.train.records
-            for steps in (step, self.total_steps)
-        )
-        return f"epoch {done:.1f} of {total:.1f}"
+        # Whole steps hardly ever make the epochs that are asked for.
+        epochs = sum(stage.epochs for stage in self.config.stages())
+        return f"epoch {step / self.total_steps * epochs:.1f} of {epochs:.1f}"
 
     def make_stage(self, planned: StageSchedule) -> StageTrainer:
         """Compiles a stage."""

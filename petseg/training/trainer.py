@@ -154,10 +154,8 @@ class Trainer:
                     self._agree_with_other_hosts()
                     self._advance(batches)
             self._events.end_run()
-            self._progress.print_line(
-                f"done: {self._run_dir}; all figures and the worst images: petseg-evaluate "
-                f"--workdir={shlex.quote(self._run_dir)}"
-            )
+            for line in self._last_lines():
+                self._progress.print_line(line)
         except StopNow:
             self._stop()
 
@@ -404,6 +402,8 @@ class Trainer:
 
     def _first_line(self) -> str:
         run, model = self._run, self._run.config.model
+        if self.step == run.total_steps:
+            return f"trained before, to step {self.step}; for more: --config.train.epochs"
         hosts = f" on {self._devices.host_count} hosts" if self._devices.host_count > 1 else ""
         return (
             f"{'resuming' if run.is_resumed else 'starting'} at step {self.step} of "
@@ -412,6 +412,22 @@ class Trainer:
             f"images, batches of {run.data.options.batch_size} over {self._devices.replicas} "
             f"replica(s){hosts}"
         )
+
+    def _last_lines(self) -> list[str]:
+        """What is there now, and which checkpoint is better than the last one."""
+        metric = self._loop.best_metric
+        best = checkpoints.best_step(self._run_dir, metric)
+        lines = [
+            f"done: {self._run_dir}; all figures and the worst images: petseg-evaluate "
+            f"--workdir={shlex.quote(self._run_dir)}"
+        ]
+        if best in self._figures and best != self.step:
+            value = named_values(self._figures[best])[metric]
+            lines.append(
+                f"the last checkpoint is taken by default; the best {metric}, {value:.4f}, was at "
+                f"step {best}: --checkpoint=best"
+            )
+        return lines
 
     def _describe_run(self) -> None:
         """Writes for TensorBoard what the run is."""
@@ -443,7 +459,8 @@ class Trainer:
         # what holds of images does not hold of features.
         if not seconds or self._devices.host_count > 1 or not self._run.batches.has_images:
             return
-        _, diagnosis = bottleneck.examine_run(self._run, self.stage, self.step, seconds)
+        with self._progress.during("measuring what limits training"):
+            _, diagnosis = bottleneck.examine_run(self._run, self.stage, self.step, seconds)
         self._progress.print_line(diagnosis.text())
         self._events.bottleneck(self.step, diagnosis.text())
 

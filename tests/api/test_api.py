@@ -86,6 +86,10 @@ def test_an_image_of_another_type_is_one_line(run_dir, image):
 def test_mistakes_are_exceptions_of_one_line(data_dir, tmp_path):
     for call, message in (
         (lambda: petseg.convert(str(tmp_path), str(tmp_path / "out")), "annotations"),
+        (
+            lambda: petseg.convert("raw", str(tmp_path / "out"), class_file="classes.csv"),
+            "no option class_file; did you mean classes",
+        ),
         (lambda: petseg.load_dataset(str(tmp_path)), "not a finished data set"),
         (lambda: petseg.load_dataset(str(data_dir), image_size=50), "image_size=50"),
         (lambda: petseg.build_model(num_classes=2, image_size=(64, 50)), r"image_size=\(64, 50\)"),

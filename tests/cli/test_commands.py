@@ -264,6 +264,10 @@ sys.argv = sys.argv[2:] if is_module else sys.argv[1:]
         (["export", "--workdir=absent", "--output_dir=x"], "--workdir=absent: there is no such"),
         (["predict", "--workdir=absent", "--output_dir=x", "docs"], "--workdir=absent: there is"),
         (["predict", "--workdir=docs", "--output_dir=x", "--write=a", "docs"], "'a' is not one of"),
+        (
+            ["verify", "mine"],
+            "--data_dir is missing: Folder that petseg-convert wrote; did you mean --",
+        ),
         (["verify", "--data_dir=absent"], "--data_dir=absent: there is no such folder"),
         (["verify", "--data_dir=docs", "--contact_sheet=a.jpg"], "must end with .png"),
         (["convert", "--raw_dir=absent", "--output_dir=x"], "--raw_dir=absent: there is no such"),

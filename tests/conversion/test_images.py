@@ -88,7 +88,7 @@ def test_the_first_of_several_frames_is_taken_and_said():
     ("content", "reason"),
     [
         (b"", "0 bytes"),
-        (b"not a picture", "no known picture format"),
+        (b"not a picture", "no picture that petseg reads"),
         (JPEG[: len(JPEG) // 2], "damaged JPEG"),
         (JPEG[:20], "damaged or unreadable JPEG"),
         (encoded(PICTURE, "PNG")[:-200], "damaged or unreadable PNG"),

@@ -137,7 +137,7 @@ def test_what_has_no_partner_is_named(tmp_path):
         ),
         (shape("cat", [[58, 10], [63, 13]], "mask", mask=STAMP), "leaves its"),
         (shape("cat", [[58, 10], [63, 13]], "mask", mask="?"), "no base64"),
-        (shape("cat", [[58, 10], [63, 13]], "mask", mask="QUJD"), "no known picture format"),
+        (shape("cat", [[58, 10], [63, 13]], "mask", mask="QUJD"), "no picture that petseg reads"),
         (shape("cat", [[1, 1], [2, 2], [3, 3]], "circle"), "circle of 3 points, not two: shape 1"),
         (shape("cow", box(0, 0, 9, 9)), "label of no class in --classes: 'cow', shape 1"),
     ],

@@ -88,7 +88,7 @@ def test_a_palette_mask_is_stored_as_its_indices():
         (with_size(0, 5), "claims 0x5 px"),
         (
             encoded(Image.new("L", (4, 4), 7), "PNG"),
-            r"holds values that no class has: 7 \(16 px\); allowed are 1, 2, 3",
+            r"no class has: 7 \(16 px\), first at row 0, column 0; allowed are 1, 2, 3",
         ),
     ],
 )
@@ -167,15 +167,16 @@ def reason_of(labels, rules) -> str:
 def test_values_that_smoothed_edges_leave_are_told_from_a_void_and_from_a_wrong_one():
     rules = MaskRules({0: "ground", 1: "thing"})
     assert reason_of([[0, 1, 255, 255]], rules) == (
-        "mask holds 255, which no class has; if it is void, --ignore_id=255: 255 (2 px); "
-        "allowed are 0, 1"
+        "mask holds 255, which no class has; if it is void, --ignore_id=255: 255 (2 px), first "
+        "at row 0, column 2; allowed are 0, 1"
     )
     assert reason_of([[0, 1, 7, 255]], rules) == (
-        "mask holds values that no class has: 7 (1 px), 255 (1 px); allowed are 0, 1"
+        "mask holds values that no class has: 7 (1 px), 255 (1 px), first at row 0, "
+        "column 2; allowed are 0, 1"
     )
     reason = reason_of([range(30)], rules)
     assert reason.startswith("mask holds many values that no class has, as smoothed edges give")
-    assert reason.endswith("9 (1 px) and 20 more values")
+    assert reason.endswith("9 (1 px) and 20 more values, first at row 0, column 2")
 
 
 def test_colours_that_smoothed_edges_leave_are_told_from_a_void():
@@ -290,7 +291,10 @@ def test_several_values_of_a_class_are_stored_as_the_first(decode):
         assert mask.pixels_per_label == {v: int((expected == v).sum()) for v in (0, 3)}
     plain = encoded(Image.fromarray(labels & 3), "PNG")
     assert masks.check_mask(plain, rules, decode=decode).encoded == plain
-    with pytest.raises(BadFile, match=r"holds values .*: 5 \(1 px\); allowed are 0, 3, 4, 255"):
+    with pytest.raises(
+        BadFile,
+        match=r"holds values .*: 5 \(1 px\), first at row 0, column 0; allowed are 0, 3, 4, 255",
+    ):
         masks.check_mask(encoded(Image.fromarray(np.array([[5]], np.uint8)), "PNG"), rules)
 
 

@@ -128,6 +128,14 @@ def test_void_that_became_a_class_names_the_flag(pixels, names, told):
         assert lines[0].startswith(told) and f"--ignore_id={max(pixels)}" in lines[0]
 
 
+def test_a_value_of_a_few_pixels_may_be_a_slip():
+    assert review.warnings(unnamed({0: 90_000, 1: 9_990, 9: 10})) == []
+    (line,) = review.warnings(unnamed({0: 90_000, 1: 9_991, 9: 9}))
+    assert line.startswith("mask value 9 is a class now, with 9 of 100,000 pixels; ")
+    assert "--ignore_id=9" in line and "--classes" in line
+    assert review.warnings(unnamed({0: 90_000, 1: 9_991, 9: 9}, v9="hair")) == []
+
+
 def test_masks_of_0_and_255_alone_are_told_of_the_flag_for_one_class():
     (line,) = review.warnings(unnamed({0: 5, 255: 1}))
     assert line.startswith("masks hold 0 and 255 alone") and "--binary" in line

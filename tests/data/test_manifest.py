@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petseg.data import manifest, shard_hashes, tfrecord
-from petseg.data.manifest import Finding, Manifest, Shard, Split
+from petseg.data.manifest import Finding, FindingsFile, Manifest, Shard, Split
 from petseg.errors import UserError
 
 
@@ -50,6 +50,12 @@ def finished(tmp_path) -> Manifest:
 
 def test_what_was_written_is_read_back(tmp_path, finished):
     assert manifest.read_manifest(str(tmp_path)) == finished
+
+
+def test_a_manifest_shows_its_sums(finished):
+    assert repr(finished) == "<Manifest of pets: images 7 train; 2 inputs repaired, 2 rejected>"
+    many = dataclasses.replace(finished, findings=FindingsFile(5, 12_000, "0" * 64))
+    assert repr(many).endswith("5 inputs repaired, 12,000 rejected>")
 
 
 COUNTS = st.dictionaries(st.integers(0, 255), st.integers(1, 1 << 50), max_size=3)

@@ -118,7 +118,7 @@ def test_a_bomb_is_refused_by_its_header():
 
 def test_only_the_formats_that_are_read_everywhere_are_opened():
     # Pillow would start another program for it.
-    with pytest.raises(BadFile, match="image is of no known picture format"):
+    with pytest.raises(BadFile, match="image is no picture that petseg reads"):
         upright(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
 
 

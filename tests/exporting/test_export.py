@@ -215,7 +215,7 @@ def test_a_wrong_limit_is_refused(run_dir, tmp_path, options, message):
 
 def test_a_missing_package_is_named(run_dir, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
-    with pytest.raises(UserError, match=r"needs ai_edge_litert: pip install 'petseg\[litert\]'"):
+    with pytest.raises(UserError, match=r"needs ai_edge_litert: pip install ai-edge-litert"):
         export_model.export_model(str(run_dir), ExportOptions(str(tmp_path / "out"), "litert"))
     assert not list(tmp_path.iterdir())
 

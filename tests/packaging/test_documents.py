@@ -182,6 +182,17 @@ def test_the_stages_in_the_documents_are_settings():
     assert done.stdout == "3\n", done.stderr
 
 
+def test_the_loss_of_the_documents_is_one():
+    (block,) = documents.fenced(read("docs/extending.md"), "python")
+    check = """
+from petseg.losses.base import Outputs, Truth
+logits, mask = tf.zeros([1, 1, 3, 2]), tf.constant([[[0, 1, 255]]], tf.uint8)
+print(float(LOSSES.get("squared_error").sum(Outputs(logits), Truth(mask))))
+"""
+    done = run_python("-c", f"{block}{check}")
+    assert done.stdout == "1.0\n", done.stderr  # of two pixels that count, a quarter a class
+
+
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs_after_the_quickstart(raw_pets, tmp_path):
     shutil.copytree(raw_pets, tmp_path / "quickstart" / "raw")

@@ -247,6 +247,20 @@ def test_a_longer_run_resumes_and_prints_what_changed(finished_run, tmp_path, ca
     assert "config.train.epochs: 2.0 before, 3.0 from now on" in capfd.readouterr().err
 
 
+def test_the_end_of_a_run_names_a_better_checkpoint(finished_run, tmp_path, capfd):
+    folder, config = finished_run
+    run = str(shutil.copytree(folder, tmp_path / "run"))
+    figures = evaluations.read_evaluations(run)
+    for step, value in ((5, 0.75), (10, 0.25)):
+        evaluations.add_evaluation(run, step, {**figures[step], "mean_iou": value})
+        checkpoints.add_metrics(run, step, {"mean_iou": value})
+    trainer.train_and_evaluate(copy.deepcopy(config), run)
+    lines = capfd.readouterr().err.splitlines()
+    assert "trained before, to step 10; for more: --config.train.epochs" in lines
+    assert lines[-2].startswith(f"done: {run}; ")
+    assert lines[-1].endswith("the best mean_iou, 0.7500, was at step 5: --checkpoint=best")
+
+
 def test_another_data_set_is_refused(finished_run, raw_pets, tmp_path):
     folder, config = finished_run
     convert(raw_pets, tmp_path / "other", validation_fraction=0.5)

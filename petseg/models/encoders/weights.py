@@ -1,6 +1,7 @@
 """Weights of an encoder from Keras's download or from a file, and why a file does not fit."""
 
 import os
+import warnings
 import zipfile
 from collections import Counter
 
@@ -54,7 +55,9 @@ def _load_imagenet(model: keras.Model, title: str) -> None:
             "it with config.train.trainable=all, or pass the path of your own"
         )
     try:
-        published = getattr(keras.applications, title)(include_top=False, weights="imagenet")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that no size is named
+            published = getattr(keras.applications, title)(include_top=False, weights="imagenet")
     except Exception as error:  # Keras raises whatever its downloader met
         raise UserError(
             f"{where}: the download failed ({_one_line(error)}); fetch the {title} 'notop' "

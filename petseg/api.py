@@ -83,6 +83,7 @@ def convert(
     if not processes.can_fork():
         options.setdefault("workers", 1)
     known = [field.name for field in dataclasses.fields(ConvertOptions)]
+    known += ["show_progress", "accept_losses"]
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)

@@ -169,8 +169,7 @@ _DRY_RUN = flags.DEFINE_bool(
 )
 
 # Of the others --raw_dir may be a name, or whatever a plugin makes of it.
-_FOLDER_SOURCES = {"oxford_iiit_pet", "folders", "coco", "labelme", "via", "yolo", "voc"}
-_FOLDER_SOURCES |= {"cityscapes"}
+_FOLDER_SOURCES = set(SOURCES) - {"tfds", "tfrecord"}
 _WILDCARD = re.compile(r"[*?\[{]")
 _FOR_VALIDATION = "; training needs one: see --validation_fraction and --validation_list"
 _LABELS_PRINTED = 30  # for each split; longer label maps are not printed either

@@ -1,5 +1,6 @@
 """Parses the flags of a command; whatever is wrong with them is one line and status 2."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ flags.DEFINE_bool("quiet", False, "Show no progress: results, warnings and error
 flags.DEFINE_bool("version", False, "Print the version, and stop.")
 flags.DEFINE_bool("help_config", False, "Print every setting of --config, and stop.")
 _CONFIG = re.compile(r"--?(?:no)?config([.=].*)?", re.DOTALL)
+_FOLDERS_TO_READ = ("data_dir", "workdir")
 _MISSING = re.compile(r"flag --(\w+)=None: Flag --\1 must have a value other than None\.")
 
 
@@ -51,8 +53,8 @@ def _explain(error: Exception, given: Sequence[str]) -> str:
     text = " ".join(text.split())
     if missing := _MISSING.fullmatch(text):
         (name,) = missing.groups()
-        bare = next((one for one in given if not one.startswith("-")), None)
-        hint = f"; did you mean --{name}={shown(bare)}?" if bare else ""
+        is_folder = name in _FOLDERS_TO_READ and len(given) == 1 and os.path.isdir(given[0])
+        hint = f"; did you mean --{name}={shown(given[0])}?" if is_folder else ""
         return f"--{name} is missing: {flags.FLAGS[name].help.rstrip('.')}{hint}"
     return text
 

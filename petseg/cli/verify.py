@@ -80,7 +80,8 @@ def main(_: Sequence[str]) -> None:
     if not faults:
         records = sum(split.records for split in finished.splits.values())
         shards = sum(len(split.shards) for split in finished.splits.values())
-        print(f"verified   {records:,} images in {shards:,} shards: no fault")
+        what = "sizes, hashes and counts agree" if _QUICK.value else "no fault"
+        print(f"verified   {records:,} images in {shards:,} shard(s): {what}")
     _PRINT_JSON(_summary(data_dir, finished, faults, near))
     if faults:
         raise FaultFound(f"{len(faults):,} fault(s) in {data_dir}; run petseg-convert again")

@@ -156,12 +156,14 @@ def _doubtful_classes(finished: Manifest) -> list[str]:
             f"masks hold the values 0 to {len(nameless) - 1} without names, each of which is a "
             "class now: name them in --classes, or, if they number objects, convert with --binary"
         )
-    for value in nameless:
-        if value not in (0, _VOID) and pixels[value] < _SLIP_SHARE * total:
-            lines.append(
-                f"mask value {value} is a class now, with {pixels[value]:,} of {total:,} pixels; "
-                f"if it is a slip, convert with --ignore_id={value}, or name all in --classes"
-            )
+    slips = [v for v in nameless if v not in (0, _VOID) and pixels[v] < _SLIP_SHARE * total]
+    if slips:
+        found = ", ".join(f"{value} ({pixels[value]:,} px)" for value in slips)
+        ignored = f" or convert with --ignore_id={slips[0]}" if len(slips) == 1 else ""
+        lines.append(
+            f"rare mask values are classes now: {found} of {total:,} pixels; if they are slips, "
+            f"correct the masks{ignored}; if not, name all classes in --classes"
+        )
     for value, name in finished.raw_labels.items():
         is_unnamed_void = value == _VOID and value in nameless and len(nameless) > 2
         if is_unnamed_void or (name != IGNORED and name.lower() in _VOID_NAMES):

@@ -135,7 +135,7 @@ class Split:
         return sum(shard.width_sum for shard in self.shards) / self.records
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """Everything that is known about a finished data set.
 

@@ -116,5 +116,4 @@ def _group_figures(counts: SplitCounts, names: Sequence[str]) -> dict:
             for group, matrix in sorted(groups.items())
         }
         for kind, groups in counts.groups.items()
-        if len(groups) > 1  # one group is the whole split
     }

@@ -16,6 +16,7 @@ from petseg.evaluation.titles import (
     has_presence,
     metric_titles,
     postprocessing_text,
+    several,
 )
 from petseg.image_size import readable
 from petseg.metrics.presence import THRESHOLD, Curve
@@ -91,7 +92,7 @@ def html_page(content: ReportContent) -> str:
         f"<div><h2>During training</h2>{_curves(content.by_step)}</div>",
         "</div>",
         _label_maps(figures["label_maps"]),
-        *(_groups(kind, groups) for kind, groups in figures["groups"].items()),
+        *(_groups(*kind) for kind in several(figures["groups"]).items()),
         "<h2>The worst images</h2>",
         _picture(content.worst, "image, truth, prediction and errors of the worst images"),
         "<h2>The best images</h2>",

@@ -9,6 +9,7 @@ from petseg.evaluation.titles import (
     has_presence,
     metric_titles,
     postprocessing_text,
+    several,
 )
 from petseg.image_size import readable
 
@@ -28,7 +29,7 @@ def format_table(figures: Mapping) -> str:
             f"{'':<{_NAME_WIDTH}}" + _cells([size, "full size"]),
             *_mean_lines(figures),
             *_label_map_lines(figures["label_maps"]),
-            *(_group_line(kind, groups) for kind, groups in figures["groups"].items()),
+            *(_group_line(*kind) for kind in several(figures["groups"]).items()),
             f"{figures['pixels']:,} pixels of {figures['images']:,} images, split "
             f"{figures['split']}, {size}, step {figures['checkpoint_step']}",
             *filter(None, [postprocessing_text(figures["postprocessing"])]),

@@ -45,3 +45,8 @@ def postprocessing_text(options: Mapping[str, float]) -> str:
     if options.get(_KEEP_ABSENT):
         parts.append("classes that the presence head calls absent are kept")
     return "; ".join(parts)
+
+
+def several(groups: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """The kinds of groups that have several; a single one is the whole split."""
+    return {kind: of_kind for kind, of_kind in groups.items() if len(of_kind) > 1}

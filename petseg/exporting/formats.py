@@ -214,7 +214,7 @@ FORMATS = {
     ),
     "onnx": Format(
         "model.onnx", _write_onnx, _load_onnx, _FLOAT_AGREEMENT,
-        ("tf2onnx", "onnxruntime"), "onnx onnxruntime tf2onnx", _PIXELS, _MASKS,
+        ("tf2onnx", "onnxruntime"), "'onnx>=1.21' onnxruntime tf2onnx", _PIXELS, _MASKS,
     ),
 }  # fmt: skip
 

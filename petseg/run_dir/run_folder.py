@@ -138,9 +138,11 @@ def read_config(run_dir: str) -> Config:
       UserError: It is missing or damaged, or of the first edition.
     """
     path = epath.Path(run_dir) / _CONFIG
-    if not epath.Path(run_dir).exists():
-        raise UserError(f"--workdir={run_dir}: there is no such folder; petseg-train makes runs")
     if not path.exists():
+        if not epath.Path(run_dir).exists():
+            raise UserError(
+                f"--workdir={run_dir}: there is no such folder; petseg-train makes runs"
+            )
         raise UserError(f"--workdir={run_dir} has no {_CONFIG}; it is not a run of petseg-train")
     try:
         text = json_file.read_bytes(path)

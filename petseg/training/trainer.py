@@ -6,7 +6,6 @@ evaluation, or about a second, so that a signal is noticed in time.
 
 import contextlib
 import math
-import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from petseg.training import (
     bottleneck,
     distribution,
     faults,
+    run_lines,
     run_summary,
     schedules,
     setup,
@@ -138,7 +138,7 @@ class Trainer:
     def run(self) -> None:
         """Takes all remaining steps."""
         run = self._run
-        for line in (*run.notes, self._first_line()):
+        for line in (*run.notes, run_lines.first_line(run, self.step)):
             self._progress.print_line(line)
         self._describe_run()
         try:
@@ -154,8 +154,11 @@ class Trainer:
                     self._agree_with_other_hosts()
                     self._advance(batches)
             self._events.end_run()
-            for line in self._last_lines():
-                self._progress.print_line(line)
+            if self._devices.is_first_host:
+                for line in run_lines.last_lines(
+                    self._run_dir, run.config, self.step, self._figures
+                ):
+                    self._progress.print_line(line)
         except StopNow:
             self._stop()
 
@@ -399,35 +402,6 @@ class Trainer:
             "is untouched; try a smaller --config.train.learning_rate or "
             "--config.optimizer.clip_norm=1"
         )
-
-    def _first_line(self) -> str:
-        run, model = self._run, self._run.config.model
-        if self.step == run.total_steps:
-            return f"trained before, to step {self.step}; for more: --config.train.epochs"
-        hosts = f" on {self._devices.host_count} hosts" if self._devices.host_count > 1 else ""
-        return (
-            f"{'resuming' if run.is_resumed else 'starting'} at step {self.step} of "
-            f"{run.total_steps}: {model.decoder} on {model.encoder}, "
-            f"{run.data.train.records:,} training and {run.data.validation.records:,} validation "
-            f"images, batches of {run.data.options.batch_size} over {self._devices.replicas} "
-            f"replica(s){hosts}"
-        )
-
-    def _last_lines(self) -> list[str]:
-        """What is there now, and which checkpoint is better than the last one."""
-        metric = self._loop.best_metric
-        best = checkpoints.best_step(self._run_dir, metric)
-        lines = [
-            f"done: {self._run_dir}; all figures and the worst images: petseg-evaluate "
-            f"--workdir={shlex.quote(self._run_dir)}"
-        ]
-        if best in self._figures and best != self.step:
-            value = named_values(self._figures[best])[metric]
-            lines.append(
-                f"the last checkpoint is taken by default; the best {metric}, {value:.4f}, was at "
-                f"step {best}: --checkpoint=best"
-            )
-        return lines
 
     def _describe_run(self) -> None:
         """Writes for TensorBoard what the run is."""

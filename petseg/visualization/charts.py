@@ -14,6 +14,7 @@ from petseg.visualization import fonts
 _DPI = 100
 _NUMBERED_CLASSES = 20  # with more classes the numbers would not fit their cells
 _NAMED_CLASSES = 60
+_MOST_LETTERS = 50  # of a line's name, which ends with what tells runs apart
 
 
 class ConfusionChart:
@@ -108,7 +109,8 @@ def curves(lines: Mapping[str, Mapping[float, float | None]], x_label: str, y_la
     texts, families = fonts.fit(lines)
     for text, values in zip(texts, lines.values(), strict=True):
         numbers = [np.nan if value is None else value for value in values.values()]
-        label = text.replace("$", r"\$")
+        end = text if len(text) <= _MOST_LETTERS else f"…{text[-_MOST_LETTERS:]}"
+        label = end.replace("$", r"\$")
         axes.plot(list(values), numbers, marker="o", markersize=3, label=label)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

@@ -265,9 +265,15 @@ sys.argv = sys.argv[2:] if is_module else sys.argv[1:]
         (["predict", "--workdir=absent", "--output_dir=x", "docs"], "--workdir=absent: there is"),
         (["predict", "--workdir=docs", "--output_dir=x", "--write=a", "docs"], "'a' is not one of"),
         (
-            ["verify", "mine"],
-            "--data_dir is missing: Folder that petseg-convert wrote; did you mean --",
+            ["verify", "docs"],
+            "Folder that petseg-convert wrote; did you mean --data_dir=docs? (see",
         ),
+        (
+            ["verify", "mine"],
+            "missing: Folder that petseg-convert wrote (see --help)",
+        ),
+        (["verify", "--contact_sheet", "docs"], "missing: Folder that petseg-convert wrote (see"),
+        (["convert", "--raw_dir", "docs"], "--output_dir is missing: New or empty folder for the"),
         (["verify", "--data_dir=absent"], "--data_dir=absent: there is no such folder"),
         (["verify", "--data_dir=docs", "--contact_sheet=a.jpg"], "must end with .png"),
         (["convert", "--raw_dir=absent", "--output_dir=x"], "--raw_dir=absent: there is no such"),

@@ -131,8 +131,10 @@ def test_void_that_became_a_class_names_the_flag(pixels, names, told):
 def test_a_value_of_a_few_pixels_may_be_a_slip():
     assert review.warnings(unnamed({0: 90_000, 1: 9_990, 9: 10})) == []
     (line,) = review.warnings(unnamed({0: 90_000, 1: 9_991, 9: 9}))
-    assert line.startswith("mask value 9 is a class now, with 9 of 100,000 pixels; ")
+    assert line.startswith("rare mask values are classes now: 9 (9 px) of 100,000 pixels; ")
     assert "--ignore_id=9" in line and "--classes" in line
+    (line,) = review.warnings(unnamed({0: 90_000, 1: 9_990, 2: 3, 9: 7}))
+    assert "2 (3 px), 9 (7 px) of 100,000 pixels" in line and "--ignore_id" not in line
     assert review.warnings(unnamed({0: 90_000, 1: 9_991, 9: 9}, v9="hair")) == []
 
 

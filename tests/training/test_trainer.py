@@ -256,8 +256,8 @@ def test_the_end_of_a_run_names_a_better_checkpoint(finished_run, tmp_path, capf
         checkpoints.add_metrics(run, step, {"mean_iou": value})
     trainer.train_and_evaluate(copy.deepcopy(config), run)
     lines = capfd.readouterr().err.splitlines()
-    assert "trained before, to step 10; for more: --config.train.epochs" in lines
-    assert lines[-2].startswith(f"done: {run}; ")
+    assert "trained before, to step 10; for more: config.train.epochs" in lines
+    assert lines[-2] == f"done: {run}; next: petseg-evaluate --workdir={run}"
     assert lines[-1].endswith("the best mean_iou, 0.7500, was at step 5: --checkpoint=best")
 
 

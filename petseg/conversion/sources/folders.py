@@ -190,9 +190,9 @@ def _patterns(options: SourceOptions) -> tuple[str, str]:
             )
     images = options.images or f"{options.raw_dir}/images"
     masks = options.masks or f"{options.raw_dir}/masks"
-    if not options.images and not files.is_folder(options.raw_dir):
+    if not options.images and not files.is_folder(files.fixed_part(options.raw_dir)):
         raise UserError(f"--raw_dir: {options.raw_dir} is not a folder")
-    if not options.images and not files.is_folder(images):
+    if not options.images and files.is_folder(options.raw_dir) and not files.is_folder(images):
         names = sorted(itertools.islice(files.names_in(options.raw_dir), _MOST_NAMES))
         there = [f"{name}/" for name in names if files.is_folder(f"{options.raw_dir}/{name}")]
         held = f"it holds {', '.join(map(shown, there[:_NAMED]))}" if there else "it has no folder"

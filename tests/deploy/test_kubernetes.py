@@ -103,11 +103,12 @@ def test_policies_and_services_select_pods_that_there_are():
         assert any(selector.items() <= of_pod.items() for of_pod in labels), selector
 
 
-def test_the_command_of_the_job_is_one_that_petseg_takes():
+def test_the_command_of_the_job_is_one_that_petseg_takes(tmp_path):
     program, *arguments = CONTAINER["command"]
     assert program == "petseg-train"
     outside = {"JOB_COMPLETION_INDEX": "", "KUBERNETES_SERVICE_HOST": ""}
-    done = run_module("-m", "petseg.train", *arguments, **outside)
+    there = f"--config.data.dir={tmp_path}"
+    done = run_module("-m", "petseg.train", *arguments, there, **outside)
     assert_one_line_error(done, 2, "config.devices.cluster=kubernetes")
 
 

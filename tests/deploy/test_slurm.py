@@ -41,7 +41,8 @@ def test_the_command_of_the_script_is_one_that_petseg_takes(tmp_path):
     program, *arguments = calls["srun"]
     assert program == "petseg-train" and arguments[:3] == USERS
     outside = {name: "" for name in os.environ if name.startswith("SLURM_")}
-    done = run_module("-m", "petseg.train", *arguments, **outside)
+    there = f"--config.data.dir={tmp_path}"
+    done = run_module("-m", "petseg.train", *arguments, there, **outside)
     assert_one_line_error(done, 2, "config.devices.cluster=slurm", "start every task by srun")
 
 

@@ -148,7 +148,7 @@ def test_settings_that_do_not_fit_together_are_refused(student, changes, message
             True,
             r"config\.data\.keep_aspect=False, this run has True",
         ),
-        ("train.teacher", "absent", r"config\.train\.teacher: .*absent has no config\.json"),
+        ("train.teacher", "absent", r"config\.train\.teacher: absent: there is no such folder"),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_refused(student, field, value, message):

@@ -131,7 +131,7 @@ def test_a_resumed_run_does_not_read_the_other_again(started, tmp_path):
         np.testing.assert_array_equal(variable.numpy(), before[variable.path])
     assert "initialised: upsample_to_image/kernel" in run.start_from
     assert not [line for line in run.notes if "start_from" in line]
-    with pytest.raises(UserError, match=r"start_from: .*/old has no config\.json"):
+    with pytest.raises(UserError, match=r"start_from: .*/old: there is no such folder"):
         prepare(config)
 
 

@@ -251,14 +251,19 @@ def test_the_end_of_a_run_names_a_better_checkpoint(finished_run, tmp_path, capf
     folder, config = finished_run
     run = str(shutil.copytree(folder, tmp_path / "run"))
     figures = evaluations.read_evaluations(run)
-    for step, value in ((5, 0.75), (10, 0.25)):
-        evaluations.add_evaluation(run, step, {**figures[step], "mean_iou": value})
-        checkpoints.add_metrics(run, step, {"mean_iou": value})
-    trainer.train_and_evaluate(copy.deepcopy(config), run)
-    lines = capfd.readouterr().err.splitlines()
-    assert "trained before, to step 10; for more: config.train.epochs" in lines
-    assert lines[-2] == f"done: {run}; next: petseg-evaluate --workdir={run}"
-    assert lines[-1].endswith("the best mean_iou, 0.7500, was at step 5: --checkpoint=best")
+    done = f"done: {run}; next: petseg-evaluate --workdir={run}"
+    for before, last in ((0.75, 0.25), (0.75, 0.75)):
+        for step, value in ((5, before), (10, last)):
+            evaluations.add_evaluation(run, step, {**figures[step], "mean_iou": value})
+            checkpoints.add_metrics(run, step, {"mean_iou": value})
+        trainer.train_and_evaluate(copy.deepcopy(config), run)
+        lines = capfd.readouterr().err.splitlines()
+        assert "trained before, to step 10; for more: config.train.epochs" in lines
+        if before == last:
+            assert lines[-1] == done
+        else:
+            assert lines[-2] == done
+            assert lines[-1].endswith("the best mean_iou, 0.7500, was at step 5: --checkpoint=best")
 
 
 def test_another_data_set_is_refused(finished_run, raw_pets, tmp_path):

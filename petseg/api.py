@@ -13,7 +13,6 @@ signals are left alone, several times in one process, and in a notebook.
 """
 
 import dataclasses
-import difflib
 import itertools
 import os
 import sys
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from petseg import paths, recipes, standard_error
 from petseg.config import Config
-from petseg.errors import UserError
+from petseg.errors import UserError, did_you_mean
 from petseg.image_size import ImageSize, sides_of
 
 if TYPE_CHECKING:
@@ -86,11 +85,8 @@ def convert(
     known += ["show_progress", "accept_losses"]
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UserError(
-                f"convert has no option {name}; {hint}the options are {', '.join(known)}"
-            )
+            hint = did_you_mean(name, known)
+            raise UserError(f"convert has no option {name}: it has {', '.join(known)}{hint}")
     for name in _PATH_OPTIONS & options.keys():
         options[name] = paths.expand(options[name])
     chosen = ConvertOptions(

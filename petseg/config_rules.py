@@ -15,7 +15,7 @@ from petseg import registry
 from petseg.augmentation import Augmentation
 from petseg.config import Config, Stage
 from petseg.data import label_map
-from petseg.errors import UserError
+from petseg.errors import UserError, did_you_mean
 from petseg.losses.terms import parse_loss, reading, taking_teacher
 from petseg.patch_rules import validate_patches
 from petseg.setting import Resume, Rules, Section, rules_of
@@ -143,8 +143,7 @@ def _check(name: str, value: object, rules: Rules) -> None:
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     hint = _NEW_VALUES.get((name.rpartition(".")[2], value))
     note = f"; '{value}' is now called '{hint}'" if hint else ""
-    if not hint and (near := difflib.get_close_matches(value.lower(), choices, 1)):
-        note = f"; did you mean {near[0]}?"
+    note = note or did_you_mean(value, choices)
     _require(value in choices, name, value, f"be one of {', '.join(choices)}{note}")
 
 

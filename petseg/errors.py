@@ -1,6 +1,8 @@
 """How a command ends early, for reasons that are not petseg's fault."""
 
+import difflib
 import signal
+from collections.abc import Iterable
 
 # What asks a command to stop; Windows knows no SIGHUP.
 STOPPING = tuple(
@@ -27,6 +29,12 @@ class StoppedBySignal(Exception):
         """`where`: what was saved and how to resume, in one line."""
         super().__init__(f"stopped by {signal.Signals(number).name} {where}")
         self.exit_status = 128 + number
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """'; did you mean NAME?' for the end of a message; '' if no known name is near."""
+    near = difflib.get_close_matches(name.lower(), known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def shown(name: str) -> str:

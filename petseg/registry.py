@@ -10,12 +10,11 @@ The module that holds this line is named by the setting `plugins` (for petseg-co
 flag --plugins), so that every command and every later run imports it.
 """
 
-import difflib
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from petseg.errors import UserError
+from petseg.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 
@@ -53,8 +52,7 @@ class Registry(Generic[T]):
         """The item of that name; raises UserError if there is none."""
         if name not in self._items:
             if name not in self._builtins:
-                near = difflib.get_close_matches(name, self, 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = did_you_mean(name, self)
                 raise UserError(f"{self.kind} '{name}' is not one of {', '.join(self)}{hint}")
             module, _, attribute = self._builtins[name].partition(":")
             self._items[name] = getattr(importlib.import_module(module), attribute)

@@ -155,9 +155,8 @@ class Trainer:
                     self._advance(batches)
             self._events.end_run()
             if self._devices.is_first_host:
-                for line in run_lines.last_lines(
-                    self._run_dir, run.config, self.step, self._figures
-                ):
+                figures = self._figures
+                for line in run_lines.last_lines(self._run_dir, run.config, self.step, figures):
                     self._progress.print_line(line)
         except StopNow:
             self._stop()

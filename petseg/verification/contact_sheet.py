@@ -51,20 +51,11 @@ def _colours(finished: Manifest, labels: Sequence[int]) -> dict[int, tuple[int, 
 
 
 def _legend(finished: Manifest, labels: Sequence[int]) -> Image.Image:
-    """Draws class names with their colours, in as many lines as they need."""
+    """Draws class names and their values with their colours."""
     width = _EXAMPLES_PER_ROW * (3 * (_CELL_PX + _GAP_PX) + 2 * _GAP_PX)
-    canvas = Image.new("RGB", (width, _TEXT_PX * (2 + len(labels) // 4)), "white")
-    draw = ImageDraw.Draw(canvas)
-    left, top = _GAP_PX, _GAP_PX
-    for label, colour in _colours(finished, labels).items():
-        text = f"{finished.raw_labels[label]} ({label})"
-        needed = 26 + int(fonts.width(draw, text))
-        if left + needed > width:
-            left, top = _GAP_PX, top + _TEXT_PX
-        draw.rectangle((left, top, left + 10, top + 10), colour, outline="black")
-        fonts.write(draw, (left + 14, top), text)
-        left += needed
-    return canvas.crop((0, 0, width, top + _TEXT_PX + _GAP_PX))
+    colours = _colours(finished, labels).items()
+    entries = [(f"{finished.raw_labels[label]} ({label})", colour) for label, colour in colours]
+    return pictures.legend(entries, width)
 
 
 def _examples(

@@ -174,16 +174,16 @@ def panel(
     rows = -(-count // columns)
     down, across = height + _GAP_PX, width + _GAP_PX
     group_px = len(COLUMNS) * across + _GAP_PX
-    legend = _legend(_entries(truth, predicted, names, table), columns * group_px)
-    legend_top = _TITLE_PX + rows * down
-    canvas = Image.new("RGB", (columns * group_px + _GAP_PX, legend_top + legend.height), "white")
+    key = legend(_entries(truth, predicted, names, table), columns * group_px)
+    key_top = _TITLE_PX + rows * down
+    canvas = Image.new("RGB", (columns * group_px + _GAP_PX, key_top + key.height), "white")
     for example, cells in enumerate(examples):
         group, row = divmod(example, rows)
         left, top = _GAP_PX + group * group_px, _TITLE_PX + row * down
         corners = [(left + index * across, top) for index in range(len(COLUMNS))]
         written = captions[example] if captions else ("", "")
         _paste(canvas, cells, corners, written, width, has_titles=row == 0)
-    canvas.paste(legend, (0, legend_top))
+    canvas.paste(key, (0, key_top))
     return np.asarray(canvas)
 
 
@@ -214,14 +214,14 @@ def squares(
     height, width = images.shape[1:3]
     down, across = height + _TITLE_PX, width + _GAP_PX
     corners = [(_GAP_PX + x * across, _TITLE_PX + y * down) for y in (0, 1) for x in (0, 1)]
-    legend = _legend(_entries(truth, predicted, names, table), 2 * across + _GAP_PX)
+    key = legend(_entries(truth, predicted, names, table), 2 * across + _GAP_PX)
     drawn = []
     for example in range(len(images)):
         cells = _cells(images[example], truth[example], predicted[example], table)
         written = captions[example] if captions else ("", "")
-        canvas = Image.new("RGB", (legend.width, 2 * down + _GAP_PX + legend.height), "white")
+        canvas = Image.new("RGB", (key.width, 2 * down + _GAP_PX + key.height), "white")
         _paste(canvas, cells, corners, written, width, has_titles=True)
-        canvas.paste(legend, (0, 2 * down + _GAP_PX))
+        canvas.paste(key, (0, 2 * down + _GAP_PX))
         drawn.append(np.asarray(canvas))
     return np.stack(drawn)
 
@@ -284,8 +284,8 @@ def _entries(
     return [(name, tuple(map(int, colour))) for name, colour in entries]
 
 
-def _legend(entries: Sequence[tuple[str, Colour]], width: int) -> Image.Image:
-    """Draws names beside their colours, in as many lines as they need."""
+def legend(entries: Sequence[tuple[str, Colour]], width: int) -> Image.Image:
+    """Draws names beside their colours, `width` pixels wide, in as many lines as they need."""
     canvas = Image.new("RGB", (width, _TITLE_PX * max(len(entries), 1)), "white")
     draw = ImageDraw.Draw(canvas)
     left, top = _GAP_PX, 0

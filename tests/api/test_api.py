@@ -88,7 +88,7 @@ def test_mistakes_are_exceptions_of_one_line(data_dir, tmp_path):
         (lambda: petseg.convert(str(tmp_path), str(tmp_path / "out")), "annotations"),
         (
             lambda: petseg.convert("raw", str(tmp_path / "out"), class_file="classes.csv"),
-            "no option class_file; did you mean classes",
+            r"no option class_file: .*; did you mean classes\?",
         ),
         (lambda: petseg.load_dataset(str(tmp_path)), "not a finished data set"),
         (lambda: petseg.load_dataset(str(data_dir), image_size=50), "image_size=50"),

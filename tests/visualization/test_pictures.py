@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -191,3 +193,13 @@ def test_cells_are_no_higher_than_the_highest_picture():
     ids = [np.zeros(image.shape[:2], np.uint8) for image in images]
     drawn = pictures.panel(images, ids, ids, ("a",), pictures.colours(1, {}), cell_px=120)
     assert drawn.shape == (2 * (60 + 4) + 2 * 16, 4 * (120 + 4) + 2 * 4, 3)
+
+
+def test_a_legend_has_a_line_for_each_long_name():
+    entries = [("m" * 300, (10 * n, 5, 250 - 10 * n)) for n in range(12)]
+    drawn = np.asarray(pictures.legend(entries, 400))
+    assert drawn.shape[1] == 400
+    lines = [np.flatnonzero((drawn == colour).all(-1).any(1)) for _, colour in entries]
+    assert all(line.size for line in lines)
+    assert all(a[-1] < b[0] for a, b in itertools.pairwise(lines))
+    assert (drawn[-1] == 255).all()  # white to the end
